@@ -1,0 +1,40 @@
+"""The C extension; everything else is in pyproject.toml."""
+
+import os
+import sys
+from pathlib import Path
+
+from setuptools import Extension, setup
+from setuptools.command.build_py import build_py
+
+if not sys.platform.startswith("linux"):
+    raise SystemExit(f"syncx needs Linux (it is built on futexes and robust mutexes); this is {sys.platform}")
+
+
+class BuildPy(build_py):
+    """No C source or header goes into a wheel: syncx/_core holds nothing else."""
+
+    def find_data_files(self, package, src_dir):
+        return [f for f in super().find_data_files(package, src_dir) if f"{os.sep}_core{os.sep}" not in f]
+
+
+setup(
+    cmdclass={"build_py": BuildPy},
+    ext_modules=[
+        Extension(
+            "syncx._core",
+            sources=sorted(str(p) for p in Path("syncx/_core").glob("*.c")),
+            depends=sorted(str(p) for p in Path("syncx/_core").glob("*.h")),
+            extra_compile_args=[
+                "-std=gnu11",
+                "-O2",
+                "-fvisibility=hidden",
+                "-Wall",
+                "-Wextra",
+                "-Wno-missing-field-initializers",
+                "-Wno-cast-function-type",
+            ],
+            extra_link_args=["-pthread"],
+        )
+    ],
+)

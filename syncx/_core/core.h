@@ -1,0 +1,277 @@
+/* core.h: the interface of the C core.  Nothing below it includes Python.h.
+ *
+ * Layers, each using only those above it:  layout.h, futex.h  ->  process, participant  ->  wait  ->  mutex
+ * ->  heap, names, arena  ->  the binding (py_*.c).  README.md has the argument for each.
+ */
+#ifndef SYNCX_CORE_H
+#define SYNCX_CORE_H
+
+#include <stdbool.h>
+#include <sys/types.h>
+
+#include "futex.h"
+#include "layout.h"
+
+#define SX_BELT_NS 100000000     /* how long a wake-up that a death swallowed may stay lost */
+#define SX_RESERVATION_US 1000u  /* how long a reservation lasts, and how seldom one is made */
+#define SX_NOBODY UINT32_MAX
+
+enum sx_status {
+    SX_OK,
+    SX_OWNER_DIED,  /* acquired, and a previous owner died: a success */
+    SX_BUSY,        /* a try failed */
+    SX_TIMEOUT,
+    SX_INTERRUPTED, /* the host's handler asked to stop */
+    SX_DEADLOCK,    /* the caller holds it already */
+    SX_NOT_OWNER,
+    SX_RETIRED,     /* the object or its arena was unlinked */
+    SX_CLOSED,
+    SX_GONE,        /* a reference to an object that is no more */
+    SX_NOT_FOUND,
+    SX_EXISTS,
+    SX_WRONG_KIND,
+    SX_IN_USE,
+    SX_FULL_PARTICIPANTS,
+    SX_FULL_PROCESSES,
+    SX_FULL_NAMES,
+    SX_FULL_CELLS,
+    SX_FULL_REFERENCES,
+    SX_NOT_AN_ARENA,   /* the file was never one */
+    SX_OTHER_VERSION,
+    SX_DAMAGED,
+    SX_OTHER_ARENA,    /* a cell in the user's memory belongs to another arena */
+    SX_NEVER_INITIALISED,
+    SX_ERRNO,          /* errno has the reason */
+};
+
+/* What the host (the Python binding; nothing, in the C tests) does around a wait. */
+struct sx_host {
+    void *(*block)(void);         /* before spinning or sleeping: give up the GIL */
+    void (*unblock)(void *);      /* take it back */
+    /* a signal came, or (belt) may have come unseen: run handlers; true: give the wait up */
+    bool (*interrupted)(void **state, bool belt);
+};
+extern struct sx_host sx_host;
+
+/* One attached arena of this process.  Lives until no handle and no registered thread is left. */
+struct sx_known;
+struct sx_arena {
+    struct sx_arena *next;
+    atomic_bool open; /* false: every operation is refused */
+    char *base;
+    size_t size;
+    struct sx_header *header;
+    struct sx_process *processes;
+    struct sx_participant *participants;
+    sx_a64 *references;
+    char *names;
+    char *cells;
+    int fd; /* the witness: its open file description holds this process's byte */
+    dev_t device;
+    ino_t inode;
+    uint8_t id[16];
+    uint64_t lineage;
+    pthread_mutex_t local; /* guards what follows, and serialises attaching */
+    uint32_t process;      /* our slot, or SX_NOBODY */
+    uint32_t process_generation;
+    int handles;
+    int registered; /* threads of this process with a slot */
+    struct sx_known *known;
+    uint32_t known_size, known_used;
+    char path[];
+};
+
+/* ---- identity: participant.c ------------------------------------------------------------------------ */
+
+/* The thread's identity in the arena it used last.  Initial-exec: one instruction, no call. */
+struct sx_self {
+    struct sx_arena *arena;
+    uint64_t id;
+};
+extern _Thread_local struct sx_self sx_self __attribute__((tls_model("initial-exec")));
+
+enum sx_status sx_identity_slow(struct sx_arena *arena, uint64_t *id);
+
+static inline enum sx_status sx_identity(struct sx_arena *arena, uint64_t *id)
+{
+    if (__builtin_expect(sx_self.arena == arena, 1)) {
+        *id = sx_self.id;
+        return SX_OK;
+    }
+    return sx_identity_slow(arena, id);
+}
+
+enum sx_life { SX_ALIVE, SX_DEAD, SX_IMPOSSIBLE };
+
+static inline uint32_t sx_slot_of(uint64_t word)
+{
+    return (((uint32_t)word & SX_SLOT_MASK) >> SX_SLOT_SHIFT) - 1;
+}
+static inline bool sx_is_free(uint64_t word)
+{
+    return ((uint32_t)word & SX_SLOT_MASK) == 0;
+}
+
+sx_a32 *sx_life_word(struct sx_participant *p);
+enum sx_life sx_holder_life(struct sx_arena *arena, uint64_t holder, uint32_t *life_value);
+enum sx_life sx_holder_examine(struct sx_arena *arena, uint64_t holder); /* asks the second witness too */
+struct sx_participant *sx_participant(struct sx_arena *arena, uint64_t holder);
+uint32_t sx_participants_ready(struct sx_arena *arena);
+void sx_participant_leave(struct sx_arena *arena); /* the calling thread */
+
+/* ---- processes: process.c --------------------------------------------------------------------------- */
+enum sx_status sx_process_attach(struct sx_arena *arena); /* arena->local is held */
+void sx_process_detach(struct sx_arena *arena);
+bool sx_process_alive(struct sx_arena *arena, uint32_t slot, uint32_t generation);
+bool sx_other_processes(struct sx_arena *arena);
+void sx_process_reap(struct sx_arena *arena); /* arena->local is held */
+void sx_process_reset(struct sx_arena *arena);
+void sx_participant_reset(struct sx_arena *arena);
+bool sx_process_seen(uint64_t pid_namespace); /* ours: pids of that namespace mean something here */
+uint64_t sx_start_time(int pid, int tid);
+enum sx_status sx_file_lock(int fd, int type, bool wait);
+void sx_install_fork_handlers(void);
+int sx_reopen(struct sx_arena *arena);
+
+/* ---- waiting: wait.c -------------------------------------------------------------------------------- */
+struct sx_pause {
+    struct sx_arena *arena;
+    int64_t deadline; /* the caller's, absolute; SX_NEVER */
+    bool blocked;     /* the host gave up its lock */
+    void *host_state;
+    struct sx_participant *me;
+    bool belt; /* the last sleep ended at the belt */
+};
+enum sx_wake { SX_WOKEN, SX_CHANGED, SX_BELT, SX_DEADLINE, SX_STOP };
+
+void sx_pause_block(struct sx_pause *pause);
+void sx_pause_end(struct sx_pause *pause);
+enum sx_wake sx_pause_sleep(struct sx_pause *pause, struct sx_cell *cell, sx_a32 *word, uint32_t value, sx_a32 *life,
+                            uint32_t life_value, uint64_t holder, int64_t bound);
+bool sx_pause_interrupted(struct sx_pause *pause, bool belt);
+bool sx_dead_waiter(struct sx_arena *arena, struct sx_cell *cell);
+bool sx_spinning_pays(void);
+extern bool sx_belt_off; /* tests: no belt, so that a lost wake-up hangs */
+
+/* ---- mutex: mutex.c --------------------------------------------------------------------------------- */
+enum sx_status sx_mutex_lock_slow(struct sx_arena *arena, struct sx_mutex *m, uint64_t me, int64_t deadline);
+enum sx_status sx_mutex_unlock_slow(struct sx_mutex *m, uint64_t me, bool keep_mark);
+void sx_mutex_retire(struct sx_mutex *m);
+void sx_mutex_adopt(struct sx_mutex *m);
+
+/* Takes a word that is free and without flags: the only transition of an uncontended acquire.  Acquire: what
+ * the last holder wrote is seen. */
+static inline bool sx_mutex_take(struct sx_mutex *m, uint64_t me)
+{
+    uint64_t w = atomic_load_explicit(&m->word, memory_order_relaxed);
+    return (uint32_t)w == 0 &&
+           atomic_compare_exchange_strong_explicit(&m->word, &w, me, memory_order_acquire, memory_order_relaxed);
+}
+
+/* Gives back a word that names us without flags.  Release: what we wrote is seen by the next holder. */
+static inline bool sx_mutex_give(struct sx_mutex *m, uint64_t me)
+{
+    return atomic_compare_exchange_strong_explicit(&m->word, &me, 0, memory_order_release, memory_order_relaxed);
+}
+
+/* deadline: 0 tries only; SX_NEVER waits for ever. */
+static inline enum sx_status sx_mutex_lock(struct sx_arena *arena, struct sx_mutex *m, int64_t deadline)
+{
+    uint64_t me;
+    enum sx_status s = sx_identity(arena, &me);
+    if (s != SX_OK)
+        return s;
+    return sx_mutex_take(m, me) ? SX_OK : sx_mutex_lock_slow(arena, m, me, deadline);
+}
+
+/* keep_mark: leave an owner-died mark for the next holder. */
+static inline enum sx_status sx_mutex_unlock(struct sx_arena *arena, struct sx_mutex *m, bool keep_mark)
+{
+    if (sx_self.arena == arena && sx_mutex_give(m, sx_self.id))
+        return SX_OK;
+    uint64_t me;
+    enum sx_status s = sx_identity(arena, &me);
+    return s == SX_OK ? sx_mutex_unlock_slow(m, me, keep_mark) : s;
+}
+
+bool sx_mutex_mark(struct sx_mutex *m, uint64_t me); /* the owner-died mark of our own hold */
+void sx_mutex_clear_mark(struct sx_mutex *m, uint64_t me);
+
+/* A reentrant lock is a mutex and a count that its holder keeps beside the word.  The count is 0 while the word is
+ * free and is set to 0 by whoever takes the word from a dead holder, so it needs no recovery of its own. */
+static inline bool sx_rlock_again(struct sx_mutex *m, uint64_t me)
+{
+    uint64_t w = atomic_load_explicit(&m->word, memory_order_relaxed);
+    uint32_t depth = atomic_load_explicit(&m->depth, memory_order_relaxed);
+    if ((w & SX_ID_MASK) != me || depth == UINT32_MAX)
+        return false;
+    atomic_store_explicit(&m->depth, depth + 1, memory_order_relaxed);
+    return true;
+}
+
+/* One level back; false: it is the outermost, or not ours. */
+static inline bool sx_rlock_back(struct sx_mutex *m, uint64_t me)
+{
+    uint64_t w = atomic_load_explicit(&m->word, memory_order_relaxed);
+    uint32_t depth = atomic_load_explicit(&m->depth, memory_order_relaxed);
+    if ((w & SX_ID_MASK) != me || depth == 0)
+        return false;
+    atomic_store_explicit(&m->depth, depth - 1, memory_order_relaxed);
+    return true;
+}
+
+/* ---- heap and names: heap.c, names.c.  All but sx_ready need the arena's lock. ---------------------- */
+enum sx_status sx_ready(struct sx_arena *arena, enum sx_region_number region, uint64_t bytes);
+enum sx_status sx_heap_allocate(struct sx_arena *arena, bool cell, uint32_t units, uint32_t *unit);
+void sx_heap_free(struct sx_arena *arena, bool cell, uint32_t unit);
+uint32_t sx_heap_rounded(uint32_t units);
+struct sx_cell *sx_cell_at(struct sx_arena *arena, uint32_t unit);
+struct sx_name *sx_name_at(struct sx_arena *arena, uint32_t unit);
+
+enum sx_status sx_name_find(struct sx_arena *arena, const char *name, uint32_t length, uint32_t *unit);
+enum sx_status sx_name_room(struct sx_arena *arena);
+void sx_name_insert(struct sx_arena *arena, uint32_t unit);
+uint32_t sx_name_hash(const char *name, uint32_t length);
+void sx_name_remove(struct sx_arena *arena, uint32_t unit);
+enum sx_status sx_arena_rebuild(struct sx_arena *arena);
+
+/* ---- objects: object.c ------------------------------------------------------------------------------- */
+enum sx_create { SX_OPEN, SX_CREATE, SX_EXCLUSIVE };
+struct sx_object {
+    struct sx_cell *cell;
+    uint32_t unit; /* SX_NOBODY: in the user's memory */
+    uint32_t generation;
+    bool created;
+};
+enum sx_status sx_object_open(struct sx_arena *arena, const char *name, uint32_t length, enum sx_kind kind,
+                              enum sx_create create, struct sx_object *object, enum sx_kind *found);
+enum sx_status sx_object_anonymous(struct sx_arena *arena, enum sx_kind kind, struct sx_object *object);
+enum sx_status sx_object_reference(struct sx_arena *arena, uint32_t unit, uint32_t generation, enum sx_kind kind,
+                                   struct sx_object *object);
+enum sx_status sx_object_at(struct sx_arena *arena, void *memory, enum sx_kind kind, enum sx_create create,
+                            struct sx_object *object, enum sx_kind *found);
+void sx_object_close(struct sx_arena *arena, struct sx_object *object);
+void sx_object_pin(struct sx_arena *arena, struct sx_object *object);
+enum sx_status sx_object_unlink(struct sx_arena *arena, const char *name, uint32_t length, bool force);
+uint32_t sx_kind_units(enum sx_kind kind);
+enum sx_kind sx_cell_kind(struct sx_cell *cell);
+
+/* what a process keeps of its own about the cells it knows */
+void sx_known_drop_all(struct sx_arena *arena);           /* the arena's lock is held */
+enum sx_status sx_known_again(struct sx_arena *arena);    /* in a forked child */
+
+/* ---- arena: arena.c ---------------------------------------------------------------------------------- */
+enum sx_status sx_arena_open(const char *path, bool create, bool named, mode_t mode, struct sx_arena **out);
+void sx_arena_keep(struct sx_arena *arena); /* one handle more: the mapping stays */
+void sx_arena_release(struct sx_arena *arena);
+enum sx_status sx_arena_lock(struct sx_arena *arena);
+void sx_arena_unlock(struct sx_arena *arena);
+enum sx_status sx_arena_collect(struct sx_arena *arena); /* takes back what dead processes knew */
+enum sx_status sx_arena_unlink(struct sx_arena *arena, bool force);
+void sx_arena_leave_all(void); /* at exit */
+extern pthread_mutex_t sx_arenas_lock;
+extern struct sx_arena *sx_arenas;
+
+extern struct sx_arena sx_closed_arena; /* stands where a closed handle's arena stood */
+
+#endif

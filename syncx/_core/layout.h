@@ -1,0 +1,233 @@
+/* layout.h: the only definition of what lies in shared memory.
+ *
+ * Every process of every version that maps an arena agrees on this file; a change here is a change of
+ * SX_ABI.  An arena is one file:
+ *
+ *     header | process slots | participant slots | two name indexes | references | names | cells
+ *
+ * The header carries the offset, item size and capacity of every region, so that a tool which does not
+ * share this header can still read the file.  Units: offsets and sizes in bytes, times in nanoseconds of
+ * CLOCK_MONOTONIC unless a name says otherwise.
+ */
+#ifndef SYNCX_LAYOUT_H
+#define SYNCX_LAYOUT_H
+
+#include <features.h>
+#if !defined(__linux__) || !defined(__GLIBC__)
+#error "syncx needs Linux with the GNU C library: it builds on futexes and on glibc's robust mutexes"
+#endif
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stddef.h>
+#include <stdint.h>
+
+typedef _Atomic(uint64_t) sx_a64;
+typedef _Atomic(uint32_t) sx_a32;
+
+#define SX_MAGIC UINT64_C(0x314e524178636e79) /* "yncxARN1" in the order of a little-endian machine */
+#define SX_ABI 1u
+#define SX_PAGE 4096u
+#define SX_LINE 64u /* a cache line; the unit of the cell region */
+
+/* ---- holder ids and words --------------------------------------------------------------------------
+ *
+ * A holder id names one thread that is, or was, attached to the arena: the slot's generation in the high
+ * half, slot + 1 in bits 8..23 of the low half.  A mutex word is a holder id or'ed with flags, or, where
+ * the slot bits are 0, a free word with flags; its high half is then stale and means nothing.  The low
+ * half is the futex.  The flags sit in the lowest bits so that FUTEX_WAKE_OP, whose operand has twelve
+ * signed bits, can write every free word.
+ */
+#define MUTEX_WAITERS 0x01u    /* a thread may sleep on the word; an error towards 1 costs one system call */
+#define MUTEX_RESERVED 0x02u   /* free, but for about a millisecond only threads that have slept may take it */
+#define MUTEX_OWNER_DIED 0x04u /* an owner died and nobody has declared the data repaired yet */
+#define MUTEX_RETIRED 0x10u    /* unlinked: never to be taken again; an error towards 1 is not possible */
+#define MUTEX_FLAGS 0xffu
+#define SX_SLOT_SHIFT 8
+#define SX_SLOT_MASK 0x00ffff00u
+#define SX_ID_MASK (~(uint64_t)MUTEX_FLAGS)
+
+/* ---- capacities ------------------------------------------------------------------------------------ */
+#define SX_MAX_PROCESSES 4096u
+#define SX_MAX_PARTICIPANTS 4096u
+#define SX_MAX_INDEX_LOG2 18u /* 262,144 entries, at most half full of live names */
+#define SX_MIN_INDEX_LOG2 8u
+#define SX_MAX_NAMES (1u << (SX_MAX_INDEX_LOG2 - 1))
+#define SX_MAX_REFERENCES (1u << 20)
+#define SX_NAME_UNIT 32u
+#define SX_MAX_NAME_UNITS (1u << 20)
+#define SX_MAX_CELL_UNITS (1u << 20)
+#define SX_MAX_NAME 255u /* bytes of UTF-8 */
+#define SX_CLASSES 40u   /* size classes of a heap, see heap.c */
+
+enum sx_region_number {
+    SX_PROCESSES,
+    SX_PARTICIPANTS,
+    SX_INDEX_A,
+    SX_INDEX_B,
+    SX_REFERENCES,
+    SX_NAMES,
+    SX_CELLS,
+    SX_REGIONS
+};
+
+enum sx_kind {
+    SX_KIND_NONE,
+    SX_KIND_MUTEX,
+    SX_KIND_RLOCK,
+    SX_KIND_ARENA_LOCK, /* the one in the header */
+    SX_KINDS
+};
+
+/* ---- cells: one primitive's shared state ----------------------------------------------------------- */
+
+/* The first line of every cell, in the arena or in memory that the user brought. */
+struct sx_cell {
+    uint32_t units;      /* size in SX_LINE units, header included; never changes once carved */
+    sx_a32 tag;          /* SX_TAG(kind) while the cell is alive, 0 while it is free; written last */
+    sx_a32 generation;   /* steps when the cell is freed: a reference to an older one is refused */
+    sx_a32 name;         /* unit of its name + 1, or 0: anonymous, or unlinked */
+    sx_a32 references;   /* derived: how many processes know the cell */
+    sx_a32 next;         /* derived: next in the free list, unit + 1 */
+    sx_a64 arena_id[2];  /* the arena whose participants the word names */
+    sx_a64 lineage;      /* that arena's place (a hash of its path): survives its re-creation */
+    uint64_t created_ns; /* CLOCK_REALTIME */
+    uint64_t reserved;
+};
+#define SX_TAG(kind) (0x53580000u | (SX_ABI << 8) | (uint32_t)(kind))
+
+/* A mutex: two cache lines.  Who may write a field is said in mutex.c. */
+struct sx_mutex {
+    struct sx_cell cell;
+    sx_a64 word;        /* a holder id or free, and flags */
+    sx_a32 depth;       /* an RLock's recursion beyond the first hold; the holder's own */
+    sx_a32 reserved_us; /* when the word was last left reserved, microseconds, wraps */
+    sx_a32 in_flight;   /* wakes sent and not yet turned into a hold, a waiters bit or a departure */
+    sx_a32 missed;      /* wakes that found nobody asleep */
+    sx_a32 spin;        /* how long spinning has lately paid, ns */
+    sx_a32 contended;   /* statistics from here on: waits that slept, */
+    sx_a32 recoveries;  /* holds taken over from a dead owner, */
+    sx_a32 rescues;     /* wake-ups that only the belt delivered; */
+    sx_a32 dead_pid;    /* and the owner that died last */
+    sx_a32 dead_tid;
+    uint32_t reserved[4];
+};
+
+/* ---- participants ---------------------------------------------------------------------------------- */
+
+enum sx_wait_state { SX_RUNNING, SX_WAITING };
+
+/* What a thread is about to sleep for; written by that thread alone, before it sleeps. */
+struct sx_wait {
+    sx_a32 state;
+    sx_a32 kind;        /* enum sx_kind */
+    sx_a64 cell;        /* file offset of the cell, or 0 where it lies in the user's memory */
+    sx_a64 address;     /* its address in the waiter's process */
+    sx_a64 holder;      /* the word's holder when the record was written */
+    sx_a64 since_ns;    /* start of the wait */
+    sx_a64 deadline_ns; /* INT64_MAX: none */
+    sx_a32 units;
+    sx_a32 mode;
+    sx_a64 ticket; /* steps with every sleep: a reader sees by it that nothing moved */
+};
+
+struct sx_participant {
+    union {
+        pthread_mutex_t mutex; /* robust and process-shared; locked from registration to death */
+        unsigned char bytes[SX_LINE];
+    } life;
+    sx_a32 generation; /* never 0 once used; the first one is random */
+    sx_a32 process;    /* slot + 1, or 0 for a moment during registration */
+    sx_a32 process_generation;
+    sx_a32 tid;
+    sx_a64 start_time; /* of the thread, clock ticks since boot */
+    unsigned char pad[SX_LINE - 24];
+    struct sx_wait wait;
+    unsigned char pad2[SX_LINE];
+};
+
+struct sx_process {
+    sx_a32 generation;
+    sx_a32 pid;        /* in its own pid namespace; 0: free */
+    sx_a64 start_time; /* clock ticks since boot */
+    sx_a64 pid_namespace;
+    sx_a64 attached_ns; /* CLOCK_REALTIME */
+    unsigned char pad[32];
+};
+
+/* ---- names, references, heaps ---------------------------------------------------------------------- */
+
+struct sx_name {
+    uint32_t units;
+    sx_a32 used; /* length in bytes, or 0 while free; written last: the commit of a creation */
+    uint32_t hash;
+    sx_a32 cell; /* unit of the cell + 1; next in the free list while free */
+    unsigned char bytes[];
+};
+
+/* "Process p knows cell c", one word: cell unit + 1 in the low half, process slot in bits 32..47 and the low half
+ * of that slot's generation above.  0, or SX_REFERENCE_FREE with a link, while free. */
+#define SX_REFERENCE_FREE (UINT64_C(1) << 31)
+
+struct sx_heap {
+    sx_a64 cursor;           /* units carved so far */
+    sx_a32 free[SX_CLASSES]; /* derived: heads of the free lists, unit + 1 */
+};
+
+/* ---- the header ------------------------------------------------------------------------------------- */
+
+struct sx_region {
+    uint64_t offset;
+    uint32_t item_size;
+    uint32_t capacity;
+};
+
+struct sx_header {
+    /* written once, before the file has a name; covered by the checksum */
+    uint64_t magic;
+    uint32_t abi;
+    uint32_t header_size;
+    uint64_t total_size;
+    uint8_t id[16];
+    uint64_t lineage;
+    uint64_t created_ns; /* CLOCK_REALTIME */
+    uint32_t pointer_size;
+    uint32_t mutex_kind; /* the kind word of a robust process-shared mutex in the glibc that made the file */
+    uint32_t transient;  /* the file goes when the last process leaves and no name is left */
+    uint32_t reserved;
+    struct sx_region regions[SX_REGIONS];
+    uint64_t checksum;
+    /* alive */
+    uint8_t boot_id[16];
+    sx_a32 retired; /* 1: unlinked, attach to the new file of that path instead */
+    sx_a32 orphans; /* a dead process left references: the next to come collects */
+    sx_a64 ready[SX_REGIONS]; /* bytes of each region that have pages */
+    sx_a32 next_participant;
+    sx_a32 next_process;
+    sx_a32 index_shape; /* log2 of the entries, or'ed with 0x100 while region B is in force */
+    sx_a32 index_fill;  /* derived: entries used, tombstones included */
+    sx_a32 names_live;  /* derived */
+    sx_a32 references_cursor;
+    sx_a32 references_free; /* derived */
+    sx_a32 damaged;
+    struct sx_heap names;
+    struct sx_heap cells;
+    sx_a64 rescues; /* of the belt, over all cells */
+    sx_a64 recoveries;
+    sx_a64 deaths; /* participants found dead */
+    /* guards names, cells, references */
+    _Alignas(SX_LINE) struct sx_mutex lock;
+};
+
+_Static_assert(sizeof(struct sx_cell) == SX_LINE, "a cell's header is one cache line");
+_Static_assert(sizeof(struct sx_mutex) == 2 * SX_LINE, "a mutex is two cache lines");
+_Static_assert(offsetof(struct sx_mutex, word) == SX_LINE, "the word leads the second line");
+_Static_assert(sizeof(struct sx_participant) == 4 * SX_LINE, "a participant is four cache lines");
+_Static_assert(sizeof(struct sx_process) == SX_LINE, "a process is one cache line");
+_Static_assert(sizeof(struct sx_wait) == SX_LINE, "a wait record is one cache line");
+_Static_assert(sizeof(struct sx_name) == 16, "a name's header");
+_Static_assert(sizeof(struct sx_header) <= SX_PAGE, "the header is one page");
+_Static_assert(sizeof(pthread_mutex_t) <= SX_LINE, "a life lock fits in a line");
+_Static_assert(ATOMIC_LLONG_LOCK_FREE == 2 && ATOMIC_INT_LOCK_FREE == 2, "lock-free 64-bit atomics");
+
+#endif

@@ -1,0 +1,266 @@
+/* module.c: the extension module syncx._core: its types, constants and the host's side of a wait. */
+#include "py_common.h"
+
+_Thread_local bool sx_quiet;
+
+/* ---- the host: the GIL and Python's signal handlers ----------------------------------------------------- */
+static void *release_gil(void)
+{
+    return PyEval_SaveThread();
+}
+
+static void take_gil(void *state)
+{
+    PyEval_RestoreThread(state);
+}
+
+/* PEP 475: handlers run, and unless one raises the wait goes on.  On the belt there is nothing to do but for a
+ * signal that came just before the sleep, and handlers run in the main thread only. */
+static bool run_handlers(void **state, bool belt)
+{
+    if (sx_quiet || (belt && syscall(SYS_gettid) != getpid()))
+        return false;
+    PyEval_RestoreThread(*state);
+    bool stop = PyErr_CheckSignals() < 0;
+    *state = PyEval_SaveThread();
+    return stop;
+}
+
+/* ---- exceptions and arguments --------------------------------------------------------------------------- */
+struct module_state *sx_state(PyTypeObject *type)
+{
+#if PY_VERSION_HEX >= 0x030b0000
+    return PyModule_GetState(PyType_GetModuleByDef(type, &sx_module));
+#else
+    for (; type != NULL; type = type->tp_base) {
+        PyObject *module = type->tp_flags & Py_TPFLAGS_HEAPTYPE ? ((PyHeapTypeObject *)type)->ht_module : NULL;
+        if (module != NULL && PyModule_GetDef(module) == &sx_module)
+            return PyModule_GetState(module);
+    }
+    Py_FatalError("syncx._core: a type without its module");
+#endif
+}
+
+PyObject *sx_raise(struct module_state *state, enum sx_status status, PyObject *what, long detail)
+{
+    int number = errno;
+    if (status == SX_INTERRUPTED && PyErr_Occurred())
+        return NULL; /* the signal handler's exception */
+    PyObject *e = PyObject_CallFunction(state->translate, "iiOl", (int)status, number, what, detail);
+    if (e != NULL) {
+        PyErr_SetObject((PyObject *)Py_TYPE(e), e);
+        Py_DECREF(e);
+    }
+    return NULL;
+}
+
+#define TIMEOUT_MAX 9223372036.0 /* threading.TIMEOUT_MAX: PY_TIMEOUT_MAX in seconds, rounded down */
+
+int64_t sx_nanoseconds(PyObject *seconds)
+{
+    double s = PyFloat_AsDouble(seconds);
+    if (s == -1.0 && PyErr_Occurred()) {
+        if (PyErr_ExceptionMatches(PyExc_TypeError))
+            PyErr_Format(PyExc_TypeError, "a timeout is a number of seconds or None, not %.100s",
+                         Py_TYPE(seconds)->tp_name);
+        return -1;
+    }
+    if (s != s)
+        PyErr_SetString(PyExc_ValueError, "a timeout cannot be NaN");
+    else if (s < 0)
+        PyErr_Format(PyExc_ValueError, "a timeout cannot be negative (%R); None waits for ever", seconds);
+    else if (s > TIMEOUT_MAX)
+        PyErr_Format(PyExc_OverflowError, "a timeout of %R seconds is more than threading.TIMEOUT_MAX", seconds);
+    else
+        return (int64_t)(s * 1e9);
+    return -1;
+}
+
+int sx_deadline(PyObject *blocking, PyObject *timeout, int64_t *deadline)
+{
+    int wait = blocking == NULL ? 1 : PyObject_IsTrue(blocking);
+    if (wait < 0)
+        return -1;
+    bool for_ever = timeout == NULL || timeout == Py_None;
+    if (!for_ever && (PyFloat_Check(timeout) || PyLong_Check(timeout))) {
+        double s = PyFloat_AsDouble(timeout);
+        if (s == -1.0 && PyErr_Occurred())
+            return -1;
+        for_ever = s == -1.0;
+    }
+    if (for_ever) {
+        *deadline = wait ? SX_NEVER : 0;
+        return 0;
+    }
+    if (!wait) {
+        PyErr_SetString(PyExc_ValueError, "blocking=False tries once: it takes no timeout");
+        return -1;
+    }
+    int64_t ns = sx_nanoseconds(timeout);
+    if (ns < 0)
+        return -1;
+    *deadline = ns == 0 ? 0 : sx_now() + ns;
+    return 0;
+}
+
+/* ---- functions ------------------------------------------------------------------------------------------ */
+
+/* The floor of the benchmarks: a compare-and-swap pair through one C call. */
+static PyObject *nothing(PyObject *module, PyObject *unused)
+{
+    (void)module, (void)unused;
+    Py_RETURN_NONE;
+}
+
+static PyObject *set_belt(PyObject *module, PyObject *on)
+{
+    (void)module;
+    int r = PyObject_IsTrue(on);
+    if (r < 0)
+        return NULL;
+    sx_belt_off = !r;
+    Py_RETURN_NONE;
+}
+
+static PyMethodDef functions[] = {
+    {"_nothing", nothing, METH_NOARGS, "_nothing($module, /)\n--\n\nReturns None: what a call costs."},
+    {"_set_belt", set_belt, METH_O,
+     "_set_belt($module, on, /)\n--\n\nTests: without the belt a lost wake-up hangs instead of being rescued."},
+    {NULL, NULL, 0, NULL},
+};
+
+/* ---- the module ----------------------------------------------------------------------------------------- */
+static PyObject *import(const char *module, const char *name)
+{
+    PyObject *m = PyImport_ImportModule(module);
+    PyObject *r = m == NULL ? NULL : PyObject_GetAttrString(m, name);
+    Py_XDECREF(m);
+    return r;
+}
+
+static PyTypeObject *add_type(PyObject *module, PyType_Spec *spec)
+{
+    PyTypeObject *type = (PyTypeObject *)PyType_FromModuleAndSpec(module, spec, NULL);
+    if (type == NULL || PyModule_AddType(module, type) < 0) {
+        Py_XDECREF(type);
+        return NULL;
+    }
+    return type;
+}
+
+static int execute(PyObject *module)
+{
+    struct module_state *state = PyModule_GetState(module);
+    sx_host = (struct sx_host){release_gil, take_gil, run_handlers};
+    if ((state->translate = import("syncx.errors", "translate")) == NULL ||
+        (state->owner_died = import("syncx.errors", "report_owner_death")) == NULL ||
+        (state->blocking = PyUnicode_InternFromString("blocking")) == NULL ||
+        (state->timeout = PyUnicode_InternFromString("timeout")) == NULL ||
+        (state->arena_type = add_type(module, &sx_arena_spec)) == NULL ||
+        (state->gate_type = add_type(module, &sx_gate_spec)) == NULL ||
+        (state->descriptor_type = add_type(module, &sx_descriptor_spec)) == NULL ||
+        (state->mutex_type = add_type(module, &sx_mutex_spec)) == NULL ||
+        sx_gates_add_to_type(state, state->mutex_type) < 0)
+        return -1;
+    static const struct {
+        const char *name;
+        long value;
+    } constants[] = {
+        {"SIZE", sizeof(struct sx_mutex)},
+        {"ALIGNMENT", SX_LINE},
+        {"MAX_NAME", SX_MAX_NAME},
+        {"MAX_NAMES", SX_MAX_NAMES},
+        {"MAX_PARTICIPANTS", SX_MAX_PARTICIPANTS},
+        {"KIND_MUTEX", SX_KIND_MUTEX},
+        {"KIND_RLOCK", SX_KIND_RLOCK},
+        {"OWNER_DIED", SX_OWNER_DIED},
+        {"TIMEOUT", SX_TIMEOUT},
+        {"INTERRUPTED", SX_INTERRUPTED},
+        {"DEADLOCK", SX_DEADLOCK},
+        {"NOT_OWNER", SX_NOT_OWNER},
+        {"RETIRED", SX_RETIRED},
+        {"CLOSED", SX_CLOSED},
+        {"GONE", SX_GONE},
+        {"NOT_FOUND", SX_NOT_FOUND},
+        {"EXISTS", SX_EXISTS},
+        {"WRONG_KIND", SX_WRONG_KIND},
+        {"IN_USE", SX_IN_USE},
+        {"FULL_PARTICIPANTS", SX_FULL_PARTICIPANTS},
+        {"FULL_PROCESSES", SX_FULL_PROCESSES},
+        {"FULL_NAMES", SX_FULL_NAMES},
+        {"FULL_CELLS", SX_FULL_CELLS},
+        {"FULL_REFERENCES", SX_FULL_REFERENCES},
+        {"NOT_AN_ARENA", SX_NOT_AN_ARENA},
+        {"OTHER_VERSION", SX_OTHER_VERSION},
+        {"DAMAGED", SX_DAMAGED},
+        {"OTHER_ARENA", SX_OTHER_ARENA},
+        {"NEVER_INITIALISED", SX_NEVER_INITIALISED},
+        {"ERRNO", SX_ERRNO},
+        {"OPEN", SX_OPEN},
+        {"CREATE", SX_CREATE},
+        {"EXCLUSIVE", SX_EXCLUSIVE},
+    };
+    for (size_t i = 0; i < sizeof constants / sizeof *constants; i++)
+        if (PyModule_AddIntConstant(module, constants[i].name, constants[i].value) < 0)
+            return -1;
+    return 0;
+}
+
+static int traverse(PyObject *module, visitproc visit, void *arg)
+{
+    struct module_state *state = PyModule_GetState(module);
+    Py_VISIT(state->arena_type);
+    Py_VISIT(state->mutex_type);
+    Py_VISIT(state->gate_type);
+    Py_VISIT(state->descriptor_type);
+    Py_VISIT(state->translate);
+    Py_VISIT(state->owner_died);
+    return 0;
+}
+
+static int clear(PyObject *module)
+{
+    struct module_state *state = PyModule_GetState(module);
+    Py_CLEAR(state->arena_type);
+    Py_CLEAR(state->mutex_type);
+    Py_CLEAR(state->gate_type);
+    Py_CLEAR(state->descriptor_type);
+    Py_CLEAR(state->translate);
+    Py_CLEAR(state->owner_died);
+    Py_CLEAR(state->blocking);
+    Py_CLEAR(state->timeout);
+    return 0;
+}
+
+static void free_module(void *module)
+{
+    clear(module);
+}
+
+static PyModuleDef_Slot slots[] = {
+    {Py_mod_exec, execute},
+#ifdef Py_mod_multiple_interpreters
+    {Py_mod_multiple_interpreters, Py_MOD_PER_INTERPRETER_GIL_SUPPORTED},
+#endif
+#ifdef Py_mod_gil
+    {Py_mod_gil, Py_MOD_GIL_NOT_USED},
+#endif
+    {0, NULL},
+};
+
+struct PyModuleDef sx_module = {
+    PyModuleDef_HEAD_INIT,
+    .m_name = "syncx._core",
+    .m_doc = "The C core of syncx.  Use the names of the package syncx.",
+    .m_size = sizeof(struct module_state),
+    .m_methods = functions,
+    .m_slots = slots,
+    .m_traverse = traverse,
+    .m_clear = clear,
+    .m_free = free_module,
+};
+
+PyMODINIT_FUNC PyInit__core(void)
+{
+    return PyModuleDef_Init(&sx_module);
+}

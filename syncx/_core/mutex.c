@@ -1,0 +1,332 @@
+/* mutex.c: the slow paths of the mutex.  The fast paths are in core.h.
+ *
+ *   word                    meaning                                  leaves it by
+ *   free, no flags          nobody holds it, nobody sleeps           take: CAS by anyone
+ *   free | RESERVED         left to a thread that has slept          take: CAS by one that slept, or by anyone
+ *                                                                    once RESERVATION_US have passed
+ *   free | OWNER_DIED       the data may be torn                     take: CAS, the mark stays in the word
+ *   id                      held                                     give: CAS by the holder
+ *   id | WAITERS            held, somebody may sleep                 give: FUTEX_WAKE_OP by the holder
+ *   dead id | any           its holder died                          take: CAS by anyone, adds OWNER_DIED
+ *   any | RETIRED           unlinked                                 never
+ *
+ * Only the holder changes the slot bits of a word with a live holder; others only add WAITERS or RETIRED.
+ *
+ * Exclusion: a word gets an id only by a CAS from a word that was free or named a dead id, and a dead id never lives
+ * again (participant.c).  No lost wake-up: a thread sleeps only on a word it saw with WAITERS, and the kernel compares
+ * again; whoever frees a word with WAITERS wakes one sleeper in the same system call.  That one, and every thread
+ * that has slept, takes the word with WAITERS set, since others may sleep still; or sets the bit and sleeps again;
+ * or, when it leaves without the lock, sees to it (leave).  So while anybody sleeps either the word has WAITERS, or a
+ * woken thread is on its way.  Death: of the holder, the kernel wakes a sleeper of its life word, which passes it on,
+ * and the id in the word is dead from then on; of a woken thread on its way, the wake dies with it and the belt of
+ * the next sleeper makes it good (counted in rescues).  A death anywhere else leaves a word from the table above.
+ * in_flight counts wakes on their way; a belt that finds work while it is 0 has rescued somebody.
+ *
+ * Orderings: every taking CAS is an acquire and every giving store a release, so holders see each other's writes.
+ * The CAS that sets WAITERS may be relaxed: the kernel's comparison under its bucket lock decides.
+ */
+#define _GNU_SOURCE
+#include <string.h>
+
+#include "core.h"
+
+#define SPIN_MAX 20000u /* ns: below the price of a sleep and a wake between two CPUs */
+#define SPIN_MIN 500u
+
+static uint32_t now_us(void)
+{
+    return (uint32_t)(sx_now() / 1000);
+}
+
+static uint32_t reservation_left(struct sx_mutex *m)
+{
+    uint32_t age = now_us() - atomic_load_explicit(&m->reserved_us, memory_order_relaxed);
+    return age < SX_RESERVATION_US ? SX_RESERVATION_US - age : 0; /* a time from the future has lapsed */
+}
+
+/* Spins until the word looks free for us, for as long as that has lately paid.  Returns the word last seen. */
+static uint64_t spin(struct sx_mutex *m, uint64_t w)
+{
+    uint32_t paid = atomic_load_explicit(&m->spin, memory_order_relaxed);
+    uint32_t limit = paid > SPIN_MAX / 2 ? SPIN_MAX : 2 * paid + SPIN_MIN, spent = 0;
+    int64_t start = sx_now();
+    do {
+        for (int i = 0; i < 16; i++) {
+            w = atomic_load_explicit(&m->word, memory_order_relaxed);
+            if (sx_is_free(w) && !(w & MUTEX_RESERVED))
+                break;
+            sx_cpu_relax();
+        }
+        spent = (uint32_t)(sx_now() - start);
+    } while (spent < limit && !(sx_is_free(w) && !(w & MUTEX_RESERVED)));
+    /* a moving average of what it took; where it was in vain, a step down */
+    uint32_t next = spent >= limit ? paid - (paid + 7) / 8 : paid - paid / 8 + spent / 8;
+    if (next != paid)
+        atomic_store_explicit(&m->spin, next, memory_order_relaxed);
+    return w;
+}
+
+/* A wake that found nobody asleep.  First told, then taken out of flight: a belt that ended meanwhile sees one of
+ * the two. */
+static void missed(struct sx_mutex *m)
+{
+    atomic_fetch_add_explicit(&m->missed, 1, memory_order_release);
+    atomic_fetch_sub_explicit(&m->in_flight, 1, memory_order_release);
+}
+
+/* Leaving without the lock.  We may have consumed a wake meant for another sleeper: see that the word tells of
+ * sleepers, or, where it is free, wake the next. */
+static void leave(struct sx_mutex *m)
+{
+    uint64_t w = atomic_load_explicit(&m->word, memory_order_relaxed);
+    for (;;) {
+        if (sx_is_free(w)) {
+            atomic_fetch_add_explicit(&m->in_flight, 1, memory_order_relaxed);
+            if (sx_futex_wake(sx_low_half(&m->word), 1) == 0)
+                missed(m);
+            return;
+        }
+        if (w & MUTEX_WAITERS ||
+            atomic_compare_exchange_weak_explicit(&m->word, &w, w | MUTEX_WAITERS, memory_order_relaxed,
+                                                  memory_order_relaxed))
+            return;
+    }
+}
+
+/* What one acquire knows beside the word. */
+struct attempt {
+    bool slept;  /* others may sleep too: take with WAITERS, and a reservation is for us */
+    bool spun;   /* since the last sleep */
+    bool woken;  /* a wake is ours to hand on: in_flight counts it */
+    bool belted; /* the last sleep ended at the belt */
+    uint32_t missed; /* wakes that found nobody, before the last sleep */
+};
+
+/* After the belt ended a sleep the word was free, or held without WAITERS.  Had a wake-up been lost?  Not if one is
+ * on its way to somebody, and not if one found nobody asleep because we had just woken by ourselves. */
+static void count_rescue(struct sx_arena *arena, struct sx_mutex *m, struct attempt *a, bool died)
+{
+    died = died || sx_dead_waiter(arena, &m->cell);
+    if (!died && ((int32_t)atomic_load_explicit(&m->in_flight, memory_order_acquire) > 0 ||
+                  atomic_load_explicit(&m->missed, memory_order_relaxed) != a->missed))
+        return;
+    if (died)
+        atomic_store_explicit(&m->in_flight, 0, memory_order_relaxed);
+    atomic_fetch_add_explicit(&m->rescues, 1, memory_order_relaxed);
+    atomic_fetch_add_explicit(&arena->header->rescues, 1, memory_order_relaxed);
+}
+
+static void landed(struct sx_mutex *m, struct attempt *a)
+{
+    if (a->woken)
+        atomic_fetch_sub_explicit(&m->in_flight, 1, memory_order_relaxed);
+    a->woken = false;
+}
+
+static void note_death(struct sx_arena *arena, struct sx_mutex *m, uint64_t holder)
+{
+    struct sx_participant *p = sx_participant(arena, holder);
+    uint32_t pid = 0, tid = 0;
+    if (p != NULL && atomic_load_explicit(&p->generation, memory_order_acquire) == (uint32_t)(holder >> 32)) {
+        uint32_t process = atomic_load_explicit(&p->process, memory_order_relaxed);
+        tid = atomic_load_explicit(&p->tid, memory_order_relaxed);
+        if (process != 0 && process <= SX_MAX_PROCESSES) {
+            struct sx_process *owner = &arena->processes[process - 1];
+            if (atomic_load_explicit(&owner->generation, memory_order_relaxed) ==
+                atomic_load_explicit(&p->process_generation, memory_order_relaxed))
+                pid = atomic_load_explicit(&owner->pid, memory_order_relaxed);
+        }
+    }
+    atomic_store_explicit(&m->dead_pid, pid, memory_order_relaxed);
+    atomic_store_explicit(&m->dead_tid, tid, memory_order_relaxed);
+    atomic_fetch_add_explicit(&m->recoveries, 1, memory_order_relaxed);
+    atomic_fetch_add_explicit(&arena->header->recoveries, 1, memory_order_relaxed);
+}
+
+/* One CAS from w, which is free or names a dead id, to us. */
+static bool take(struct sx_arena *arena, struct sx_mutex *m, uint64_t *w, uint64_t me, struct attempt *a, bool died)
+{
+    uint64_t old = *w, mine = me | (old & (MUTEX_WAITERS | MUTEX_OWNER_DIED));
+    if (a->slept)
+        mine |= MUTEX_WAITERS;
+    if (died)
+        mine |= MUTEX_OWNER_DIED | MUTEX_WAITERS; /* the dead may have swallowed the bit */
+    if (!atomic_compare_exchange_strong_explicit(&m->word, w, mine, memory_order_acquire, memory_order_relaxed))
+        return false;
+    atomic_store_explicit(&m->depth, 0, memory_order_relaxed);
+    if (died)
+        note_death(arena, m, old & SX_ID_MASK);
+    if (a->belted)
+        count_rescue(arena, m, a, died);
+    landed(m, a);
+    return true;
+}
+
+enum sx_status sx_mutex_lock_slow(struct sx_arena *arena, struct sx_mutex *m, uint64_t me, int64_t deadline)
+{
+    struct sx_pause pause = {.arena = arena, .deadline = deadline};
+    struct attempt a = {0};
+    enum sx_status status;
+    uint64_t w = atomic_load_explicit(&m->word, memory_order_relaxed);
+
+    for (;;) {
+        uint64_t holder = w & SX_ID_MASK;
+        uint32_t life_value = 0;
+        sx_a32 *life = NULL;
+        int64_t bound = SX_NEVER;
+
+        if (w & MUTEX_RETIRED && holder != me) {
+            status = SX_RETIRED;
+            break;
+        }
+        if (sx_is_free(w)) {
+            uint32_t left = w & MUTEX_RESERVED && !a.slept ? reservation_left(m) : 0;
+            if (left == 0) {
+                if (!take(arena, m, &w, me, &a, false))
+                    continue;
+                status = w & MUTEX_OWNER_DIED ? SX_OWNER_DIED : SX_OK;
+                break;
+            }
+            bound = sx_now() + (int64_t)left * 1000;
+        } else {
+            if (holder == me && deadline == SX_NEVER) {
+                status = SX_DEADLOCK;
+                break;
+            }
+            enum sx_life seen = a.belted ? sx_holder_examine(arena, w) : sx_holder_life(arena, w, &life_value);
+            if (a.belted && seen == SX_ALIVE)
+                seen = sx_holder_life(arena, w, &life_value);
+            if (seen == SX_DEAD) {
+                if (!take(arena, m, &w, me, &a, true))
+                    continue;
+                status = SX_OWNER_DIED;
+                break;
+            }
+            if (seen == SX_IMPOSSIBLE) {
+                status = SX_DAMAGED;
+                break;
+            }
+            life = sx_life_word(sx_participant(arena, w));
+        }
+        if (deadline == 0) {
+            status = SX_BUSY;
+            break;
+        }
+        if (!a.spun && holder != me && sx_spinning_pays()) {
+            a.spun = true;
+            sx_pause_block(&pause);
+            w = spin(m, w);
+            continue;
+        }
+        if (!(w & MUTEX_WAITERS)) {
+            if (!atomic_compare_exchange_strong_explicit(&m->word, &w, w | MUTEX_WAITERS, memory_order_relaxed,
+                                                         memory_order_relaxed))
+                continue;
+            w |= MUTEX_WAITERS;
+            if (a.belted)
+                count_rescue(arena, m, &a, false);
+        }
+        landed(m, &a);
+        if (!a.slept)
+            atomic_fetch_add_explicit(&m->contended, 1, memory_order_relaxed);
+        a.belted = false;
+        a.missed = atomic_load_explicit(&m->missed, memory_order_relaxed);
+        enum sx_wake wake = sx_pause_sleep(&pause, &m->cell, sx_low_half(&m->word), (uint32_t)w, life, life_value,
+                                           holder, bound);
+        a.slept = true;
+        a.spun = false;
+        a.woken = wake == SX_WOKEN;
+        a.belted = wake == SX_BELT;
+        status = wake == SX_DEADLINE ? SX_TIMEOUT : wake == SX_STOP ? SX_INTERRUPTED : SX_OK;
+        if (status != SX_OK)
+            break;
+        if (pause.me == NULL) { /* handlers ran: we may be a forked child by now */
+            status = sx_identity(arena, &me);
+            if (status != SX_OK)
+                break;
+        }
+        w = atomic_load_explicit(&m->word, memory_order_relaxed);
+    }
+    if (status != SX_OK && status != SX_OWNER_DIED && a.slept) {
+        if (status != SX_RETIRED)
+            leave(m);
+        landed(m, &a);
+    }
+    sx_pause_end(&pause);
+    return status;
+}
+
+enum sx_status sx_mutex_unlock_slow(struct sx_mutex *m, uint64_t me, bool keep_mark)
+{
+    uint64_t w = atomic_load_explicit(&m->word, memory_order_relaxed);
+    for (;;) {
+        if ((w & SX_ID_MASK) != me)
+            return SX_NOT_OWNER;
+        uint32_t flags = (uint32_t)w & (MUTEX_RETIRED | (keep_mark ? MUTEX_OWNER_DIED : 0));
+        if (!(w & MUTEX_WAITERS)) {
+            if (atomic_compare_exchange_weak_explicit(&m->word, &w, flags, memory_order_release,
+                                                      memory_order_relaxed))
+                return SX_OK;
+            continue;
+        }
+        int count = flags & MUTEX_RETIRED ? INT_MAX : 1;
+        uint32_t now = now_us();
+        if (count == 1 && now - atomic_load_explicit(&m->reserved_us, memory_order_relaxed) >= SX_RESERVATION_US) {
+            atomic_store_explicit(&m->reserved_us, now, memory_order_relaxed);
+            flags |= MUTEX_RESERVED;
+        }
+        atomic_fetch_add_explicit(&m->in_flight, 1, memory_order_relaxed);
+        int woken = sx_futex_wake_op(sx_low_half(&m->word), FUTEX_OP_SET, flags, count);
+        if (woken < 0) { /* the kernel could not: two steps then, and the belt in between */
+            atomic_store_explicit(sx_low_half(&m->word), flags, memory_order_release);
+            woken = sx_futex_wake(sx_low_half(&m->word), count);
+        }
+        if (woken == 0)
+            missed(m);
+        if (woken == 0 && flags & MUTEX_RESERVED) { /* for nobody: newcomers need not stand back */
+            uint32_t reserved = flags;
+            atomic_compare_exchange_strong_explicit(sx_low_half(&m->word), &reserved, flags & ~MUTEX_RESERVED,
+                                                    memory_order_relaxed, memory_order_relaxed);
+        }
+        return SX_OK;
+    }
+}
+
+/* Unlinked: from now on every acquire is refused, and whoever sleeps is woken to be told.  One system call, so a
+ * death leaves either nothing done or all of it. */
+void sx_mutex_retire(struct sx_mutex *m)
+{
+    if (sx_futex_wake_op(sx_low_half(&m->word), FUTEX_OP_OR, MUTEX_RETIRED, INT_MAX) < 0) {
+        atomic_fetch_or(&m->word, MUTEX_RETIRED);
+        sx_futex_wake(sx_low_half(&m->word), INT_MAX);
+    }
+}
+
+bool sx_mutex_mark(struct sx_mutex *m, uint64_t me)
+{
+    uint64_t w = atomic_load_explicit(&m->word, memory_order_relaxed);
+    return (w & SX_ID_MASK) == me && w & MUTEX_OWNER_DIED;
+}
+
+/* By the holder, who has repaired the data or does not care. */
+void sx_mutex_clear_mark(struct sx_mutex *m, uint64_t me)
+{
+    if (sx_mutex_mark(m, me))
+        atomic_fetch_and_explicit(&m->word, ~(uint64_t)MUTEX_OWNER_DIED, memory_order_relaxed);
+}
+
+/* The arena that a cell in the user's memory named is gone: so is its holder, if it had one.  Runs under the lock
+ * of the new arena, before the cell is bound to it; repeated if it is cut short. */
+void sx_mutex_adopt(struct sx_mutex *m)
+{
+    uint64_t w = atomic_load(&m->word), free_word = w & MUTEX_OWNER_DIED;
+    if (!sx_is_free(w)) {
+        free_word |= MUTEX_OWNER_DIED;
+        atomic_fetch_add_explicit(&m->recoveries, 1, memory_order_relaxed);
+        atomic_store_explicit(&m->dead_pid, 0, memory_order_relaxed);
+        atomic_store_explicit(&m->dead_tid, 0, memory_order_relaxed);
+    }
+    atomic_store(&m->word, free_word);
+    atomic_store(&m->depth, 0);
+    atomic_store(&m->in_flight, 0);
+}

@@ -1,0 +1,323 @@
+/* process.c: one slot for each attached process, and the second witness of its life.
+ *
+ * The witness is an open-file-description lock on one byte of the arena file, the byte of the process's slot,
+ * taken through a close-on-exec descriptor.  The kernel arbitrates the claim and gives the byte back when the
+ * last copy of that descriptor is closed: at the death of the process, or at its execve.  Unlike a POSIX record
+ * lock it does not vanish when somebody in the process opens the file and closes it again.  A forked child
+ * inherits the description, so it replaces its copy before it does anything else (after_fork_child); until then
+ * the parent seems alive, which errs in the safe direction.
+ *
+ * Bytes above the file's end serve as locks: byte 0 of the range orders attaching (shared) against unlinking and
+ * the reset after a reboot (exclusive); byte 1 + i belongs to process slot i.
+ */
+#define _GNU_SOURCE
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
+
+#include "core.h"
+
+#define LOCK_BASE (INT64_C(1) << 40)
+
+/* F_OFD_SETLK(W) on byte n of the lock range.  true: done; false: somebody else has it, or errno. */
+static int lock_byte(int fd, int command, int type, int64_t n, int64_t count, struct flock *result)
+{
+    struct flock l = {.l_type = (short)type, .l_whence = SEEK_SET, .l_start = LOCK_BASE + n, .l_len = count};
+    int r = fcntl(fd, command, &l);
+    if (result != NULL)
+        *result = l;
+    return r;
+}
+
+/* The lock that orders attaching against unlinking: F_RDLCK, F_WRLCK or F_UNLCK. */
+enum sx_status sx_file_lock(int fd, int type, bool wait)
+{
+    for (;;) {
+        if (lock_byte(fd, wait ? F_OFD_SETLKW : F_OFD_SETLK, type, 0, 1, NULL) == 0)
+            return SX_OK;
+        if (errno == EINTR && wait)
+            return SX_INTERRUPTED;
+        if (errno == EAGAIN || errno == EACCES)
+            return SX_BUSY;
+        if (errno != EINTR)
+            return SX_ERRNO;
+    }
+}
+
+/* Start of a thread, or of a process when tid is 0, in clock ticks since boot; 0 when there is none. */
+uint64_t sx_start_time(int pid, int tid)
+{
+    char path[64], text[1024];
+    if (tid != 0)
+        snprintf(path, sizeof path, "/proc/%d/task/%d/stat", pid, tid);
+    else
+        snprintf(path, sizeof path, "/proc/%d/stat", pid);
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return 0;
+    ssize_t n = read(fd, text, sizeof text - 1);
+    close(fd);
+    if (n <= 0)
+        return 0;
+    text[n] = 0;
+    char *p = strrchr(text, ')'); /* the name may hold anything, parentheses too */
+    if (p == NULL)
+        return 0;
+    for (int field = 2; field < 22; field++) { /* field 22 is the start time */
+        p = strchr(p + 1, ' ');
+        if (p == NULL)
+            return 0;
+    }
+    return strtoull(p + 1, NULL, 10);
+}
+
+static uint64_t pid_namespace(void)
+{
+    struct stat st;
+    return stat("/proc/self/ns/pid", &st) == 0 ? (uint64_t)st.st_ino : 0;
+}
+
+bool sx_process_seen(uint64_t namespace)
+{
+    return namespace != 0 && namespace == pid_namespace();
+}
+
+/* Does that process map the arena?  After an execve it does not, though pid and start time are the same. */
+static bool maps_arena(struct sx_arena *arena, int pid)
+{
+    char path[64], line[512];
+    snprintf(path, sizeof path, "/proc/%d/maps", pid);
+    FILE *f = fopen(path, "re");
+    if (f == NULL)
+        return errno == EACCES || errno == EPERM; /* not ours to see: assume life */
+    bool found = false;
+    while (!found && fgets(line, sizeof line, f) != NULL) {
+        unsigned long inode;
+        unsigned int major, minor;
+        if (sscanf(line, "%*s %*s %*s %x:%x %lu", &major, &minor, &inode) == 3)
+            found = inode == arena->inode && major == major(arena->device) && minor == minor(arena->device);
+    }
+    fclose(f);
+    return found;
+}
+
+/* A process may have lost its descriptors and live: daemons close them all.  What the byte says is then checked
+ * with the pid, where pids mean the same, its start time and its mappings. */
+static bool lives_without_byte(struct sx_arena *arena, struct sx_process *p)
+{
+    uint32_t pid = atomic_load_explicit(&p->pid, memory_order_relaxed);
+    uint64_t start = atomic_load_explicit(&p->start_time, memory_order_relaxed);
+    if (pid == 0 || pid > INT_MAX ||
+        !sx_process_seen(atomic_load_explicit(&p->pid_namespace, memory_order_relaxed)))
+        return false;
+    return sx_start_time((int)pid, 0) == start && start != 0 && maps_arena(arena, (int)pid);
+}
+
+bool sx_process_alive(struct sx_arena *arena, uint32_t slot, uint32_t generation)
+{
+    if (slot >= SX_MAX_PROCESSES)
+        return false;
+    if (slot == arena->process)
+        return generation == arena->process_generation;
+    if ((uint64_t)(slot + 1) * sizeof(struct sx_process) >
+        atomic_load_explicit(&arena->header->ready[SX_PROCESSES], memory_order_acquire))
+        return false;
+    struct sx_process *p = &arena->processes[slot];
+    if (atomic_load_explicit(&p->generation, memory_order_acquire) != generation ||
+        atomic_load_explicit(&p->pid, memory_order_relaxed) == 0)
+        return false;
+    struct flock l;
+    if (lock_byte(arena->fd, F_OFD_GETLK, F_WRLCK, 1 + slot, 1, &l) != 0)
+        return true; /* no witness to ask: assume life */
+    bool alive = l.l_type != F_UNLCK || lives_without_byte(arena, p);
+    return alive && atomic_load_explicit(&p->generation, memory_order_acquire) == generation;
+}
+
+/* Is anybody but us attached?  For unlinking; the caller holds the file lock exclusively, so nobody comes. */
+bool sx_other_processes(struct sx_arena *arena)
+{
+    uint32_t n = (uint32_t)(atomic_load_explicit(&arena->header->ready[SX_PROCESSES], memory_order_acquire) /
+                            sizeof(struct sx_process));
+    for (uint32_t i = 0; i < n && i < SX_MAX_PROCESSES; i++)
+        if (i != arena->process &&
+            sx_process_alive(arena, i, atomic_load_explicit(&arena->processes[i].generation, memory_order_acquire)))
+            return true;
+    return false;
+}
+
+static uint32_t next_generation(uint32_t old)
+{
+    if (old == 0) { /* never used: start anywhere, so that ids of different arenas do not look alike */
+        struct timespec t;
+        clock_gettime(CLOCK_MONOTONIC, &t);
+        old = (uint32_t)t.tv_nsec * 2654435761u ^ (uint32_t)getpid() * 40503u;
+    }
+    return old + 1 == 0 ? 1 : old + 1;
+}
+
+/* Claims a slot: the byte first, which the kernel gives to one process only, then the record.  Dying between the
+ * two leaves the old record under a byte nobody holds, which is what any dead process leaves.  The caller holds
+ * arena->local and, against unlinking, the file lock. */
+enum sx_status sx_process_attach(struct sx_arena *arena)
+{
+    struct sx_header *h = arena->header;
+    if (arena->process != SX_NOBODY)
+        return SX_OK;
+    uint64_t start = sx_start_time(getpid(), 0), namespace = pid_namespace();
+    uint32_t ready = (uint32_t)(atomic_load_explicit(&h->ready[SX_PROCESSES], memory_order_acquire) /
+                                sizeof(struct sx_process));
+    uint32_t first = atomic_fetch_add_explicit(&h->next_process, 1, memory_order_relaxed);
+    for (uint32_t i = 0;; i++) {
+        if (i >= ready) { /* all taken: make room for a page more */
+            if (ready >= SX_MAX_PROCESSES)
+                return SX_FULL_PROCESSES;
+            enum sx_status s = sx_ready(arena, SX_PROCESSES, (uint64_t)ready * sizeof(struct sx_process) + SX_PAGE);
+            if (s != SX_OK)
+                return s;
+            first = ready;
+            i = 0;
+            ready += SX_PAGE / sizeof(struct sx_process);
+        }
+        uint32_t slot = (first + i) % ready;
+        struct sx_process *p = &arena->processes[slot];
+        if (lock_byte(arena->fd, F_OFD_SETLK, F_WRLCK, 1 + slot, 1, NULL) != 0) {
+            if (errno == EAGAIN || errno == EACCES || errno == EINTR)
+                continue;
+            return SX_ERRNO;
+        }
+        if (lives_without_byte(arena, p)) {
+            lock_byte(arena->fd, F_OFD_SETLK, F_UNLCK, 1 + slot, 1, NULL);
+            continue;
+        }
+        if (atomic_load_explicit(&p->pid, memory_order_relaxed) != 0)
+            atomic_store_explicit(&h->orphans, 1, memory_order_relaxed);
+        uint32_t generation = next_generation(atomic_load_explicit(&p->generation, memory_order_relaxed));
+        atomic_store_explicit(&p->pid, 0, memory_order_relaxed);
+        atomic_store_explicit(&p->generation, generation, memory_order_release);
+        atomic_store_explicit(&p->start_time, start, memory_order_relaxed);
+        atomic_store_explicit(&p->pid_namespace, namespace, memory_order_relaxed);
+        atomic_store_explicit(&p->attached_ns, (uint64_t)sx_realtime(), memory_order_relaxed);
+        atomic_store_explicit(&p->pid, (uint32_t)getpid(), memory_order_release);
+        arena->process_generation = generation;
+        arena->process = slot;
+        return SX_OK;
+    }
+}
+
+/* Gives the slot back.  The references are gone already (sx_known_forget_all). */
+void sx_process_detach(struct sx_arena *arena)
+{
+    if (arena->process == SX_NOBODY)
+        return;
+    uint32_t slot = arena->process;
+    atomic_store_explicit(&arena->processes[slot].pid, 0, memory_order_release);
+    arena->process = SX_NOBODY;
+    lock_byte(arena->fd, F_OFD_SETLK, F_UNLCK, 1 + slot, 1, NULL);
+}
+
+/* Marks the slots of dead processes free.  What they knew is orphaned: the next rebuild collects it. */
+void sx_process_reap(struct sx_arena *arena)
+{
+    uint32_t n = (uint32_t)(atomic_load_explicit(&arena->header->ready[SX_PROCESSES], memory_order_acquire) /
+                            sizeof(struct sx_process));
+    for (uint32_t i = 0; i < n && i < SX_MAX_PROCESSES; i++) {
+        struct sx_process *p = &arena->processes[i];
+        if (i == arena->process || atomic_load_explicit(&p->pid, memory_order_relaxed) == 0 ||
+            lock_byte(arena->fd, F_OFD_SETLK, F_WRLCK, 1 + i, 1, NULL) != 0)
+            continue;
+        if (!lives_without_byte(arena, p)) {
+            uint32_t generation = next_generation(atomic_load_explicit(&p->generation, memory_order_relaxed));
+            atomic_store_explicit(&arena->header->orphans, 1, memory_order_relaxed);
+            atomic_store_explicit(&p->generation, generation, memory_order_release);
+            atomic_store_explicit(&p->pid, 0, memory_order_release);
+        }
+        lock_byte(arena->fd, F_OFD_SETLK, F_UNLCK, 1 + i, 1, NULL);
+    }
+}
+
+/* After a reboot every process of before is dead, whatever the bytes and pids say. */
+void sx_process_reset(struct sx_arena *arena)
+{
+    uint32_t n = (uint32_t)(atomic_load(&arena->header->ready[SX_PROCESSES]) / sizeof(struct sx_process));
+    for (uint32_t i = 0; i < n && i < SX_MAX_PROCESSES; i++) {
+        struct sx_process *p = &arena->processes[i];
+        atomic_store(&p->generation, next_generation(atomic_load(&p->generation)));
+        atomic_store(&p->pid, 0);
+    }
+    atomic_store(&arena->header->orphans, 1);
+}
+
+/* A description of our own in place of the one inherited: through /proc, since the path may be unlinked. */
+int sx_reopen(struct sx_arena *arena)
+{
+    char path[64];
+    struct stat st;
+    snprintf(path, sizeof path, "/proc/self/fd/%d", arena->fd);
+    int fd = open(path, O_RDWR | O_CLOEXEC);
+    if (fd < 0)
+        fd = open(arena->path, O_RDWR | O_CLOEXEC | O_NOFOLLOW);
+    if (fd >= 0 && (fstat(fd, &st) != 0 || st.st_ino != arena->inode || st.st_dev != arena->device)) {
+        close(fd);
+        errno = ESTALE;
+        fd = -1;
+    }
+    return fd;
+}
+
+/* ---- fork -------------------------------------------------------------------------------------------
+ *
+ * The child owns nothing: no slot, no thread identity, no byte.  What it does inherit is knowledge: its copies of
+ * anonymous objects must stay alive.  So it registers its own references before it lets go of the parent's
+ * description; until then the parent's slot cannot be found dead, and its references stand for both.
+ */
+static void before_fork(void)
+{
+    pthread_mutex_lock(&sx_arenas_lock);
+    for (struct sx_arena *a = sx_arenas; a != NULL; a = a->next)
+        pthread_mutex_lock(&a->local);
+}
+
+static void after_fork_parent(void)
+{
+    for (struct sx_arena *a = sx_arenas; a != NULL; a = a->next)
+        pthread_mutex_unlock(&a->local);
+    pthread_mutex_unlock(&sx_arenas_lock);
+}
+
+void sx_forget_registrations(void);
+
+static void after_fork_child(void)
+{
+    sx_forget_registrations();
+    for (struct sx_arena *a = sx_arenas; a != NULL; a = a->next) {
+        int inherited = a->fd;
+        a->process = SX_NOBODY;
+        a->registered = 0;
+        int fd = sx_reopen(a);
+        if (fd >= 0) {
+            a->fd = fd;
+            pthread_mutex_unlock(&a->local);
+            sx_known_again(a); /* on failure the objects are refused later, with a reason */
+            close(inherited);
+        } else {
+            atomic_store(&a->open, false);
+            pthread_mutex_unlock(&a->local);
+        }
+    }
+    pthread_mutex_unlock(&sx_arenas_lock);
+}
+
+static void install(void)
+{
+    pthread_atfork(before_fork, after_fork_parent, after_fork_child);
+}
+
+void sx_install_fork_handlers(void)
+{
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
+    pthread_once(&once, install);
+}

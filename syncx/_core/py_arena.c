@@ -1,0 +1,308 @@
+/* py_arena.c: the base type of Arena, and the read-only views that snapshots and `syncx ls` are made of. */
+#include "py_common.h"
+#include <structmember.h>
+
+static ArenaObject *usable(PyObject *op)
+{
+    if (((ArenaObject *)op)->core == NULL) {
+        sx_raise(sx_state(Py_TYPE(op)), SX_CLOSED, op, 0);
+        return NULL;
+    }
+    return (ArenaObject *)op;
+}
+
+static PyObject *arena_open(PyObject *op, PyObject *args)
+{
+    ArenaObject *self = (ArenaObject *)op;
+    PyObject *path;
+    int create, named;
+    unsigned int mode;
+    enum sx_status s;
+    if (!PyArg_ParseTuple(args, "O&ppI:_open", PyUnicode_FSConverter, &path, &create, &named, &mode))
+        return NULL;
+    if (self->core != NULL) {
+        Py_DECREF(path);
+        PyErr_SetString(PyExc_RuntimeError, "the arena is open already");
+        return NULL;
+    }
+    for (;;) {
+        PyThreadState *save = PyEval_SaveThread();
+        s = sx_arena_open(PyBytes_AS_STRING(path), create, named, mode, &self->core);
+        int saved = errno;
+        PyEval_RestoreThread(save);
+        errno = saved;
+        if (s != SX_INTERRUPTED || PyErr_CheckSignals() < 0)
+            break;
+    }
+    Py_DECREF(path);
+    if (s == SX_OK)
+        Py_RETURN_NONE;
+    self->core = NULL;
+    return sx_raise(sx_state(Py_TYPE(op)), s, op, 0);
+}
+
+PyDoc_STRVAR(close_doc, "close($self, /)\n--\n\n"
+"Give this Arena object up: it makes no new objects, and the process leaves the arena as soon as its last lock is\n"
+"dropped and no other thread of it is attached.  Locks that are open already go on working.  Closing twice is fine.");
+
+static void arena_drop(ArenaObject *self)
+{
+    struct sx_arena *core = self->core;
+    self->core = NULL;
+    if (core != NULL)
+        sx_arena_release(core);
+}
+
+static PyObject *arena_close(PyObject *op, PyObject *unused)
+{
+    (void)unused;
+    arena_drop((ArenaObject *)op);
+    Py_RETURN_NONE;
+}
+
+static PyObject *arena_unlink_name(PyObject *op, PyObject *args)
+{
+    const char *name;
+    Py_ssize_t length;
+    int force;
+    ArenaObject *self = usable(op);
+    if (self == NULL || !PyArg_ParseTuple(args, "s#p:_unlink_name", &name, &length, &force))
+        return NULL;
+    enum sx_status s = sx_object_unlink(self->core, name, (uint32_t)length, force);
+    if (s == SX_OK)
+        Py_RETURN_NONE;
+    return sx_raise(sx_state(Py_TYPE(op)), s, op, 0);
+}
+
+static PyObject *arena_unlink(PyObject *op, PyObject *args)
+{
+    int force;
+    ArenaObject *self = usable(op);
+    if (self == NULL || !PyArg_ParseTuple(args, "p:_unlink", &force))
+        return NULL;
+    enum sx_status s = sx_arena_unlink(self->core, force);
+    if (s == SX_OK)
+        Py_RETURN_NONE;
+    return sx_raise(sx_state(Py_TYPE(op)), s, op, 0);
+}
+
+static PyObject *arena_collect(PyObject *op, PyObject *unused)
+{
+    (void)unused;
+    ArenaObject *self = usable(op);
+    if (self == NULL)
+        return NULL;
+    enum sx_status s = sx_arena_collect(self->core);
+    if (s == SX_OK)
+        Py_RETURN_NONE;
+    return sx_raise(sx_state(Py_TYPE(op)), s, op, 0);
+}
+
+/* ---- views: nothing is locked, nothing written; every number read is checked ---------------------------- */
+static int append(PyObject *list, PyObject *item)
+{
+    int r = item == NULL ? -1 : PyList_Append(list, item);
+    Py_XDECREF(item);
+    return r;
+}
+
+static PyObject *name_of(struct sx_arena *a, struct sx_cell *cell)
+{
+    uint32_t at = atomic_load_explicit(&cell->name, memory_order_acquire);
+    struct sx_name *name = at == 0 ? NULL : sx_name_at(a, at - 1);
+    if (name == NULL)
+        Py_RETURN_NONE;
+    uint32_t used = atomic_load_explicit(&name->used, memory_order_acquire);
+    char copy[SX_MAX_NAME + 1];
+    if (used > SX_MAX_NAME)
+        Py_RETURN_NONE;
+    memcpy(copy, name->bytes, used);
+    return PyUnicode_DecodeUTF8(copy, used, "replace");
+}
+
+PyDoc_STRVAR(cells_doc, "_cells($self, /)\n--\n\n"
+"Every live cell: (offset, kind, name or None, word, depth, references, created_ns, contended, recoveries, rescues,\n"
+"holder is alive, dead_pid).");
+
+static PyObject *arena_cells(PyObject *op, PyObject *unused)
+{
+    (void)unused;
+    ArenaObject *self = usable(op);
+    PyObject *list = self == NULL ? NULL : PyList_New(0);
+    if (list == NULL)
+        return NULL;
+    struct sx_arena *a = self->core;
+    uint64_t cursor = atomic_load_explicit(&a->header->cells.cursor, memory_order_acquire);
+    for (uint32_t unit = 0; unit < cursor;) {
+        struct sx_cell *cell = sx_cell_at(a, unit);
+        if (cell == NULL) {
+            Py_DECREF(list);
+            return sx_raise(sx_state(Py_TYPE(op)), SX_DAMAGED, op, 0);
+        }
+        enum sx_kind kind = sx_cell_kind(cell);
+        if (kind == SX_KIND_MUTEX || kind == SX_KIND_RLOCK) {
+            struct sx_mutex *m = (struct sx_mutex *)cell;
+            uint64_t word = atomic_load_explicit(&m->word, memory_order_acquire);
+            uint32_t life;
+            bool alive = !sx_is_free(word) && sx_holder_life(a, word, &life) == SX_ALIVE;
+            PyObject *name = name_of(a, cell);
+            if (name == NULL ||
+                append(list, Py_BuildValue("KiNKIIKIIIOI", (unsigned long long)((char *)cell - a->base), (int)kind,
+                                           name, (unsigned long long)word, atomic_load(&m->depth),
+                                           atomic_load(&cell->references), (unsigned long long)cell->created_ns,
+                                           atomic_load(&m->contended), atomic_load(&m->recoveries),
+                                           atomic_load(&m->rescues), alive ? Py_True : Py_False,
+                                           atomic_load(&m->dead_pid))) < 0) {
+                Py_DECREF(list);
+                return NULL;
+            }
+        }
+        unit += cell->units;
+    }
+    return list;
+}
+
+PyDoc_STRVAR(participants_doc, "_participants($self, /)\n--\n\n"
+"Every live participant: (holder id, pid, tid, waiting, cell offset, awaited holder, since_ns, deadline_ns).");
+
+static PyObject *arena_participants(PyObject *op, PyObject *unused)
+{
+    (void)unused;
+    ArenaObject *self = usable(op);
+    PyObject *list = self == NULL ? NULL : PyList_New(0);
+    if (list == NULL)
+        return NULL;
+    struct sx_arena *a = self->core;
+    uint32_t n = sx_participants_ready(a), life;
+    for (uint32_t i = 0; i < n; i++) {
+        struct sx_participant *p = &a->participants[i];
+        uint64_t id = (uint64_t)atomic_load_explicit(&p->generation, memory_order_acquire) << 32 |
+                      (uint64_t)(i + 1) << SX_SLOT_SHIFT;
+        if (sx_holder_life(a, id, &life) != SX_ALIVE)
+            continue;
+        uint32_t process = atomic_load(&p->process);
+        uint32_t pid = process == 0 || process > SX_MAX_PROCESSES ? 0 : atomic_load(&a->processes[process - 1].pid);
+        bool waiting = atomic_load_explicit(&p->wait.state, memory_order_acquire) == SX_WAITING;
+        if (append(list, Py_BuildValue("KIIOKKKK", (unsigned long long)id, pid, atomic_load(&p->tid),
+                                       waiting ? Py_True : Py_False, (unsigned long long)atomic_load(&p->wait.cell),
+                                       (unsigned long long)atomic_load(&p->wait.holder),
+                                       (unsigned long long)atomic_load(&p->wait.since_ns),
+                                       (unsigned long long)atomic_load(&p->wait.deadline_ns))) < 0) {
+            Py_DECREF(list);
+            return NULL;
+        }
+    }
+    return list;
+}
+
+static PyObject *arena_counters(PyObject *op, PyObject *unused)
+{
+    (void)unused;
+    ArenaObject *self = usable(op);
+    if (self == NULL)
+        return NULL;
+    struct sx_header *h = self->core->header;
+    return Py_BuildValue("{sKsKsIsKsK}", "rescues", (unsigned long long)atomic_load(&h->rescues), "recoveries",
+                         (unsigned long long)atomic_load(&h->recoveries), "names", atomic_load(&h->names_live),
+                         "cell_bytes", (unsigned long long)atomic_load(&h->cells.cursor) * SX_LINE, "name_bytes",
+                         (unsigned long long)atomic_load(&h->names.cursor) * SX_NAME_UNIT);
+}
+
+static PyObject *arena_description(PyObject *op, PyObject *unused)
+{
+    (void)unused;
+    ArenaObject *self = usable(op);
+    if (self == NULL)
+        return NULL;
+    struct sx_header *h = self->core->header;
+    static const char *const names[SX_REGIONS] = {"processes", "participants", "index_a", "index_b",
+                                                  "references", "names", "cells"};
+    PyObject *regions = PyDict_New();
+    for (int i = 0; regions != NULL && i < SX_REGIONS; i++) {
+        PyObject *r = Py_BuildValue("KIIK", (unsigned long long)h->regions[i].offset, h->regions[i].item_size,
+                                    h->regions[i].capacity, (unsigned long long)atomic_load(&h->ready[i]));
+        if (r == NULL || PyDict_SetItemString(regions, names[i], r) < 0)
+            Py_CLEAR(regions);
+        Py_XDECREF(r);
+    }
+    return regions == NULL ? NULL
+                           : Py_BuildValue("{sIsKsIsN}", "abi", h->abi, "total_size", (unsigned long long)h->total_size,
+                                           "header_size", h->header_size, "regions", regions);
+}
+
+static PyObject *arena_id(PyObject *op, void *unused)
+{
+    (void)unused;
+    ArenaObject *self = usable(op);
+    return self == NULL ? NULL : PyBytes_FromStringAndSize((char *)self->core->id, 16);
+}
+
+static PyObject *arena_closed(PyObject *op, void *unused)
+{
+    (void)unused;
+    return PyBool_FromLong(((ArenaObject *)op)->core == NULL);
+}
+
+static PyObject *arena_retired(PyObject *op, void *unused)
+{
+    (void)unused;
+    ArenaObject *self = usable(op);
+    return self == NULL ? NULL : PyBool_FromLong(atomic_load(&self->core->header->retired) != 0);
+}
+
+static void arena_dealloc(PyObject *op)
+{
+    PyTypeObject *type = Py_TYPE(op);
+    ArenaObject *self = (ArenaObject *)op;
+    if (self->weak != NULL)
+        PyObject_ClearWeakRefs(op);
+    PyObject *et, *ev, *tb;
+    PyErr_Fetch(&et, &ev, &tb);
+    sx_quiet = true;
+    arena_drop(self);
+    sx_quiet = false;
+    PyErr_Restore(et, ev, tb);
+    type->tp_free(op);
+    Py_DECREF(type);
+}
+
+static PyMethodDef arena_methods[] = {
+    {"close", arena_close, METH_NOARGS, close_doc},
+    {"collect", arena_collect, METH_NOARGS,
+     "collect($self, /)\n--\n\nTake back at once what dead processes knew: their anonymous objects, their slots.\n"
+     "It happens by itself when a process attaches."},
+    {"statistics", arena_counters, METH_NOARGS,
+     "statistics($self, /)\n--\n\nA dict: rescues and recoveries over all locks, names in use, cell_bytes and\n"
+     "name_bytes given out so far."},
+    {"_open", arena_open, METH_VARARGS, NULL},
+    {"_unlink_name", arena_unlink_name, METH_VARARGS, NULL},
+    {"_unlink", arena_unlink, METH_VARARGS, NULL},
+    {"_cells", arena_cells, METH_NOARGS, cells_doc},
+    {"_participants", arena_participants, METH_NOARGS, participants_doc},
+    {"_description", arena_description, METH_NOARGS, NULL},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyGetSetDef arena_getset[] = {
+    {"id", arena_id, NULL, "16 random bytes, made with the arena.", NULL},
+    {"closed", arena_closed, NULL, "True once close() was called.", NULL},
+    {"retired", arena_retired, NULL, "True once the arena was unlinked: it makes no sense to go on with it.", NULL},
+    {NULL, NULL, NULL, NULL, NULL},
+};
+
+static PyMemberDef arena_members[] = {
+    {"__weaklistoffset__", T_PYSSIZET, offsetof(ArenaObject, weak), READONLY, NULL},
+    {NULL, 0, 0, 0, NULL},
+};
+
+static PyType_Slot arena_slots[] = {
+    {Py_tp_dealloc, arena_dealloc}, {Py_tp_methods, arena_methods}, {Py_tp_getset, arena_getset},
+    {Py_tp_members, arena_members}, {Py_tp_new, PyType_GenericNew}, {0, NULL},
+};
+
+PyType_Spec sx_arena_spec = {
+    .name = "syncx._core.BaseArena",
+    .basicsize = sizeof(ArenaObject),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE,
+    .slots = arena_slots,
+};

@@ -1,0 +1,646 @@
+/* py_mutex.c: the base type of Mutex and RLock.  mutex.py gives it its constructor, names and pickling. */
+#include "py_common.h"
+#include <structmember.h>
+
+static enum sx_status identity_of(MutexObject *self, uint64_t *me)
+{
+    if (self->core == &sx_closed_arena)
+        return SX_CLOSED;
+    return sx_identity(self->core, me);
+}
+
+/* ---- acquiring and what follows from a death ---------------------------------------------------------- */
+
+/* One acquisition by the words alone: SX_OK, SX_OWNER_DIED, or why not. */
+static enum sx_status lock(MutexObject *self, int64_t deadline)
+{
+    uint64_t me;
+    enum sx_status s = identity_of(self, &me);
+    if (s != SX_OK)
+        return s;
+    if (sx_mutex_take(self->mutex, me) || (self->recursive && sx_rlock_again(self->mutex, me)))
+        return SX_OK;
+    return sx_mutex_lock_slow(self->core, self->mutex, me, deadline);
+}
+
+static enum sx_status unlock(MutexObject *self, bool keep_mark)
+{
+    uint64_t me;
+    enum sx_status s = identity_of(self, &me);
+    if (s != SX_OK)
+        return s;
+    if (self->recursive && sx_rlock_back(self->mutex, me))
+        return SX_OK;
+    return sx_mutex_give(self->mutex, me) ? SX_OK : sx_mutex_unlock_slow(self->mutex, me, keep_mark);
+}
+
+/* We hold the lock and a previous owner died.  Returns 0 with the lock held, or -1 with an exception and the lock
+ * released, its mark kept. */
+static int after_death(MutexObject *self)
+{
+    struct module_state *state = sx_state(Py_TYPE(self));
+    uint64_t me;
+    if (identity_of(self, &me) != SX_OK)
+        return 0;
+    long pid = (long)atomic_load_explicit(&self->mutex->dead_pid, memory_order_relaxed);
+    long tid = (long)atomic_load_explicit(&self->mutex->dead_tid, memory_order_relaxed);
+    PyObject *r = NULL;
+    switch (self->policy) {
+    case POLICY_IGNORE:
+        sx_mutex_clear_mark(self->mutex, me);
+        return 0;
+    case POLICY_RAISE:
+        unlock(self, true);
+        sx_raise(state, SX_OWNER_DIED, (PyObject *)self, pid);
+        return -1;
+    case POLICY_CALL:
+        r = PyObject_CallOneArg(self->on_owner_death, (PyObject *)self);
+        if (r != NULL && identity_of(self, &me) == SX_OK)
+            sx_mutex_clear_mark(self->mutex, me);
+        break;
+    default:
+        r = PyObject_CallFunction(state->owner_died, "Oll", self, pid, tid);
+    }
+    if (r == NULL) {
+        PyObject *type, *value, *traceback;
+        PyErr_Fetch(&type, &value, &traceback);
+        unlock(self, true);
+        PyErr_Restore(type, value, traceback);
+        return -1;
+    }
+    Py_DECREF(r);
+    return 0;
+}
+
+/* 1: held; 0: not within the time; -1: an exception. */
+static int acquire(MutexObject *self, int64_t deadline)
+{
+    enum sx_status s = lock(self, deadline);
+    switch (s) {
+    case SX_OK:
+        return 1;
+    case SX_BUSY:
+    case SX_TIMEOUT:
+        return 0;
+    case SX_OWNER_DIED:
+        return after_death(self) == 0 ? 1 : -1;
+    default:
+        sx_raise(sx_state(Py_TYPE(self)), s, (PyObject *)self, 0);
+        return -1;
+    }
+}
+
+static int64_t within(int64_t patience)
+{
+    return patience == SX_NEVER ? SX_NEVER : patience == 0 ? 0 : sx_now() + patience;
+}
+
+/* The slow half of `with`. */
+PyObject *sx_mutex_enter(MutexObject *self)
+{
+    int r = acquire(self, within(self->patience));
+    if (r < 0)
+        return NULL;
+    if (r == 0) {
+        long ms = (long)(self->patience / 1000000);
+        return sx_raise(sx_state(Py_TYPE(self)), SX_TIMEOUT, (PyObject *)self, ms);
+    }
+    Py_INCREF(self);
+    return (PyObject *)self;
+}
+
+/* raised: the body raised.  Its exception is worth more than our telling that the hold was not ours any more (as in
+ * a child that was forked inside the `with` and leaves it by sys.exit). */
+PyObject *sx_mutex_exit(MutexObject *self, bool raised)
+{
+    enum sx_status s = unlock(self, raised);
+    if (s == SX_OK || (s == SX_NOT_OWNER && raised))
+        Py_RETURN_NONE;
+    return sx_raise(sx_state(Py_TYPE(self)), s, (PyObject *)self, 0);
+}
+
+/* acquire(blocking=True, timeout=None) with any mix of positions and keywords. */
+static int parse_acquire(struct module_state *state, PyObject *const *args, Py_ssize_t n, PyObject *names,
+                         int64_t *deadline)
+{
+    PyObject *given[2] = {NULL, NULL};
+    if (n > 2) {
+        PyErr_Format(PyExc_TypeError, "acquire() takes at most 2 arguments: blocking=True, timeout=None (%zd given)",
+                     n);
+        return -1;
+    }
+    for (Py_ssize_t i = 0; i < n; i++)
+        given[i] = args[i];
+    for (Py_ssize_t i = 0; names != NULL && i < PyTuple_GET_SIZE(names); i++) {
+        PyObject *name = PyTuple_GET_ITEM(names, i);
+        int which = name == state->blocking  ? 0
+                    : name == state->timeout ? 1
+                    : PyUnicode_CompareWithASCIIString(name, "blocking") == 0 ? 0
+                    : PyUnicode_CompareWithASCIIString(name, "timeout") == 0  ? 1
+                                                                              : -1;
+        if (which < 0 || given[which] != NULL) {
+            PyErr_Format(PyExc_TypeError,
+                         which < 0 ? "acquire() got an unexpected keyword argument '%U'; it takes blocking and timeout"
+                                   : "acquire() got multiple values for argument '%U'",
+                         name);
+            return -1;
+        }
+        given[which] = args[n + i];
+    }
+    if (given[0] == Py_False && given[1] == NULL) { /* the usual try */
+        *deadline = 0;
+        return 0;
+    }
+    return sx_deadline(given[0], given[1], deadline);
+}
+
+PyDoc_STRVAR(acquire_doc, "acquire($self, /, blocking=True, timeout=None)\n--\n\n"
+"Acquire the lock.\n\n"
+"blocking: False tries once and returns at once.\n"
+"timeout: seconds, a float, by the monotonic clock; None or -1 wait for ever.\n\n"
+"Returns True when the lock is held, False when it was not to be had in time.  Raises DeadlockError if the calling\n"
+"thread holds a Mutex already and would wait for ever; OwnerDiedError under on_owner_death=\"raise\"; Gone if the\n"
+"lock was unlinked; ValueError for a negative timeout or NaN, or a timeout with blocking=False; OverflowError above\n"
+"threading.TIMEOUT_MAX.  A signal handler that raises ends the wait and leaves the lock as it was.");
+
+static PyObject *mutex_acquire(PyObject *op, PyObject *const *args, Py_ssize_t n, PyObject *names)
+{
+    MutexObject *self = (MutexObject *)op;
+    int64_t deadline = SX_NEVER;
+    if (n != 0 || names != NULL)
+        if (parse_acquire(sx_state(Py_TYPE(op)), args, n, names, &deadline) < 0)
+            return NULL;
+    int r = acquire(self, deadline);
+    return r < 0 ? NULL : PyBool_FromLong(r);
+}
+
+PyDoc_STRVAR(release_doc, "release($self, /)\n--\n\n"
+"Release the lock, and with it an owner-died mark: the data are declared whole.\n\n"
+"Raises NotOwner, a RuntimeError, unless the calling thread holds it.  A forked child does not hold what its parent\n"
+"held.");
+
+static PyObject *mutex_release(PyObject *op, PyObject *unused)
+{
+    (void)unused;
+    enum sx_status s = unlock((MutexObject *)op, false);
+    if (s != SX_OK)
+        return sx_raise(sx_state(Py_TYPE(op)), s, op, 0);
+    Py_RETURN_NONE;
+}
+
+PyDoc_STRVAR(recover_doc, "recover($self, /, blocking=True, timeout=None)\n--\n\n"
+"Acquire the lock whatever on_owner_death says, and clear the owner-died mark: the caller answers for the data.\n\n"
+"Arguments, result and exceptions are acquire's, but for OwnerDiedError.  Returns True holding the lock.");
+
+static PyObject *mutex_recover(PyObject *op, PyObject *const *args, Py_ssize_t n, PyObject *names)
+{
+    MutexObject *self = (MutexObject *)op;
+    int64_t deadline = SX_NEVER;
+    uint64_t me;
+    if (parse_acquire(sx_state(Py_TYPE(op)), args, n, names, &deadline) < 0)
+        return NULL;
+    enum sx_status s = lock(self, deadline);
+    if (s == SX_BUSY || s == SX_TIMEOUT)
+        Py_RETURN_FALSE;
+    if (s != SX_OK && s != SX_OWNER_DIED)
+        return sx_raise(sx_state(Py_TYPE(op)), s, op, 0);
+    if (identity_of(self, &me) == SX_OK)
+        sx_mutex_clear_mark(self->mutex, me);
+    Py_RETURN_TRUE;
+}
+
+/* ---- looking ------------------------------------------------------------------------------------------ */
+static bool closed(MutexObject *self)
+{
+    return self->core == &sx_closed_arena;
+}
+
+static bool is_owned(MutexObject *self)
+{
+    uint64_t me;
+    return identity_of(self, &me) == SX_OK &&
+           (atomic_load_explicit(&self->mutex->word, memory_order_relaxed) & SX_ID_MASK) == me;
+}
+
+static uint64_t live_holder(MutexObject *self)
+{
+    uint32_t life;
+    uint64_t w = atomic_load_explicit(&self->mutex->word, memory_order_acquire);
+    return sx_is_free(w) || sx_holder_life(self->core, w, &life) != SX_ALIVE ? 0 : w & SX_ID_MASK;
+}
+
+static PyObject *mutex_locked(PyObject *op, PyObject *unused)
+{
+    (void)unused;
+    MutexObject *self = (MutexObject *)op;
+    if (closed(self))
+        return sx_raise(sx_state(Py_TYPE(op)), SX_CLOSED, op, 0);
+    return PyBool_FromLong(live_holder(self) != 0);
+}
+
+static PyObject *mutex_is_owned(PyObject *op, PyObject *unused)
+{
+    (void)unused;
+    return PyBool_FromLong(is_owned((MutexObject *)op));
+}
+
+static PyObject *mutex_owner_died(PyObject *op, void *unused)
+{
+    (void)unused;
+    MutexObject *self = (MutexObject *)op;
+    uint64_t me;
+    return PyBool_FromLong(identity_of(self, &me) == SX_OK && sx_mutex_mark(self->mutex, me));
+}
+
+static PyObject *mutex_holder(PyObject *op, void *unused)
+{
+    (void)unused;
+    MutexObject *self = (MutexObject *)op;
+    uint64_t holder = closed(self) ? 0 : live_holder(self);
+    struct sx_participant *p = holder == 0 ? NULL : sx_participant(self->core, holder);
+    if (p == NULL)
+        Py_RETURN_NONE;
+    uint32_t process = atomic_load_explicit(&p->process, memory_order_acquire);
+    long pid = process == 0 || process > SX_MAX_PROCESSES
+                   ? 0
+                   : (long)atomic_load_explicit(&self->core->processes[process - 1].pid, memory_order_relaxed);
+    return Py_BuildValue("ll", pid, (long)atomic_load_explicit(&p->tid, memory_order_relaxed));
+}
+
+static PyObject *mutex_depth(PyObject *op, void *unused)
+{
+    (void)unused;
+    MutexObject *self = (MutexObject *)op;
+    if (!is_owned(self))
+        return PyLong_FromLong(0);
+    return PyLong_FromUnsignedLong(1ul + atomic_load_explicit(&self->mutex->depth, memory_order_relaxed));
+}
+
+static PyObject *mutex_statistics(PyObject *op, PyObject *unused)
+{
+    (void)unused;
+    MutexObject *self = (MutexObject *)op;
+    if (closed(self))
+        return sx_raise(sx_state(Py_TYPE(op)), SX_CLOSED, op, 0);
+    struct sx_mutex *m = self->mutex;
+    return Py_BuildValue("{sIsIsI}", "contended", atomic_load_explicit(&m->contended, memory_order_relaxed),
+                         "recoveries", atomic_load_explicit(&m->recoveries, memory_order_relaxed), "rescues",
+                         atomic_load_explicit(&m->rescues, memory_order_relaxed));
+}
+
+/* ---- what the standard library asks of a lock ---------------------------------------------------------- */
+static PyObject *mutex_release_save(PyObject *op, PyObject *unused)
+{
+    (void)unused;
+    MutexObject *self = (MutexObject *)op;
+    uint64_t me;
+    enum sx_status s = identity_of(self, &me);
+    if (s == SX_OK && !is_owned(self))
+        s = SX_NOT_OWNER;
+    if (s != SX_OK)
+        return sx_raise(sx_state(Py_TYPE(op)), s, op, 0);
+    uint32_t depth = atomic_exchange_explicit(&self->mutex->depth, 0, memory_order_relaxed);
+    s = unlock(self, false);
+    return s == SX_OK ? PyLong_FromUnsignedLong(depth) : sx_raise(sx_state(Py_TYPE(op)), s, op, 0);
+}
+
+static PyObject *mutex_acquire_restore(PyObject *op, PyObject *saved)
+{
+    MutexObject *self = (MutexObject *)op;
+    unsigned long depth = PyLong_AsUnsignedLong(saved);
+    if (depth == (unsigned long)-1 && PyErr_Occurred())
+        return NULL;
+    if (acquire(self, SX_NEVER) < 0)
+        return NULL;
+    atomic_store_explicit(&self->mutex->depth, (uint32_t)depth, memory_order_relaxed);
+    Py_RETURN_NONE;
+}
+
+PyDoc_STRVAR(at_fork_reinit_doc, "_at_fork_reinit($self, /)\n--\n\n"
+"Give up the calling thread's own hold, however deep.  A forked child holds nothing, so there it changes nothing:\n"
+"the lock is shared, and what the parent holds stays held.");
+
+static PyObject *mutex_at_fork_reinit(PyObject *op, PyObject *unused)
+{
+    (void)unused;
+    MutexObject *self = (MutexObject *)op;
+    if (is_owned(self)) {
+        atomic_store_explicit(&self->mutex->depth, 0, memory_order_relaxed);
+        unlock(self, false);
+    }
+    Py_RETURN_NONE;
+}
+
+/* ---- opening and closing ------------------------------------------------------------------------------ */
+static PyObject *mutex_new(PyTypeObject *type, PyObject *args, PyObject *keywords)
+{
+    (void)args, (void)keywords;
+    MutexObject *self = (MutexObject *)type->tp_alloc(type, 0);
+    if (self != NULL) {
+        self->core = &sx_closed_arena;
+        self->patience = SX_NEVER;
+    }
+    return (PyObject *)self;
+}
+
+static int ready_to_open(MutexObject *self, PyObject *arena, int recursive)
+{
+    struct module_state *state = sx_state(Py_TYPE(self));
+    if (self->arena != NULL) {
+        PyErr_SetString(PyExc_RuntimeError, "the lock is open already; make a new object instead of calling __init__");
+        return -1;
+    }
+    if (!PyObject_TypeCheck(arena, state->arena_type)) {
+        PyErr_Format(PyExc_TypeError, "arena must be a syncx.Arena, not %.100s", Py_TYPE(arena)->tp_name);
+        return -1;
+    }
+    if (((ArenaObject *)arena)->core == NULL) {
+        sx_raise(state, SX_CLOSED, arena, 0);
+        return -1;
+    }
+    self->recursive = recursive;
+    self->kind = recursive ? SX_KIND_RLOCK : SX_KIND_MUTEX;
+    return 0;
+}
+
+static void opened(MutexObject *self, PyObject *arena)
+{
+    Py_INCREF(arena);
+    self->arena = (ArenaObject *)arena;
+    self->mutex = (struct sx_mutex *)self->object.cell;
+    self->core = self->arena->core;
+    sx_arena_keep(self->core); /* the Arena object may be closed before us */
+}
+
+static PyObject *mutex_open(PyObject *op, PyObject *args)
+{
+    MutexObject *self = (MutexObject *)op;
+    PyObject *arena;
+    const char *name;
+    Py_ssize_t length;
+    int create, recursive;
+    enum sx_kind found = SX_KIND_NONE;
+    if (!PyArg_ParseTuple(args, "Oz#ip:_open", &arena, &name, &length, &create, &recursive) ||
+        ready_to_open(self, arena, recursive) < 0)
+        return NULL;
+    struct sx_arena *core = ((ArenaObject *)arena)->core;
+    enum sx_status s = name == NULL ? sx_object_anonymous(core, self->kind, &self->object)
+                                    : sx_object_open(core, name, (uint32_t)length, self->kind,
+                                                     (enum sx_create)create, &self->object, &found);
+    if (s != SX_OK)
+        return sx_raise(sx_state(Py_TYPE(op)), s, arena, found);
+    opened(self, arena);
+    return PyBool_FromLong(self->object.created);
+}
+
+static PyObject *mutex_open_reference(PyObject *op, PyObject *args)
+{
+    MutexObject *self = (MutexObject *)op;
+    PyObject *arena;
+    unsigned int unit, generation;
+    int recursive;
+    if (!PyArg_ParseTuple(args, "OIIp:_open_reference", &arena, &unit, &generation, &recursive) ||
+        ready_to_open(self, arena, recursive) < 0)
+        return NULL;
+    enum sx_status s =
+        sx_object_reference(((ArenaObject *)arena)->core, unit, generation, self->kind, &self->object);
+    if (s != SX_OK)
+        return sx_raise(sx_state(Py_TYPE(op)), s, arena, 0);
+    opened(self, arena);
+    Py_RETURN_NONE;
+}
+
+static PyObject *mutex_open_at(PyObject *op, PyObject *args)
+{
+    MutexObject *self = (MutexObject *)op;
+    PyObject *arena, *buffer;
+    Py_ssize_t offset;
+    int create, recursive;
+    enum sx_kind found = SX_KIND_NONE;
+    if (!PyArg_ParseTuple(args, "OOnip:_open_at", &arena, &buffer, &offset, &create, &recursive) ||
+        ready_to_open(self, arena, recursive) < 0)
+        return NULL;
+    if (PyObject_GetBuffer(buffer, &self->buffer, PyBUF_WRITABLE) < 0) {
+        if (PyErr_ExceptionMatches(PyExc_BufferError) || PyErr_ExceptionMatches(PyExc_TypeError))
+            PyErr_Format(PyExc_TypeError,
+                         "a lock needs writable, contiguous, shared memory (mmap, SharedMemory.buf, memoryview), "
+                         "not this %.100s", Py_TYPE(buffer)->tp_name);
+        return NULL;
+    }
+    char *at = (char *)self->buffer.buf + offset;
+    Py_ssize_t size = (Py_ssize_t)sizeof(struct sx_mutex);
+    if (offset < 0 || self->buffer.len < size || offset > self->buffer.len - size)
+        PyErr_Format(PyExc_ValueError, "%zd bytes are needed at offset %zd, but the buffer has %zd", size, offset,
+                     self->buffer.len);
+    else if ((uintptr_t)at % SX_LINE != 0)
+        PyErr_Format(PyExc_ValueError,
+                     "the lock must start at a multiple of %d bytes; offset %zd of this buffer is %d bytes past one",
+                     SX_LINE, offset, (int)((uintptr_t)at % SX_LINE));
+    if (!PyErr_Occurred()) {
+        enum sx_status s = sx_object_at(((ArenaObject *)arena)->core, at, self->kind, (enum sx_create)create,
+                                        &self->object, &found);
+        if (s == SX_OK) {
+            opened(self, arena);
+            return PyBool_FromLong(self->object.created);
+        }
+        if (s == SX_DAMAGED)
+            PyErr_Format(PyExc_ValueError,
+                         "the %zd bytes at offset %zd are neither zero nor a lock of this version; fill them with "
+                         "zeros before the first use", size, offset);
+        else
+            sx_raise(sx_state(Py_TYPE(op)), s, arena, found);
+    }
+    PyBuffer_Release(&self->buffer);
+    return NULL;
+}
+
+static void drop(MutexObject *self)
+{
+    if (!closed(self)) {
+        struct sx_arena *core = self->core;
+        self->core = &sx_closed_arena;
+        sx_object_close(core, &self->object);
+        sx_arena_release(core);
+    }
+    if (self->buffer.obj != NULL)
+        PyBuffer_Release(&self->buffer);
+}
+
+PyDoc_STRVAR(close_doc, "close($self, /)\n--\n\n"
+"Give this handle up; using it afterwards raises ValueError.  The lock itself stays (a named one until it is\n"
+"unlinked).  Releases the buffer of a lock in the user's memory.  RuntimeError while the calling thread holds it.");
+
+static PyObject *mutex_close(PyObject *op, PyObject *unused)
+{
+    (void)unused;
+    MutexObject *self = (MutexObject *)op;
+    if (is_owned(self)) {
+        PyErr_Format(PyExc_RuntimeError, "%R is held by this thread: release it before closing it", op);
+        return NULL;
+    }
+    drop(self);
+    Py_RETURN_NONE;
+}
+
+static PyObject *mutex_pin(PyObject *op, PyObject *unused)
+{
+    (void)unused;
+    MutexObject *self = (MutexObject *)op;
+    if (closed(self))
+        return sx_raise(sx_state(Py_TYPE(op)), SX_CLOSED, op, 0);
+    if (self->object.unit == SX_NOBODY)
+        return PyErr_Format(PyExc_TypeError,
+                            "%R lies in memory that you brought: send that memory (its SharedMemory, its file) to "
+                            "the other process and call %s.at there", op, Py_TYPE(op)->tp_name);
+    sx_object_pin(self->core, &self->object);
+    return Py_BuildValue("II", self->object.unit, self->object.generation);
+}
+
+static PyObject *mutex_configure(PyObject *op, PyObject *args)
+{
+    MutexObject *self = (MutexObject *)op;
+    PyObject *timeout, *policy;
+    if (!PyArg_ParseTuple(args, "OO:_configure", &timeout, &policy))
+        return NULL;
+    int64_t patience = SX_NEVER;
+    if (timeout != Py_None && (patience = sx_nanoseconds(timeout)) < 0)
+        return NULL;
+    if (PyUnicode_Check(policy)) {
+        static const char *const names[] = {"recover", "raise", "ignore"};
+        int which = -1;
+        for (int i = 0; i < 3; i++)
+            if (PyUnicode_CompareWithASCIIString(policy, names[i]) == 0)
+                which = i;
+        if (which < 0)
+            return PyErr_Format(PyExc_ValueError,
+                                "on_owner_death must be \"recover\", \"raise\", \"ignore\" or a callable, not %R",
+                                policy);
+        self->policy = which;
+    } else if (PyCallable_Check(policy)) {
+        self->policy = POLICY_CALL;
+    } else {
+        return PyErr_Format(PyExc_TypeError,
+                            "on_owner_death must be \"recover\", \"raise\", \"ignore\" or a callable, not %.100s",
+                            Py_TYPE(policy)->tp_name);
+    }
+    self->patience = patience;
+    Py_INCREF(policy);
+    Py_XSETREF(self->on_owner_death, policy);
+    Py_RETURN_NONE;
+}
+
+static int mutex_traverse(PyObject *op, visitproc visit, void *arg)
+{
+    MutexObject *self = (MutexObject *)op;
+    Py_VISIT(self->on_owner_death);
+    Py_VISIT(self->arena);
+    Py_VISIT(Py_TYPE(op));
+    return 0;
+}
+
+static int mutex_clear(PyObject *op)
+{
+    Py_CLEAR(((MutexObject *)op)->on_owner_death);
+    return 0;
+}
+
+static void mutex_dealloc(PyObject *op)
+{
+    MutexObject *self = (MutexObject *)op;
+    PyTypeObject *type = Py_TYPE(op);
+    if (PyObject_CallFinalizerFromDealloc(op) < 0)
+        return; /* a gate is out and owns us now */
+    PyObject_GC_UnTrack(op);
+    if (self->weak != NULL)
+        PyObject_ClearWeakRefs(op);
+    PyObject *et, *ev, *tb;
+    PyErr_Fetch(&et, &ev, &tb);
+    sx_quiet = true; /* no signal handlers from here; they run a moment later */
+    drop(self);
+    sx_quiet = false;
+    PyErr_Restore(et, ev, tb);
+    sx_gates_clear(self);
+    Py_CLEAR(self->on_owner_death);
+    Py_CLEAR(self->arena);
+    type->tp_free(op);
+    Py_DECREF(type);
+}
+
+static PyObject *mutex_arena(PyObject *op, void *unused)
+{
+    (void)unused;
+    PyObject *arena = (PyObject *)((MutexObject *)op)->arena;
+    arena = arena == NULL ? Py_None : arena;
+    Py_INCREF(arena);
+    return arena;
+}
+
+static PyObject *mutex_closed(PyObject *op, void *unused)
+{
+    (void)unused;
+    return PyBool_FromLong(closed((MutexObject *)op));
+}
+
+static PyObject *mutex_timeout(PyObject *op, void *unused)
+{
+    (void)unused;
+    int64_t patience = ((MutexObject *)op)->patience;
+    if (patience == SX_NEVER)
+        Py_RETURN_NONE;
+    return PyFloat_FromDouble((double)patience / 1e9);
+}
+
+static PyMethodDef mutex_methods[] = {
+    {"acquire", (PyCFunction)(void (*)(void))mutex_acquire, METH_FASTCALL | METH_KEYWORDS, acquire_doc},
+    {"release", mutex_release, METH_NOARGS, release_doc},
+    {"recover", (PyCFunction)(void (*)(void))mutex_recover, METH_FASTCALL | METH_KEYWORDS, recover_doc},
+    {"locked", mutex_locked, METH_NOARGS,
+     "locked($self, /)\n--\n\nTrue while a live thread of any process holds the lock."},
+    {"close", mutex_close, METH_NOARGS, close_doc},
+    {"statistics", mutex_statistics, METH_NOARGS,
+     "statistics($self, /)\n--\n\nA dict of what happened to the lock since it was made: contended (waits that slept),\n"
+     "recoveries (holds taken over from a dead owner), rescues (wake-ups that only the 100 ms belt delivered)."},
+    {"_is_owned", mutex_is_owned, METH_NOARGS, "_is_owned($self, /)\n--\n\nDoes the calling thread hold it?"},
+    {"_release_save", mutex_release_save, METH_NOARGS,
+     "_release_save($self, /)\n--\n\nRelease however deep; the result is for _acquire_restore."},
+    {"_acquire_restore", mutex_acquire_restore, METH_O,
+     "_acquire_restore($self, saved, /)\n--\n\nAcquire as deep as _release_save found it."},
+    {"_at_fork_reinit", mutex_at_fork_reinit, METH_NOARGS, at_fork_reinit_doc},
+    {"_open", mutex_open, METH_VARARGS, NULL},
+    {"_open_reference", mutex_open_reference, METH_VARARGS, NULL},
+    {"_open_at", mutex_open_at, METH_VARARGS, NULL},
+    {"_configure", mutex_configure, METH_VARARGS, NULL},
+    {"_pin", mutex_pin, METH_NOARGS, NULL},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyGetSetDef mutex_getset[] = {
+    {"owner_died", mutex_owner_died, NULL,
+     "True while the calling thread holds the lock and an earlier owner died without the data being repaired since.",
+     NULL},
+    {"holder", mutex_holder, NULL, "(pid, tid) of the live holder, each in its own pid namespace, or None.", NULL},
+    {"depth", mutex_depth, NULL, "How many times the calling thread holds the lock: 0, 1, or more for an RLock.", NULL},
+    {"arena", mutex_arena, NULL, "The Arena the lock belongs to.", NULL},
+    {"closed", mutex_closed, NULL, "True once close() was called.", NULL},
+    {"timeout", mutex_timeout, NULL, "How long a plain `with` waits, in seconds; None: for ever.", NULL},
+    {NULL, NULL, NULL, NULL, NULL},
+};
+
+static PyMemberDef mutex_members[] = {
+    {"__weaklistoffset__", T_PYSSIZET, offsetof(MutexObject, weak), READONLY, NULL},
+    {"on_owner_death", T_OBJECT, offsetof(MutexObject, on_owner_death), READONLY, "The policy given at construction."},
+    {NULL, 0, 0, 0, NULL},
+};
+
+static PyType_Slot mutex_slots[] = {
+    {Py_tp_new, mutex_new},         {Py_tp_dealloc, mutex_dealloc}, {Py_tp_finalize, sx_gates_finalize},
+    {Py_tp_traverse, mutex_traverse}, {Py_tp_clear, mutex_clear},   {Py_tp_methods, mutex_methods},
+    {Py_tp_getset, mutex_getset},   {Py_tp_members, mutex_members}, {0, NULL},
+};
+
+PyType_Spec sx_mutex_spec = {
+    .name = "syncx._core.BaseMutex",
+    .basicsize = sizeof(MutexObject),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE | Py_TPFLAGS_HAVE_GC,
+    .slots = mutex_slots,
+};

@@ -1,0 +1,166 @@
+"""The exceptions of syncx, and the one place where the core's status codes become exceptions.
+
+Every exception of the library derives from `SyncxError` and from the built-in that users of `threading` already
+catch for the same mistake.  Wrong arguments are plain `TypeError`, `ValueError` and `OverflowError`; missing, existing
+and inaccessible files and names are plain `OSError`.
+"""
+
+from __future__ import annotations
+
+import errno as _errno
+import logging
+import os
+
+__all__ = [
+    "ArenaError",
+    "ArenaFull",
+    "DeadlockError",
+    "Gone",
+    "InUse",
+    "NotOwner",
+    "OwnerDiedError",
+    "SyncxError",
+    "Timeout",
+]
+
+logger = logging.getLogger("syncx")
+logger.addHandler(logging.NullHandler())
+
+
+class SyncxError(Exception):
+    """The base of all exceptions of syncx."""
+
+
+class Timeout(SyncxError, TimeoutError):
+    """A timed `with` did not get its lock in time; the body was not run."""
+
+
+class NotOwner(SyncxError, RuntimeError):
+    """A lock was released by a thread that does not hold it."""
+
+
+class DeadlockError(SyncxError, RuntimeError):
+    """Waiting would never end: a thread asked for a Mutex that it holds."""
+
+
+class OwnerDiedError(SyncxError, RuntimeError):
+    """Under `on_owner_death="raise"`: the last owner died holding the lock, which is now not held by anybody.
+
+    It is raised for everybody until somebody calls `recover()`.
+    """
+
+
+class Gone(SyncxError, RuntimeError):
+    """The object was unlinked, or nobody who knew it is left, or its arena was re-created."""
+
+
+class InUse(SyncxError, RuntimeError):
+    """An object or an arena was not unlinked because somebody uses it."""
+
+
+class ArenaError(SyncxError, RuntimeError):
+    """A file is not an arena, or of another version, or damaged; or an object belongs to another arena."""
+
+
+class ArenaFull(ArenaError):
+    """An arena has no room for one more name, object, process or thread."""
+
+
+KIND_NAMES = {0: "nothing known", 1: "Mutex", 2: "RLock"}
+"""The number of a kind in the shared layout (enum sx_kind) and its name in Python."""
+
+
+def translate(status: int, number: int, what: object, detail: int) -> Exception:
+    """The exception for a status of the core.
+
+    status: one of the core's constants.  number: errno at the time, for ERRNO.  what: the lock or arena concerned, or
+    the name.  detail: a number whose meaning depends on the status (the kind found, milliseconds, a pid).
+    """
+    from . import _core as c  # the core imports this module first
+
+    if status == c.ERRNO:
+        return _os_error(number, what)
+    if status == c.TIMEOUT:
+        return Timeout(f"{what!r} was not to be had within {detail / 1000:g} s")
+    if status == c.NOT_FOUND:
+        return FileNotFoundError(_errno.ENOENT, "no object of that name in the arena; create=True makes it", str(what))
+    if status == c.EXISTS:
+        return FileExistsError(_errno.EEXIST, 'the object exists already and create="exclusive" was asked', str(what))
+    if status == c.WRONG_KIND:
+        found = KIND_NAMES.get(detail, f"kind {detail}")
+        return ValueError(f"an object is there already, and it is of another kind: {found} ({what})")
+    if status == c.OWNER_DIED:
+        who = f"process {detail}" if detail else "its owner"
+        return OwnerDiedError(f"{who} died holding {what!r}; repair the data and call recover(), which acquires the lock")
+    if status == c.INTERRUPTED:
+        return InterruptedError(_errno.EINTR, "interrupted by a signal", str(what))
+    kind, text = _table(c)[status]
+    return kind(text.format(what=what))
+
+
+def _table(c: object) -> dict[int, tuple[type[Exception], str]]:
+    get = c.__dict__.__getitem__
+    full = "{what} is full: "
+    return {
+        get("DEADLOCK"): (
+            DeadlockError,
+            "this thread holds {what!r} already and would wait for itself for ever; use RLock where that is meant",
+        ),
+        get("NOT_OWNER"): (
+            NotOwner,
+            "this thread does not hold {what!r}; only the holder releases a lock (a forked child holds nothing)",
+        ),
+        get("RETIRED"): (Gone, "{what!r} was unlinked; open the name again to get the lock that has it now"),
+        get("CLOSED"): (ValueError, "{what!r} is closed"),
+        get("GONE"): (
+            Gone,
+            "the object of this reference is gone from {what}: an anonymous object lives as long as a process that "
+            "knows it; keep the sender alive until the receiver has unpickled it, or use a name",
+        ),
+        get("IN_USE"): (InUse, "{what} is in use by a live process; force=True unlinks it all the same"),
+        get("FULL_PARTICIPANTS"): (
+            ArenaFull,
+            full + f"{get('MAX_PARTICIPANTS')} threads are attached to it; end some, or use another arena",
+        ),
+        get("FULL_PROCESSES"): (ArenaFull, full + "4096 processes are attached to it; end some, or use another arena"),
+        get("FULL_NAMES"): (
+            ArenaFull,
+            full + f"it holds {get('MAX_NAMES')} names at most; unlink some (syncx rm), or use another arena",
+        ),
+        get("FULL_CELLS"): (ArenaFull, full + "no room for one more object; unlink some, or use another arena"),
+        get("FULL_REFERENCES"): (
+            ArenaFull,
+            full + "too many objects are open in too many processes; close some, or use another arena",
+        ),
+        get("NOT_AN_ARENA"): (ArenaError, "{what} is not a syncx arena: wrong file, or an empty or truncated one"),
+        get("OTHER_VERSION"): (
+            ArenaError,
+            "{what} was made by another version of syncx, or by another architecture or C library; use another name, "
+            "or remove it when nobody uses it",
+        ),
+        get("DAMAGED"): (ArenaError, "{what} is damaged; remove it when nobody uses it (syncx rm --arena)"),
+        get("OTHER_ARENA"): (
+            ArenaError,
+            "the lock in this memory belongs to another arena than {what}; open it with arena= that one",
+        ),
+        get("NEVER_INITIALISED"): (
+            ValueError,
+            "there is no lock in this memory yet and create=False was asked ({what})",
+        ),
+    }
+
+
+def _os_error(number: int, what: object) -> OSError:
+    if number == _errno.ENOSPC:
+        return OSError(number, "no space left for the arena; enlarge or clean up the file system it is on", str(what))
+    if number == _errno.EPERM:
+        return PermissionError(number, "the arena's file belongs to somebody else", str(what))
+    if number == _errno.ELOOP:
+        return OSError(number, "the arena's path is a symbolic link, which is not followed", str(what))
+    return OSError(number, os.strerror(number), str(what))
+
+
+def report_owner_death(lock: object, pid: int, tid: int) -> None:
+    """Writes one line to the logger "syncx": the holder of `lock` died, and this thread has it now."""
+    who = f"process {pid} (thread {tid})" if pid else "a process of which no trace is left"
+    logger.warning("%s died holding %r; recovered by process %d", who, lock, os.getpid())

@@ -174,6 +174,7 @@ def _from_reference(
     return self
 
 
+@_core.own_methods
 class Mutex(_Base):
     """A lock that one thread of one process holds at a time.
 
@@ -201,6 +202,7 @@ class Mutex(_Base):
     __slots__ = ()
 
 
+@_core.own_methods
 class RLock(_Base):
     """A Mutex that its holder may acquire again, and releases as often.
 

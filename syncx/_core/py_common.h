@@ -48,6 +48,7 @@ typedef struct {
     struct sx_arena *core;  /* &sx_closed_arena once closed */
     struct sx_mutex *mutex;
     GateObject *gates[2];   /* what `with` calls: made once, see py_gate.c */
+    struct module_state *state;
     struct sx_object object;
     int64_t patience;       /* of a plain `with`, ns; SX_NEVER */
     ArenaObject *arena;     /* keeps the mapping */
@@ -67,6 +68,7 @@ extern PyType_Spec sx_arena_spec, sx_mutex_spec, sx_gate_spec, sx_descriptor_spe
 /* mutex <-> gate */
 PyObject *sx_mutex_enter(MutexObject *self);
 PyObject *sx_mutex_exit(MutexObject *self, bool raised);
+PyObject *sx_mutex_own_methods(PyObject *module, PyObject *cls);
 int sx_gates_add_to_type(struct module_state *state, PyTypeObject *type);
 void sx_gates_finalize(PyObject *self);
 void sx_gates_clear(MutexObject *self);

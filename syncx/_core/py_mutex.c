@@ -9,6 +9,14 @@ static enum sx_status identity_of(MutexObject *self, uint64_t *me)
     return sx_identity(self->core, me);
 }
 
+/* The id in the word, or 0 when it is free or names a dead thread. */
+static uint64_t live_holder(MutexObject *self)
+{
+    uint32_t life;
+    uint64_t w = atomic_load_explicit(&self->mutex->word, memory_order_acquire);
+    return sx_is_free(w) || sx_holder_life(self->core, w, &life) != SX_ALIVE ? 0 : w & SX_ID_MASK;
+}
+
 /* ---- acquiring and what follows from a death ---------------------------------------------------------- */
 
 /* One acquisition by the words alone: SX_OK, SX_OWNER_DIED, or why not. */
@@ -38,7 +46,7 @@ static enum sx_status unlock(MutexObject *self, bool keep_mark)
  * released, its mark kept. */
 static int after_death(MutexObject *self)
 {
-    struct module_state *state = sx_state(Py_TYPE(self));
+    struct module_state *state = self->state;
     uint64_t me;
     if (identity_of(self, &me) != SX_OK)
         return 0;
@@ -85,7 +93,7 @@ static int acquire(MutexObject *self, int64_t deadline)
     case SX_OWNER_DIED:
         return after_death(self) == 0 ? 1 : -1;
     default:
-        sx_raise(sx_state(Py_TYPE(self)), s, (PyObject *)self, 0);
+        sx_raise(self->state, s, (PyObject *)self, 0);
         return -1;
     }
 }
@@ -103,7 +111,7 @@ PyObject *sx_mutex_enter(MutexObject *self)
         return NULL;
     if (r == 0) {
         long ms = (long)(self->patience / 1000000);
-        return sx_raise(sx_state(Py_TYPE(self)), SX_TIMEOUT, (PyObject *)self, ms);
+        return sx_raise(self->state, SX_TIMEOUT, (PyObject *)self, ms);
     }
     Py_INCREF(self);
     return (PyObject *)self;
@@ -116,7 +124,7 @@ PyObject *sx_mutex_exit(MutexObject *self, bool raised)
     enum sx_status s = unlock(self, raised);
     if (s == SX_OK || (s == SX_NOT_OWNER && raised))
         Py_RETURN_NONE;
-    return sx_raise(sx_state(Py_TYPE(self)), s, (PyObject *)self, 0);
+    return sx_raise(self->state, s, (PyObject *)self, 0);
 }
 
 /* acquire(blocking=True, timeout=None) with any mix of positions and keywords. */
@@ -168,8 +176,14 @@ static PyObject *mutex_acquire(PyObject *op, PyObject *const *args, Py_ssize_t n
     MutexObject *self = (MutexObject *)op;
     int64_t deadline = SX_NEVER;
     if (n != 0 || names != NULL)
-        if (parse_acquire(sx_state(Py_TYPE(op)), args, n, names, &deadline) < 0)
+        if (parse_acquire(self->state, args, n, names, &deadline) < 0)
             return NULL;
+    if (sx_self.arena == self->core) { /* the two answers that need no more than the word */
+        if (sx_mutex_take(self->mutex, sx_self.id))
+            Py_RETURN_TRUE;
+        if (deadline == 0 && live_holder(self) != 0 && !self->recursive)
+            Py_RETURN_FALSE;
+    }
     int r = acquire(self, deadline);
     return r < 0 ? NULL : PyBool_FromLong(r);
 }
@@ -182,9 +196,12 @@ PyDoc_STRVAR(release_doc, "release($self, /)\n--\n\n"
 static PyObject *mutex_release(PyObject *op, PyObject *unused)
 {
     (void)unused;
-    enum sx_status s = unlock((MutexObject *)op, false);
+    MutexObject *self = (MutexObject *)op;
+    if (sx_self.arena == self->core && !self->recursive && sx_mutex_give(self->mutex, sx_self.id))
+        Py_RETURN_NONE;
+    enum sx_status s = unlock(self, false);
     if (s != SX_OK)
-        return sx_raise(sx_state(Py_TYPE(op)), s, op, 0);
+        return sx_raise(self->state, s, op, 0);
     Py_RETURN_NONE;
 }
 
@@ -197,13 +214,13 @@ static PyObject *mutex_recover(PyObject *op, PyObject *const *args, Py_ssize_t n
     MutexObject *self = (MutexObject *)op;
     int64_t deadline = SX_NEVER;
     uint64_t me;
-    if (parse_acquire(sx_state(Py_TYPE(op)), args, n, names, &deadline) < 0)
+    if (parse_acquire(((MutexObject *)op)->state, args, n, names, &deadline) < 0)
         return NULL;
     enum sx_status s = lock(self, deadline);
     if (s == SX_BUSY || s == SX_TIMEOUT)
         Py_RETURN_FALSE;
     if (s != SX_OK && s != SX_OWNER_DIED)
-        return sx_raise(sx_state(Py_TYPE(op)), s, op, 0);
+        return sx_raise(((MutexObject *)op)->state, s, op, 0);
     if (identity_of(self, &me) == SX_OK)
         sx_mutex_clear_mark(self->mutex, me);
     Py_RETURN_TRUE;
@@ -222,19 +239,12 @@ static bool is_owned(MutexObject *self)
            (atomic_load_explicit(&self->mutex->word, memory_order_relaxed) & SX_ID_MASK) == me;
 }
 
-static uint64_t live_holder(MutexObject *self)
-{
-    uint32_t life;
-    uint64_t w = atomic_load_explicit(&self->mutex->word, memory_order_acquire);
-    return sx_is_free(w) || sx_holder_life(self->core, w, &life) != SX_ALIVE ? 0 : w & SX_ID_MASK;
-}
-
 static PyObject *mutex_locked(PyObject *op, PyObject *unused)
 {
     (void)unused;
     MutexObject *self = (MutexObject *)op;
     if (closed(self))
-        return sx_raise(sx_state(Py_TYPE(op)), SX_CLOSED, op, 0);
+        return sx_raise(((MutexObject *)op)->state, SX_CLOSED, op, 0);
     return PyBool_FromLong(live_holder(self) != 0);
 }
 
@@ -281,7 +291,7 @@ static PyObject *mutex_statistics(PyObject *op, PyObject *unused)
     (void)unused;
     MutexObject *self = (MutexObject *)op;
     if (closed(self))
-        return sx_raise(sx_state(Py_TYPE(op)), SX_CLOSED, op, 0);
+        return sx_raise(((MutexObject *)op)->state, SX_CLOSED, op, 0);
     struct sx_mutex *m = self->mutex;
     return Py_BuildValue("{sIsIsI}", "contended", atomic_load_explicit(&m->contended, memory_order_relaxed),
                          "recoveries", atomic_load_explicit(&m->recoveries, memory_order_relaxed), "rescues",
@@ -298,10 +308,10 @@ static PyObject *mutex_release_save(PyObject *op, PyObject *unused)
     if (s == SX_OK && !is_owned(self))
         s = SX_NOT_OWNER;
     if (s != SX_OK)
-        return sx_raise(sx_state(Py_TYPE(op)), s, op, 0);
+        return sx_raise(((MutexObject *)op)->state, s, op, 0);
     uint32_t depth = atomic_exchange_explicit(&self->mutex->depth, 0, memory_order_relaxed);
     s = unlock(self, false);
-    return s == SX_OK ? PyLong_FromUnsignedLong(depth) : sx_raise(sx_state(Py_TYPE(op)), s, op, 0);
+    return s == SX_OK ? PyLong_FromUnsignedLong(depth) : sx_raise(((MutexObject *)op)->state, s, op, 0);
 }
 
 static PyObject *mutex_acquire_restore(PyObject *op, PyObject *saved)
@@ -337,6 +347,7 @@ static PyObject *mutex_new(PyTypeObject *type, PyObject *args, PyObject *keyword
     (void)args, (void)keywords;
     MutexObject *self = (MutexObject *)type->tp_alloc(type, 0);
     if (self != NULL) {
+        self->state = sx_state(type);
         self->core = &sx_closed_arena;
         self->patience = SX_NEVER;
     }
@@ -345,7 +356,7 @@ static PyObject *mutex_new(PyTypeObject *type, PyObject *args, PyObject *keyword
 
 static int ready_to_open(MutexObject *self, PyObject *arena, int recursive)
 {
-    struct module_state *state = sx_state(Py_TYPE(self));
+    struct module_state *state = self->state;
     if (self->arena != NULL) {
         PyErr_SetString(PyExc_RuntimeError, "the lock is open already; make a new object instead of calling __init__");
         return -1;
@@ -388,7 +399,7 @@ static PyObject *mutex_open(PyObject *op, PyObject *args)
                                     : sx_object_open(core, name, (uint32_t)length, self->kind,
                                                      (enum sx_create)create, &self->object, &found);
     if (s != SX_OK)
-        return sx_raise(sx_state(Py_TYPE(op)), s, arena, found);
+        return sx_raise(((MutexObject *)op)->state, s, arena, found);
     opened(self, arena);
     return PyBool_FromLong(self->object.created);
 }
@@ -405,7 +416,7 @@ static PyObject *mutex_open_reference(PyObject *op, PyObject *args)
     enum sx_status s =
         sx_object_reference(((ArenaObject *)arena)->core, unit, generation, self->kind, &self->object);
     if (s != SX_OK)
-        return sx_raise(sx_state(Py_TYPE(op)), s, arena, 0);
+        return sx_raise(((MutexObject *)op)->state, s, arena, 0);
     opened(self, arena);
     Py_RETURN_NONE;
 }
@@ -448,7 +459,7 @@ static PyObject *mutex_open_at(PyObject *op, PyObject *args)
                          "the %zd bytes at offset %zd are neither zero nor a lock of this version; fill them with "
                          "zeros before the first use", size, offset);
         else
-            sx_raise(sx_state(Py_TYPE(op)), s, arena, found);
+            sx_raise(((MutexObject *)op)->state, s, arena, found);
     }
     PyBuffer_Release(&self->buffer);
     return NULL;
@@ -487,7 +498,7 @@ static PyObject *mutex_pin(PyObject *op, PyObject *unused)
     (void)unused;
     MutexObject *self = (MutexObject *)op;
     if (closed(self))
-        return sx_raise(sx_state(Py_TYPE(op)), SX_CLOSED, op, 0);
+        return sx_raise(((MutexObject *)op)->state, SX_CLOSED, op, 0);
     if (self->object.unit == SX_NOBODY)
         return PyErr_Format(PyExc_TypeError,
                             "%R lies in memory that you brought: send that memory (its SharedMemory, its file) to "
@@ -613,6 +624,24 @@ static PyMethodDef mutex_methods[] = {
     {"_pin", mutex_pin, METH_NOARGS, NULL},
     {NULL, NULL, 0, NULL},
 };
+
+/* The interpreter's fast call of a method descriptor wants the very type that the descriptor was made for, not a
+ * subclass, and costs half.  So each Python class gets descriptors of its own for these methods. */
+PyObject *sx_mutex_own_methods(PyObject *module, PyObject *cls)
+{
+    struct module_state *state = PyModule_GetState(module);
+    if (!PyType_Check(cls) || !PyType_IsSubtype((PyTypeObject *)cls, state->mutex_type))
+        return PyErr_Format(PyExc_TypeError, "own_methods takes a subclass of BaseMutex, not %R", cls);
+    for (PyMethodDef *d = mutex_methods; d->ml_name != NULL; d++) {
+        PyObject *method = PyDescr_NewMethod((PyTypeObject *)cls, d);
+        int r = method == NULL ? -1 : PyObject_SetAttrString(cls, d->ml_name, method);
+        Py_XDECREF(method);
+        if (r < 0)
+            return NULL;
+    }
+    Py_INCREF(cls);
+    return cls;
+}
 
 static PyGetSetDef mutex_getset[] = {
     {"owner_died", mutex_owner_died, NULL,

@@ -30,8 +30,8 @@
 
 #include "core.h"
 
-#define SPIN_MAX 20000u /* ns: below the price of a sleep and a wake between two CPUs */
-#define SPIN_MIN 500u
+#define SPIN_MAX 50000u /* ns: about the price of a sleep and a wake between two CPUs */
+#define SPIN_MIN 2000u
 
 static uint32_t now_us(void)
 {
@@ -44,25 +44,30 @@ static uint32_t reservation_left(struct sx_mutex *m)
     return age < SX_RESERVATION_US ? SX_RESERVATION_US - age : 0; /* a time from the future has lapsed */
 }
 
-/* Spins until the word looks free for us, for as long as that has lately paid.  Returns the word last seen. */
+/* Spins until the word looks free for us.  Returns the word last seen.
+ *
+ * How long is the cell's own experience, m->spin, in ns below SPIN_MAX: each success brings it a quarter of the way
+ * towards SPIN_MAX, each failure takes an eighth, down to SPIN_MIN; every 32nd time it is SPIN_MAX all the same, or a
+ * lock whose sections have grown shorter would never find out. */
 static uint64_t spin(struct sx_mutex *m, uint64_t w)
 {
-    uint32_t paid = atomic_load_explicit(&m->spin, memory_order_relaxed);
-    uint32_t limit = paid > SPIN_MAX / 2 ? SPIN_MAX : 2 * paid + SPIN_MIN, spent = 0;
-    int64_t start = sx_now();
-    do {
-        for (int i = 0; i < 16; i++) {
+    uint32_t less = atomic_load_explicit(&m->spin, memory_order_relaxed); /* 0 in a fresh cell: the most */
+    uint32_t budget = less < SPIN_MAX - SPIN_MIN ? SPIN_MAX - less : SPIN_MIN, limit = budget;
+    bool free = false;
+    if (atomic_load_explicit(&m->contended, memory_order_relaxed) % 32 == 0)
+        limit = SPIN_MAX;
+    int64_t end = sx_now() + limit;
+    do
+        for (int i = 0; i < 16 && !free; i++) {
             w = atomic_load_explicit(&m->word, memory_order_relaxed);
-            if (sx_is_free(w) && !(w & MUTEX_RESERVED))
-                break;
-            sx_cpu_relax();
+            free = sx_is_free(w) && !(w & MUTEX_RESERVED);
+            if (!free)
+                sx_cpu_relax();
         }
-        spent = (uint32_t)(sx_now() - start);
-    } while (spent < limit && !(sx_is_free(w) && !(w & MUTEX_RESERVED)));
-    /* a moving average of what it took; where it was in vain, a step down */
-    uint32_t next = spent >= limit ? paid - (paid + 7) / 8 : paid - paid / 8 + spent / 8;
-    if (next != paid)
-        atomic_store_explicit(&m->spin, next, memory_order_relaxed);
+    while (!free && sx_now() < end);
+    budget = free ? budget + (SPIN_MAX - budget) / 4 : budget - budget / 8;
+    if (SPIN_MAX - budget != less)
+        atomic_store_explicit(&m->spin, SPIN_MAX - budget, memory_order_relaxed);
     return w;
 }
 

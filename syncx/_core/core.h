@@ -12,21 +12,21 @@
 #include "futex.h"
 #include "layout.h"
 
-#define SX_BELT_NS 100000000     /* how long a wake-up that a death swallowed may stay lost */
-#define SX_RESERVATION_US 1000u  /* how long a reservation lasts, and how seldom one is made */
+#define SX_BELT_NS 100000000    /* how long a wake-up that a death swallowed may stay lost */
+#define SX_RESERVATION_US 1000u /* how long a reservation lasts, and how seldom one is made */
 #define SX_NOBODY UINT32_MAX
 
 enum sx_status {
     SX_OK,
-    SX_OWNER_DIED,  /* acquired, and a previous owner died: a success */
-    SX_BUSY,        /* a try failed */
+    SX_OWNER_DIED, /* acquired, and a previous owner died: a success */
+    SX_BUSY,       /* a try failed */
     SX_TIMEOUT,
     SX_INTERRUPTED, /* the host's handler asked to stop */
     SX_DEADLOCK,    /* the caller holds it already */
     SX_NOT_OWNER,
-    SX_RETIRED,     /* the object or its arena was unlinked */
+    SX_RETIRED, /* the object or its arena was unlinked */
     SX_CLOSED,
-    SX_GONE,        /* a reference to an object that is no more */
+    SX_GONE, /* a reference to an object that is no more */
     SX_NOT_FOUND,
     SX_EXISTS,
     SX_WRONG_KIND,
@@ -36,18 +36,18 @@ enum sx_status {
     SX_FULL_NAMES,
     SX_FULL_CELLS,
     SX_FULL_REFERENCES,
-    SX_NOT_AN_ARENA,   /* the file was never one */
+    SX_NOT_AN_ARENA, /* the file was never one */
     SX_OTHER_VERSION,
     SX_DAMAGED,
-    SX_OTHER_ARENA,    /* a cell in the user's memory belongs to another arena */
+    SX_OTHER_ARENA, /* a cell in the user's memory belongs to another arena */
     SX_NEVER_INITIALISED,
-    SX_ERRNO,          /* errno has the reason */
+    SX_ERRNO, /* errno has the reason */
 };
 
 /* What the host (the Python binding; nothing, in the C tests) does around a wait. */
 struct sx_host {
-    void *(*block)(void);         /* before spinning or sleeping: give up the GIL */
-    void (*unblock)(void *);      /* take it back */
+    void *(*block)(void);    /* before spinning or sleeping: give up the GIL */
+    void (*unblock)(void *); /* take it back */
     /* a signal came, or (belt) may have come unseen: run handlers; true: give the wait up */
     bool (*interrupted)(void **state, bool belt);
 };
@@ -257,8 +257,8 @@ uint32_t sx_kind_units(enum sx_kind kind);
 enum sx_kind sx_cell_kind(struct sx_cell *cell);
 
 /* what a process keeps of its own about the cells it knows */
-void sx_known_drop_all(struct sx_arena *arena);           /* the arena's lock is held */
-enum sx_status sx_known_again(struct sx_arena *arena);    /* in a forked child */
+void sx_known_drop_all(struct sx_arena *arena);        /* the arena's lock is held */
+enum sx_status sx_known_again(struct sx_arena *arena); /* in a forked child */
 
 /* ---- arena: arena.c ---------------------------------------------------------------------------------- */
 enum sx_status sx_arena_open(const char *path, bool create, bool named, mode_t mode, struct sx_arena **out);

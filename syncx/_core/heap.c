@@ -98,7 +98,8 @@ static sx_a32 *link_of(uint32_t *block, bool cell)
 
 static bool block_free(uint32_t *block, bool cell)
 {
-    return cell ? atomic_load(&((struct sx_cell *)block)->tag) == 0 : atomic_load(&((struct sx_name *)block)->used) == 0;
+    return cell ? atomic_load(&((struct sx_cell *)block)->tag) == 0
+                : atomic_load(&((struct sx_name *)block)->used) == 0;
 }
 
 enum sx_status sx_heap_allocate(struct sx_arena *arena, bool cell, uint32_t units, uint32_t *unit)

@@ -199,8 +199,8 @@ struct sx_header {
     uint64_t checksum;
     /* alive */
     uint8_t boot_id[16];
-    sx_a32 retired; /* 1: unlinked, attach to the new file of that path instead */
-    sx_a32 orphans; /* a dead process left references: the next to come collects */
+    sx_a32 retired;           /* 1: unlinked, attach to the new file of that path instead */
+    sx_a32 orphans;           /* a dead process left references: the next to come collects */
     sx_a64 ready[SX_REGIONS]; /* bytes of each region that have pages */
     sx_a32 next_participant;
     sx_a32 next_process;

@@ -125,7 +125,8 @@ static PyObject *set_belt(PyObject *module, PyObject *on)
 static PyMethodDef functions[] = {
     {"_nothing", nothing, METH_NOARGS, "_nothing($module, /)\n--\n\nReturns None: what a call costs."},
     {"own_methods", sx_mutex_own_methods, METH_O,
-     "own_methods($module, cls, /)\n--\n\nClass decorator: method descriptors of the class's own, which are called faster."},
+     "own_methods($module, cls, /)\n--\n\nClass decorator: method descriptors of the class's own, which are called "
+     "faster."},
     {"_set_belt", set_belt, METH_O,
      "_set_belt($module, on, /)\n--\n\nTests: without the belt a lost wake-up hangs instead of being rescued."},
     {NULL, NULL, 0, NULL},

@@ -91,19 +91,18 @@ static void leave(struct sx_mutex *m)
                 missed(m);
             return;
         }
-        if (w & MUTEX_WAITERS ||
-            atomic_compare_exchange_weak_explicit(&m->word, &w, w | MUTEX_WAITERS, memory_order_relaxed,
-                                                  memory_order_relaxed))
+        if (w & MUTEX_WAITERS || atomic_compare_exchange_weak_explicit(&m->word, &w, w | MUTEX_WAITERS,
+                                                                       memory_order_relaxed, memory_order_relaxed))
             return;
     }
 }
 
 /* What one acquire knows beside the word. */
 struct attempt {
-    bool slept;  /* others may sleep too: take with WAITERS, and a reservation is for us */
-    bool spun;   /* since the last sleep */
-    bool woken;  /* a wake is ours to hand on: in_flight counts it */
-    bool belted; /* the last sleep ended at the belt */
+    bool slept;      /* others may sleep too: take with WAITERS, and a reservation is for us */
+    bool spun;       /* since the last sleep */
+    bool woken;      /* a wake is ours to hand on: in_flight counts it */
+    bool belted;     /* the last sleep ended at the belt */
     uint32_t missed; /* wakes that found nobody, before the last sleep */
 };
 
@@ -236,8 +235,8 @@ enum sx_status sx_mutex_lock_slow(struct sx_arena *arena, struct sx_mutex *m, ui
             atomic_fetch_add_explicit(&m->contended, 1, memory_order_relaxed);
         a.belted = false;
         a.missed = atomic_load_explicit(&m->missed, memory_order_relaxed);
-        enum sx_wake wake = sx_pause_sleep(&pause, &m->cell, sx_low_half(&m->word), (uint32_t)w, life, life_value,
-                                           holder, bound);
+        enum sx_wake wake =
+            sx_pause_sleep(&pause, &m->cell, sx_low_half(&m->word), (uint32_t)w, life, life_value, holder, bound);
         a.slept = true;
         a.spun = false;
         a.woken = wake == SX_WOKEN;
@@ -269,8 +268,7 @@ enum sx_status sx_mutex_unlock_slow(struct sx_mutex *m, uint64_t me, bool keep_m
             return SX_NOT_OWNER;
         uint32_t flags = (uint32_t)w & (MUTEX_RETIRED | (keep_mark ? MUTEX_OWNER_DIED : 0));
         if (!(w & MUTEX_WAITERS)) {
-            if (atomic_compare_exchange_weak_explicit(&m->word, &w, flags, memory_order_release,
-                                                      memory_order_relaxed))
+            if (atomic_compare_exchange_weak_explicit(&m->word, &w, flags, memory_order_release, memory_order_relaxed))
                 return SX_OK;
             continue;
         }

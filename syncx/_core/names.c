@@ -178,9 +178,8 @@ void sx_name_remove(struct sx_arena *arena, uint32_t unit)
 static bool reference_lives(struct sx_arena *arena, uint64_t r, uint32_t *alive)
 {
     uint32_t slot = (uint32_t)(r >> 32) & 0xffff, generation = (uint32_t)(r >> 48);
-    if (slot >= SX_MAX_PROCESSES ||
-        (uint64_t)(slot + 1) * sizeof(struct sx_process) >
-            atomic_load_explicit(&arena->header->ready[SX_PROCESSES], memory_order_acquire))
+    if (slot >= SX_MAX_PROCESSES || (uint64_t)(slot + 1) * sizeof(struct sx_process) >
+                                        atomic_load_explicit(&arena->header->ready[SX_PROCESSES], memory_order_acquire))
         return false;
     /* each process is asked for once: two bits a slot, known and alive */
     if (!(alive[slot / 16] >> (slot % 16 * 2) & 1)) {

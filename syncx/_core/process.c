@@ -111,8 +111,7 @@ static bool lives_without_byte(struct sx_arena *arena, struct sx_process *p)
 {
     uint32_t pid = atomic_load_explicit(&p->pid, memory_order_relaxed);
     uint64_t start = atomic_load_explicit(&p->start_time, memory_order_relaxed);
-    if (pid == 0 || pid > INT_MAX ||
-        !sx_process_seen(atomic_load_explicit(&p->pid_namespace, memory_order_relaxed)))
+    if (pid == 0 || pid > INT_MAX || !sx_process_seen(atomic_load_explicit(&p->pid_namespace, memory_order_relaxed)))
         return false;
     return sx_start_time((int)pid, 0) == start && start != 0 && maps_arena(arena, (int)pid);
 }
@@ -168,8 +167,8 @@ enum sx_status sx_process_attach(struct sx_arena *arena)
     if (arena->process != SX_NOBODY)
         return SX_OK;
     uint64_t start = sx_start_time(getpid(), 0), namespace = pid_namespace();
-    uint32_t ready = (uint32_t)(atomic_load_explicit(&h->ready[SX_PROCESSES], memory_order_acquire) /
-                                sizeof(struct sx_process));
+    uint32_t ready =
+        (uint32_t)(atomic_load_explicit(&h->ready[SX_PROCESSES], memory_order_acquire) / sizeof(struct sx_process));
     uint32_t first = atomic_fetch_add_explicit(&h->next_process, 1, memory_order_relaxed);
     for (uint32_t i = 0;; i++) {
         if (i >= ready) { /* all taken: make room for a page more */

@@ -41,9 +41,12 @@ static PyObject *arena_open(PyObject *op, PyObject *args)
     return sx_raise(sx_state(Py_TYPE(op)), s, op, 0);
 }
 
-PyDoc_STRVAR(close_doc, "close($self, /)\n--\n\n"
-"Give this Arena object up: it makes no new objects, and the process leaves the arena as soon as its last lock is\n"
-"dropped and no other thread of it is attached.  Locks that are open already go on working.  Closing twice is fine.");
+PyDoc_STRVAR(
+    close_doc,
+    "close($self, /)\n--\n\n"
+    "Give this Arena object up: it makes no new objects, and the process leaves the arena as soon as its last lock is\n"
+    "dropped and no other thread of it is attached.  Locks that are open already go on working.  Closing twice is "
+    "fine.");
 
 static void arena_drop(ArenaObject *self)
 {
@@ -121,8 +124,9 @@ static PyObject *name_of(struct sx_arena *a, struct sx_cell *cell)
 }
 
 PyDoc_STRVAR(cells_doc, "_cells($self, /)\n--\n\n"
-"Every live cell: (offset, kind, name or None, word, depth, references, created_ns, contended, recoveries, rescues,\n"
-"holder is alive, dead_pid).");
+                        "Every live cell: (offset, kind, name or None, word, depth, references, created_ns, contended, "
+                        "recoveries, rescues,\n"
+                        "holder is alive, dead_pid).");
 
 static PyObject *arena_cells(PyObject *op, PyObject *unused)
 {
@@ -147,12 +151,12 @@ static PyObject *arena_cells(PyObject *op, PyObject *unused)
             bool alive = !sx_is_free(word) && sx_holder_life(a, word, &life) == SX_ALIVE;
             PyObject *name = name_of(a, cell);
             if (name == NULL ||
-                append(list, Py_BuildValue("KiNKIIKIIIOI", (unsigned long long)((char *)cell - a->base), (int)kind,
-                                           name, (unsigned long long)word, atomic_load(&m->depth),
-                                           atomic_load(&cell->references), (unsigned long long)cell->created_ns,
-                                           atomic_load(&m->contended), atomic_load(&m->recoveries),
-                                           atomic_load(&m->rescues), alive ? Py_True : Py_False,
-                                           atomic_load(&m->dead_pid))) < 0) {
+                append(list,
+                       Py_BuildValue("KiNKIIKIIIOI", (unsigned long long)((char *)cell - a->base), (int)kind, name,
+                                     (unsigned long long)word, atomic_load(&m->depth), atomic_load(&cell->references),
+                                     (unsigned long long)cell->created_ns, atomic_load(&m->contended),
+                                     atomic_load(&m->recoveries), atomic_load(&m->rescues), alive ? Py_True : Py_False,
+                                     atomic_load(&m->dead_pid))) < 0) {
                 Py_DECREF(list);
                 return NULL;
             }
@@ -162,8 +166,10 @@ static PyObject *arena_cells(PyObject *op, PyObject *unused)
     return list;
 }
 
-PyDoc_STRVAR(participants_doc, "_participants($self, /)\n--\n\n"
-"Every live participant: (holder id, pid, tid, waiting, cell offset, awaited holder, since_ns, deadline_ns).");
+PyDoc_STRVAR(
+    participants_doc,
+    "_participants($self, /)\n--\n\n"
+    "Every live participant: (holder id, pid, tid, waiting, cell offset, awaited holder, since_ns, deadline_ns).");
 
 static PyObject *arena_participants(PyObject *op, PyObject *unused)
 {
@@ -176,8 +182,8 @@ static PyObject *arena_participants(PyObject *op, PyObject *unused)
     uint32_t n = sx_participants_ready(a), life;
     for (uint32_t i = 0; i < n; i++) {
         struct sx_participant *p = &a->participants[i];
-        uint64_t id = (uint64_t)atomic_load_explicit(&p->generation, memory_order_acquire) << 32 |
-                      (uint64_t)(i + 1) << SX_SLOT_SHIFT;
+        uint64_t id = (uint64_t)atomic_load_explicit(&p->generation, memory_order_acquire) << 32 | (uint64_t)(i + 1)
+                                                                                                       << SX_SLOT_SHIFT;
         if (sx_holder_life(a, id, &life) != SX_ALIVE)
             continue;
         uint32_t process = atomic_load(&p->process);
@@ -215,8 +221,8 @@ static PyObject *arena_description(PyObject *op, PyObject *unused)
     if (self == NULL)
         return NULL;
     struct sx_header *h = self->core->header;
-    static const char *const names[SX_REGIONS] = {"processes", "participants", "index_a", "index_b",
-                                                  "references", "names", "cells"};
+    static const char *const names[SX_REGIONS] = {"processes",  "participants", "index_a", "index_b",
+                                                  "references", "names",        "cells"};
     PyObject *regions = PyDict_New();
     for (int i = 0; regions != NULL && i < SX_REGIONS; i++) {
         PyObject *r = Py_BuildValue("KIIK", (unsigned long long)h->regions[i].offset, h->regions[i].item_size,

@@ -12,8 +12,8 @@ struct module_state {
     PyTypeObject *mutex_type;
     PyTypeObject *gate_type;
     PyTypeObject *descriptor_type;
-    PyObject *translate;   /* syncx.errors.translate(status, errno, what, detail) -> exception */
-    PyObject *owner_died;  /* syncx.errors.report_owner_death(lock, pid, tid) */
+    PyObject *translate;          /* syncx.errors.translate(status, errno, what, detail) -> exception */
+    PyObject *owner_died;         /* syncx.errors.report_owner_death(lock, pid, tid) */
     PyObject *blocking, *timeout; /* interned names */
 };
 
@@ -45,14 +45,14 @@ typedef struct GateObject GateObject;
 
 typedef struct {
     PyObject_HEAD
-    struct sx_arena *core;  /* &sx_closed_arena once closed */
+    struct sx_arena *core; /* &sx_closed_arena once closed */
     struct sx_mutex *mutex;
-    GateObject *gates[2];   /* what `with` calls: made once, see py_gate.c */
+    GateObject *gates[2]; /* what `with` calls: made once, see py_gate.c */
     struct module_state *state;
     struct sx_object object;
-    int64_t patience;       /* of a plain `with`, ns; SX_NEVER */
-    ArenaObject *arena;     /* keeps the mapping */
-    Py_buffer buffer;       /* of a mutex in the user's memory */
+    int64_t patience;   /* of a plain `with`, ns; SX_NEVER */
+    ArenaObject *arena; /* keeps the mapping */
+    Py_buffer buffer;   /* of a mutex in the user's memory */
     PyObject *on_owner_death;
     PyObject *weak;
     enum sx_kind kind;

@@ -28,8 +28,7 @@ static bool too_many(const char *name, Py_ssize_t count, PyObject *keywords, Py_
 {
     if (count == want && (keywords == NULL || PyTuple_GET_SIZE(keywords) == 0))
         return false;
-    PyErr_Format(PyExc_TypeError, "%s() takes %zd positional arguments and no keywords (%zd given)", name, want,
-                 count);
+    PyErr_Format(PyExc_TypeError, "%s() takes %zd positional arguments and no keywords (%zd given)", name, want, count);
     return true;
 }
 
@@ -66,8 +65,7 @@ static PyObject *enter_rlock(PyObject *gate, PyObject *const *args, size_t nargs
     if (PyVectorcall_NARGS(nargsf) != 0 || keywords != NULL)
         if (too_many("__enter__", PyVectorcall_NARGS(nargsf), keywords, 0))
             return NULL;
-    if (sx_self.arena == m->core &&
-        (sx_mutex_take(m->mutex, sx_self.id) || sx_rlock_again(m->mutex, sx_self.id))) {
+    if (sx_self.arena == m->core && (sx_mutex_take(m->mutex, sx_self.id) || sx_rlock_again(m->mutex, sx_self.id))) {
         Py_INCREF(m);
         return (PyObject *)m;
     }
@@ -80,8 +78,7 @@ static PyObject *exit_rlock(PyObject *gate, PyObject *const *args, size_t nargsf
     if (PyVectorcall_NARGS(nargsf) != 3 || keywords != NULL)
         if (too_many("__exit__", PyVectorcall_NARGS(nargsf), keywords, 3))
             return NULL;
-    if (sx_self.arena == m->core &&
-        (sx_rlock_back(m->mutex, sx_self.id) || sx_mutex_give(m->mutex, sx_self.id)))
+    if (sx_self.arena == m->core && (sx_rlock_back(m->mutex, sx_self.id) || sx_mutex_give(m->mutex, sx_self.id)))
         Py_RETURN_NONE;
     return sx_mutex_exit(m, args[0] != Py_None);
 }
@@ -122,8 +119,8 @@ static PyGetSetDef gate_getset[] = {
 };
 
 static PyType_Slot gate_slots[] = {
-    {Py_tp_dealloc, gate_dealloc},   {Py_tp_repr, gate_repr},     {Py_tp_call, PyVectorcall_Call},
-    {Py_tp_members, gate_members},   {Py_tp_getset, gate_getset}, {0, NULL},
+    {Py_tp_dealloc, gate_dealloc}, {Py_tp_repr, gate_repr},     {Py_tp_call, PyVectorcall_Call},
+    {Py_tp_members, gate_members}, {Py_tp_getset, gate_getset}, {0, NULL},
 };
 
 PyType_Spec sx_gate_spec = {
@@ -262,8 +259,9 @@ static PyGetSetDef descriptor_getset[] = {
 };
 
 static PyType_Slot descriptor_slots[] = {
-    {Py_tp_descr_get, descriptor_get},   {Py_tp_call, PyVectorcall_Call},     {Py_tp_dealloc, descriptor_dealloc},
-    {Py_tp_traverse, descriptor_traverse}, {Py_tp_clear, descriptor_clear},   {Py_tp_members, descriptor_members},
+    {Py_tp_descr_get, descriptor_get},   {Py_tp_call, PyVectorcall_Call},
+    {Py_tp_dealloc, descriptor_dealloc}, {Py_tp_traverse, descriptor_traverse},
+    {Py_tp_clear, descriptor_clear},     {Py_tp_members, descriptor_members},
     {Py_tp_getset, descriptor_getset},   {0, NULL},
 };
 
@@ -292,8 +290,9 @@ static PyObject *plain_exit(PyObject *self, PyObject *const *args, Py_ssize_t n)
 }
 
 static PyMethodDef plain_methods[2] = {
-    [ENTER] = {"__enter__", plain_enter, METH_NOARGS,
-               "__enter__($self, /)\n--\n\nAcquires; waits as long as the lock's timeout says, and raises Timeout then."},
+    [ENTER] =
+        {"__enter__", plain_enter, METH_NOARGS,
+         "__enter__($self, /)\n--\n\nAcquires; waits as long as the lock's timeout says, and raises Timeout then."},
     [EXIT] = {"__exit__", (PyCFunction)(void (*)(void))plain_exit, METH_FASTCALL,
               "__exit__($self, exc_type, exc_value, traceback, /)\n--\n\n"
               "Releases; an owner-died mark stays if the body raised."},

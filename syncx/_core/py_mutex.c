@@ -141,8 +141,8 @@ static int parse_acquire(struct module_state *state, PyObject *const *args, Py_s
         given[i] = args[i];
     for (Py_ssize_t i = 0; names != NULL && i < PyTuple_GET_SIZE(names); i++) {
         PyObject *name = PyTuple_GET_ITEM(names, i);
-        int which = name == state->blocking  ? 0
-                    : name == state->timeout ? 1
+        int which = name == state->blocking                                   ? 0
+                    : name == state->timeout                                  ? 1
                     : PyUnicode_CompareWithASCIIString(name, "blocking") == 0 ? 0
                     : PyUnicode_CompareWithASCIIString(name, "timeout") == 0  ? 1
                                                                               : -1;
@@ -162,14 +162,18 @@ static int parse_acquire(struct module_state *state, PyObject *const *args, Py_s
     return sx_deadline(given[0], given[1], deadline);
 }
 
-PyDoc_STRVAR(acquire_doc, "acquire($self, /, blocking=True, timeout=None)\n--\n\n"
-"Acquire the lock.\n\n"
-"blocking: False tries once and returns at once.\n"
-"timeout: seconds, a float, by the monotonic clock; None or -1 wait for ever.\n\n"
-"Returns True when the lock is held, False when it was not to be had in time.  Raises DeadlockError if the calling\n"
-"thread holds a Mutex already and would wait for ever; OwnerDiedError under on_owner_death=\"raise\"; Gone if the\n"
-"lock was unlinked; ValueError for a negative timeout or NaN, or a timeout with blocking=False; OverflowError above\n"
-"threading.TIMEOUT_MAX.  A signal handler that raises ends the wait and leaves the lock as it was.");
+PyDoc_STRVAR(
+    acquire_doc,
+    "acquire($self, /, blocking=True, timeout=None)\n--\n\n"
+    "Acquire the lock.\n\n"
+    "blocking: False tries once and returns at once.\n"
+    "timeout: seconds, a float, by the monotonic clock; None or -1 wait for ever.\n\n"
+    "Returns True when the lock is held, False when it was not to be had in time.  Raises DeadlockError if the "
+    "calling\n"
+    "thread holds a Mutex already and would wait for ever; OwnerDiedError under on_owner_death=\"raise\"; Gone if the\n"
+    "lock was unlinked; ValueError for a negative timeout or NaN, or a timeout with blocking=False; OverflowError "
+    "above\n"
+    "threading.TIMEOUT_MAX.  A signal handler that raises ends the wait and leaves the lock as it was.");
 
 static PyObject *mutex_acquire(PyObject *op, PyObject *const *args, Py_ssize_t n, PyObject *names)
 {
@@ -189,9 +193,10 @@ static PyObject *mutex_acquire(PyObject *op, PyObject *const *args, Py_ssize_t n
 }
 
 PyDoc_STRVAR(release_doc, "release($self, /)\n--\n\n"
-"Release the lock, and with it an owner-died mark: the data are declared whole.\n\n"
-"Raises NotOwner, a RuntimeError, unless the calling thread holds it.  A forked child does not hold what its parent\n"
-"held.");
+                          "Release the lock, and with it an owner-died mark: the data are declared whole.\n\n"
+                          "Raises NotOwner, a RuntimeError, unless the calling thread holds it.  A forked child does "
+                          "not hold what its parent\n"
+                          "held.");
 
 static PyObject *mutex_release(PyObject *op, PyObject *unused)
 {
@@ -205,9 +210,11 @@ static PyObject *mutex_release(PyObject *op, PyObject *unused)
     Py_RETURN_NONE;
 }
 
-PyDoc_STRVAR(recover_doc, "recover($self, /, blocking=True, timeout=None)\n--\n\n"
-"Acquire the lock whatever on_owner_death says, and clear the owner-died mark: the caller answers for the data.\n\n"
-"Arguments, result and exceptions are acquire's, but for OwnerDiedError.  Returns True holding the lock.");
+PyDoc_STRVAR(
+    recover_doc,
+    "recover($self, /, blocking=True, timeout=None)\n--\n\n"
+    "Acquire the lock whatever on_owner_death says, and clear the owner-died mark: the caller answers for the data.\n\n"
+    "Arguments, result and exceptions are acquire's, but for OwnerDiedError.  Returns True holding the lock.");
 
 static PyObject *mutex_recover(PyObject *op, PyObject *const *args, Py_ssize_t n, PyObject *names)
 {
@@ -326,9 +333,11 @@ static PyObject *mutex_acquire_restore(PyObject *op, PyObject *saved)
     Py_RETURN_NONE;
 }
 
-PyDoc_STRVAR(at_fork_reinit_doc, "_at_fork_reinit($self, /)\n--\n\n"
-"Give up the calling thread's own hold, however deep.  A forked child holds nothing, so there it changes nothing:\n"
-"the lock is shared, and what the parent holds stays held.");
+PyDoc_STRVAR(
+    at_fork_reinit_doc,
+    "_at_fork_reinit($self, /)\n--\n\n"
+    "Give up the calling thread's own hold, however deep.  A forked child holds nothing, so there it changes nothing:\n"
+    "the lock is shared, and what the parent holds stays held.");
 
 static PyObject *mutex_at_fork_reinit(PyObject *op, PyObject *unused)
 {
@@ -396,8 +405,8 @@ static PyObject *mutex_open(PyObject *op, PyObject *args)
         return NULL;
     struct sx_arena *core = ((ArenaObject *)arena)->core;
     enum sx_status s = name == NULL ? sx_object_anonymous(core, self->kind, &self->object)
-                                    : sx_object_open(core, name, (uint32_t)length, self->kind,
-                                                     (enum sx_create)create, &self->object, &found);
+                                    : sx_object_open(core, name, (uint32_t)length, self->kind, (enum sx_create)create,
+                                                     &self->object, &found);
     if (s != SX_OK)
         return sx_raise(((MutexObject *)op)->state, s, arena, found);
     opened(self, arena);
@@ -413,8 +422,7 @@ static PyObject *mutex_open_reference(PyObject *op, PyObject *args)
     if (!PyArg_ParseTuple(args, "OIIp:_open_reference", &arena, &unit, &generation, &recursive) ||
         ready_to_open(self, arena, recursive) < 0)
         return NULL;
-    enum sx_status s =
-        sx_object_reference(((ArenaObject *)arena)->core, unit, generation, self->kind, &self->object);
+    enum sx_status s = sx_object_reference(((ArenaObject *)arena)->core, unit, generation, self->kind, &self->object);
     if (s != SX_OK)
         return sx_raise(((MutexObject *)op)->state, s, arena, 0);
     opened(self, arena);
@@ -435,7 +443,8 @@ static PyObject *mutex_open_at(PyObject *op, PyObject *args)
         if (PyErr_ExceptionMatches(PyExc_BufferError) || PyErr_ExceptionMatches(PyExc_TypeError))
             PyErr_Format(PyExc_TypeError,
                          "a lock needs writable, contiguous, shared memory (mmap, SharedMemory.buf, memoryview), "
-                         "not this %.100s", Py_TYPE(buffer)->tp_name);
+                         "not this %.100s",
+                         Py_TYPE(buffer)->tp_name);
         return NULL;
     }
     char *at = (char *)self->buffer.buf + offset;
@@ -448,8 +457,8 @@ static PyObject *mutex_open_at(PyObject *op, PyObject *args)
                      "the lock must start at a multiple of %d bytes; offset %zd of this buffer is %d bytes past one",
                      SX_LINE, offset, (int)((uintptr_t)at % SX_LINE));
     if (!PyErr_Occurred()) {
-        enum sx_status s = sx_object_at(((ArenaObject *)arena)->core, at, self->kind, (enum sx_create)create,
-                                        &self->object, &found);
+        enum sx_status s =
+            sx_object_at(((ArenaObject *)arena)->core, at, self->kind, (enum sx_create)create, &self->object, &found);
         if (s == SX_OK) {
             opened(self, arena);
             return PyBool_FromLong(self->object.created);
@@ -457,7 +466,8 @@ static PyObject *mutex_open_at(PyObject *op, PyObject *args)
         if (s == SX_DAMAGED)
             PyErr_Format(PyExc_ValueError,
                          "the %zd bytes at offset %zd are neither zero nor a lock of this version; fill them with "
-                         "zeros before the first use", size, offset);
+                         "zeros before the first use",
+                         size, offset);
         else
             sx_raise(((MutexObject *)op)->state, s, arena, found);
     }
@@ -477,9 +487,11 @@ static void drop(MutexObject *self)
         PyBuffer_Release(&self->buffer);
 }
 
-PyDoc_STRVAR(close_doc, "close($self, /)\n--\n\n"
-"Give this handle up; using it afterwards raises ValueError.  The lock itself stays (a named one until it is\n"
-"unlinked).  Releases the buffer of a lock in the user's memory.  RuntimeError while the calling thread holds it.");
+PyDoc_STRVAR(
+    close_doc,
+    "close($self, /)\n--\n\n"
+    "Give this handle up; using it afterwards raises ValueError.  The lock itself stays (a named one until it is\n"
+    "unlinked).  Releases the buffer of a lock in the user's memory.  RuntimeError while the calling thread holds it.");
 
 static PyObject *mutex_close(PyObject *op, PyObject *unused)
 {
@@ -502,7 +514,8 @@ static PyObject *mutex_pin(PyObject *op, PyObject *unused)
     if (self->object.unit == SX_NOBODY)
         return PyErr_Format(PyExc_TypeError,
                             "%R lies in memory that you brought: send that memory (its SharedMemory, its file) to "
-                            "the other process and call %s.at there", op, Py_TYPE(op)->tp_name);
+                            "the other process and call %s.at there",
+                            op, Py_TYPE(op)->tp_name);
     sx_object_pin(self->core, &self->object);
     return Py_BuildValue("II", self->object.unit, self->object.generation);
 }
@@ -609,7 +622,8 @@ static PyMethodDef mutex_methods[] = {
      "locked($self, /)\n--\n\nTrue while a live thread of any process holds the lock."},
     {"close", mutex_close, METH_NOARGS, close_doc},
     {"statistics", mutex_statistics, METH_NOARGS,
-     "statistics($self, /)\n--\n\nA dict of what happened to the lock since it was made: contended (waits that slept),\n"
+     "statistics($self, /)\n--\n\nA dict of what happened to the lock since it was made: contended (waits that "
+     "slept),\n"
      "recoveries (holds taken over from a dead owner), rescues (wake-ups that only the 100 ms belt delivered)."},
     {"_is_owned", mutex_is_owned, METH_NOARGS, "_is_owned($self, /)\n--\n\nDoes the calling thread hold it?"},
     {"_release_save", mutex_release_save, METH_NOARGS,
@@ -662,9 +676,9 @@ static PyMemberDef mutex_members[] = {
 };
 
 static PyType_Slot mutex_slots[] = {
-    {Py_tp_new, mutex_new},         {Py_tp_dealloc, mutex_dealloc}, {Py_tp_finalize, sx_gates_finalize},
-    {Py_tp_traverse, mutex_traverse}, {Py_tp_clear, mutex_clear},   {Py_tp_methods, mutex_methods},
-    {Py_tp_getset, mutex_getset},   {Py_tp_members, mutex_members}, {0, NULL},
+    {Py_tp_new, mutex_new},           {Py_tp_dealloc, mutex_dealloc}, {Py_tp_finalize, sx_gates_finalize},
+    {Py_tp_traverse, mutex_traverse}, {Py_tp_clear, mutex_clear},     {Py_tp_methods, mutex_methods},
+    {Py_tp_getset, mutex_getset},     {Py_tp_members, mutex_members}, {0, NULL},
 };
 
 PyType_Spec sx_mutex_spec = {

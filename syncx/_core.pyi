@@ -3,7 +3,7 @@
 from types import TracebackType
 from typing import Any, Final, TypeVar, final
 
-from typing_extensions import Buffer, Self
+from typing_extensions import Buffer, Self, disjoint_base
 
 from .arena import Arena
 
@@ -46,7 +46,7 @@ EXCLUSIVE: Final[int]
 def own_methods(cls: _T, /) -> _T: ...
 def _nothing() -> None: ...
 def _set_belt(on: object, /) -> None: ...
-
+@disjoint_base
 class BaseArena:
     @property
     def id(self) -> bytes: ...
@@ -64,6 +64,7 @@ class BaseArena:
     def _participants(self) -> list[tuple[int, int, int, bool, int, int, int, int]]: ...
     def _description(self) -> dict[str, Any]: ...
 
+@disjoint_base
 class BaseMutex:
     @property
     def owner_died(self) -> bool: ...

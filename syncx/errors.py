@@ -91,7 +91,9 @@ def translate(status: int, number: int, what: object, detail: int) -> Exception:
         return ValueError(f"an object is there already, and it is of another kind: {found} ({what})")
     if status == c.OWNER_DIED:
         who = f"process {detail}" if detail else "its owner"
-        return OwnerDiedError(f"{who} died holding {what!r}; repair the data and call recover(), which acquires the lock")
+        return OwnerDiedError(
+            f"{who} died holding {what!r}; repair the data and call recover(), which acquires the lock"
+        )
     if status == c.INTERRUPTED:
         return InterruptedError(_errno.EINTR, "interrupted by a signal", str(what))
     kind, text = _table(c)[status]

@@ -6,7 +6,7 @@ import functools
 import os
 from collections.abc import Callable
 from types import TracebackType
-from typing import Any, Generic, Literal, TypeVar, Union
+from typing import Any, Generic, Literal, TypeAlias, TypeVar
 
 from . import _core
 from .arena import Arena, default_arena, name_to_bytes
@@ -14,8 +14,8 @@ from .errors import Timeout
 
 __all__ = ["Lock", "Mutex", "RLock"]
 
-Create = Union[bool, Literal["exclusive"]]
-OnOwnerDeath = Union[Literal["recover", "raise", "ignore"], Callable[[Any], object]]
+Create: TypeAlias = bool | Literal["exclusive"]
+OnOwnerDeath: TypeAlias = Literal["recover", "raise", "ignore"] | Callable[[Any], object]
 L = TypeVar("L", bound="_Base")
 
 _CREATE: dict[object, int] = {True: _core.CREATE, False: _core.OPEN, "exclusive": _core.EXCLUSIVE}

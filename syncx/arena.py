@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
-import threading
+import time
 import weakref
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -146,7 +146,7 @@ class Arena(_core.BaseArena):
             people[ident] = Holder(pid, tid)
             if waits:
                 waiting.setdefault(cell, []).append((since, people[ident]))
-        now = _monotonic_ns()
+        now = time.monotonic_ns()
         for cell, kind, name, word, _, refs, created, contended, recoveries, rescues, alive, _ in self._cells():
             queue = sorted(waiting.get(cell, ()))
             yield ObjectInfo(
@@ -181,25 +181,19 @@ class Arena(_core.BaseArena):
                 raise
 
 
-def _monotonic_ns() -> int:
-    import time
-
-    return time.monotonic_ns()
-
-
 _by_path: weakref.WeakValueDictionary[str, Arena] = weakref.WeakValueDictionary()
-_by_path_lock = threading.Lock()
 _default: Arena | None = None
 
 
 def _shared(path: str, name_or_path: str) -> Arena:
-    """One Arena object a path, for references and the default."""
-    with _by_path_lock:
-        arena = _by_path.get(path)
-        if arena is None or arena.closed or arena.retired:
-            arena = Arena(name_or_path)
-            _by_path[path] = arena
-        return arena
+    """One Arena object a path, for references and the default.
+
+    Two threads may both make one: the core attaches the process once all the same.
+    """
+    arena = _by_path.get(path)
+    if arena is None or arena.closed or arena.retired:
+        arena = _by_path[path] = Arena(name_or_path)
+    return arena
 
 
 def _reopen(path: str, ident: bytes) -> Arena:

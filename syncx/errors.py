@@ -8,7 +8,6 @@ and inaccessible files and names are plain `OSError`.
 from __future__ import annotations
 
 import errno as _errno
-import logging
 import os
 
 __all__ = [
@@ -22,10 +21,6 @@ __all__ = [
     "SyncxError",
     "Timeout",
 ]
-
-logger = logging.getLogger("syncx")
-logger.addHandler(logging.NullHandler())
-
 
 class SyncxError(Exception):
     """The base of all exceptions of syncx."""
@@ -164,5 +159,7 @@ def _os_error(number: int, what: object) -> OSError:
 
 def report_owner_death(lock: object, pid: int, tid: int) -> None:
     """Writes one line to the logger "syncx": the holder of `lock` died, and this thread has it now."""
+    import logging  # here, because most programs never need it
+
     who = f"process {pid} (thread {tid})" if pid else "a process of which no trace is left"
-    logger.warning("%s died holding %r; recovered by process %d", who, lock, os.getpid())
+    logging.getLogger("syncx").warning("%s died holding %r; recovered by process %d", who, lock, os.getpid())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import os
 from collections.abc import Callable
 from types import TracebackType
@@ -152,8 +151,8 @@ class _Base(_core.BaseMutex):
 
     def __reduce__(self) -> tuple[object, ...]:
         unit, generation = self._pin()
-        kept = {"timeout": self.timeout, "on_owner_death": self.on_owner_death}
-        return functools.partial(_from_reference, **kept), (type(self), self.arena, unit, generation, self.name)
+        kept = (self.name, self.timeout, self.on_owner_death)
+        return _from_reference, (type(self), self.arena, unit, generation, *kept)
 
 
 def _from_reference(
@@ -162,7 +161,6 @@ def _from_reference(
     unit: int,
     generation: int,
     name: str | None,
-    *,
     timeout: float | None,
     on_owner_death: OnOwnerDeath,
 ) -> L:

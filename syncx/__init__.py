@@ -5,7 +5,7 @@
     with syncx.Mutex("jobs"):
         ...
 
-Layers, imports going down only:  cli, demo, run  ->  mutex  ->  arena  ->  _core (C)  ->  errors
+Layers, imports going down only:  cli, demo, run  ->  mutex  ->  arena  ->  objects, _core (C)  ->  errors
 """
 
 import sys
@@ -13,7 +13,7 @@ import sys
 if not sys.platform.startswith("linux"):
     raise ImportError(f"syncx needs Linux (it is built on futexes and robust mutexes); this is {sys.platform}")
 
-from .arena import Arena, Holder, ObjectInfo, default_arena
+from .arena import Arena, default_arena
 from .errors import (
     ArenaError,
     ArenaFull,
@@ -26,6 +26,10 @@ from .errors import (
     Timeout,
 )
 from .mutex import Lock, Mutex, RLock
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from .objects import Holder, ObjectInfo
 
 __version__ = "0.1.0"
 
@@ -47,3 +51,12 @@ __all__ = [
     "Timeout",
     "default_arena",
 ]
+
+
+def __getattr__(name: str) -> object:
+    """Holder and ObjectInfo are imported when they are asked for: `with` blocks never do."""
+    if name in ("Holder", "ObjectInfo"):
+        from . import objects
+
+        return getattr(objects, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -4,52 +4,21 @@ from __future__ import annotations
 
 import os
 import stat
-import time
 import weakref
-from collections.abc import Iterator
-from typing import NamedTuple
 
 from . import _core
-from .errors import KIND_NAMES, Gone
+from .errors import Gone
 
-__all__ = ["Arena", "Holder", "ObjectInfo", "default_arena"]
+TYPE_CHECKING = False
+if TYPE_CHECKING:  # not typing.TYPE_CHECKING: importing typing takes longer than all of syncx
+    from collections.abc import Iterator
+
+    from .objects import ObjectInfo
+
+__all__ = ["Arena", "default_arena"]
 
 DIRECTORY = "/dev/shm"
 DEFAULT_NAME = "default"
-
-
-class Holder(NamedTuple):
-    """A thread that holds or awaits something: pid and tid, each in its own pid namespace."""
-
-    pid: int
-    tid: int
-
-
-class ObjectInfo(NamedTuple):
-    """One object of an arena, as `Arena.objects()` saw it."""
-
-    name: str | None
-    """None: anonymous."""
-    kind: str
-    """"Mutex" or "RLock"."""
-    holder: Holder | None
-    """The live holder."""
-    owner_died: bool
-    """An owner died and nobody has repaired the data since."""
-    waiters: tuple[Holder, ...]
-    """The threads asleep on it."""
-    longest_wait: float
-    """How long the first of them has waited, in seconds; 0.0 without waiters."""
-    processes: int
-    """How many processes have it open, dead ones included until they are collected."""
-    created: float
-    """When it was made, in seconds since the epoch."""
-    contended: int
-    """Acquisitions that had to sleep."""
-    recoveries: int
-    """Holds taken over from a dead owner."""
-    rescues: int
-    """Wake-ups that only the 100 ms belt delivered; 0 where nobody died."""
 
 
 def name_to_bytes(name: object, what: str = "name") -> bytes:
@@ -140,28 +109,9 @@ class Arena(_core.BaseArena):
 
     def objects(self) -> Iterator[ObjectInfo]:
         """What lives in the arena: nothing is locked or changed, so each row is true for a moment of its own."""
-        waiting: dict[int, list[tuple[int, Holder]]] = {}
-        people: dict[int, Holder] = {}
-        for ident, pid, tid, waits, cell, _, since, _ in self._participants():
-            people[ident] = Holder(pid, tid)
-            if waits:
-                waiting.setdefault(cell, []).append((since, people[ident]))
-        now = time.monotonic_ns()
-        for cell, kind, name, word, _, refs, created, contended, recoveries, rescues, alive, _ in self._cells():
-            queue = sorted(waiting.get(cell, ()))
-            yield ObjectInfo(
-                name=name,
-                kind=KIND_NAMES[kind],
-                holder=people.get(word & ~0xFF) if alive else None,
-                owner_died=bool(word & 4) or (bool(word & 0xFFFF00) and not alive),
-                waiters=tuple(w for _, w in queue),
-                longest_wait=max(0.0, (now - queue[0][0]) / 1e9) if queue else 0.0,
-                processes=refs,
-                created=created / 1e9,
-                contended=contended,
-                recoveries=recoveries,
-                rescues=rescues,
-            )
+        from .objects import objects
+
+        return objects(self)
 
     def unlink(self, name: str | None = None, *, force: bool = False) -> None:
         """Remove a named object, or with no name the whole arena.

@@ -22,6 +22,7 @@ __all__ = [
     "Timeout",
 ]
 
+
 class SyncxError(Exception):
     """The base of all exceptions of syncx."""
 

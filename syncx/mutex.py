@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
-from types import TracebackType
-from typing import Any, Generic, Literal, TypeAlias, TypeVar
 
 from . import _core
-from .arena import Arena, default_arena, name_to_bytes
+from .arena import default_arena, name_to_bytes
 from .errors import Timeout
 
-__all__ = ["Lock", "Mutex", "RLock"]
+TYPE_CHECKING = False
+if TYPE_CHECKING:  # see arena.py
+    from collections.abc import Callable
+    from contextlib import AbstractContextManager
+    from types import TracebackType
+    from typing import Any, Literal, TypeAlias, TypeVar
 
-Create: TypeAlias = bool | Literal["exclusive"]
-OnOwnerDeath: TypeAlias = Literal["recover", "raise", "ignore"] | Callable[[Any], object]
-L = TypeVar("L", bound="_Base")
+    from .arena import Arena
+
+    Create: TypeAlias = bool | Literal["exclusive"]
+    OnOwnerDeath: TypeAlias = Literal["recover", "raise", "ignore"] | Callable[[Any], object]
+    L = TypeVar("L", bound="_Base")
+
+__all__ = ["Lock", "Mutex", "RLock"]
 
 _CREATE: dict[object, int] = {True: _core.CREATE, False: _core.OPEN, "exclusive": _core.EXCLUSIVE}
 
@@ -27,16 +33,16 @@ def _create_code(create: object) -> int:
         raise ValueError(f'create must be True, False or "exclusive", not {create!r}') from None
 
 
-class _Within(Generic[L]):
+class _Within:
     """`with lock.within(seconds):`"""
 
     __slots__ = ("_lock", "_timeout")
 
-    def __init__(self, lock: L, timeout: float) -> None:
+    def __init__(self, lock: Any, timeout: float) -> None:
         self._lock = lock
         self._timeout = timeout
 
-    def __enter__(self) -> L:
+    def __enter__(self) -> Any:
         if not self._lock.acquire(timeout=self._timeout):
             raise Timeout(f"{self._lock!r} was not to be had within {self._timeout:g} s")
         return self._lock
@@ -121,7 +127,7 @@ class _Base(_core.BaseMutex):
         self._open_at(default_arena() if arena is None else arena, buffer, offset, code, self._recursive)
         return self
 
-    def within(self: L, timeout: float) -> _Within[L]:
+    def within(self: L, timeout: float) -> AbstractContextManager[L]:
         """A context manager that waits `timeout` seconds at most: `with lock.within(2.0):`.
 
         It yields the lock and raises `Timeout`, without running the body, when the time is over.

@@ -351,12 +351,14 @@ static void register_exit(void)
     atexit(sx_arena_leave_all);
 }
 
-/* path: absolute.  named: a per-user arena, which must belong to us and goes with its last user. */
+/* path: absolute.  named: a per-user arena, which must belong to us and goes with its last user.  Called without the
+ * host's lock. */
 enum sx_status sx_arena_open(const char *path, bool create_it, bool named, mode_t mode, struct sx_arena **out)
 {
     static pthread_once_t at_exit = PTHREAD_ONCE_INIT;
     sx_install_fork_handlers();
     pthread_once(&at_exit, register_exit);
+    sx_hostless = true;
     pthread_mutex_lock(&sx_arenas_lock);
     enum sx_status s = open_file(path, create_it, named, mode, out);
     pthread_mutex_unlock(&sx_arenas_lock);
@@ -369,6 +371,7 @@ enum sx_status sx_arena_open(const char *path, bool create_it, bool named, mode_
         if (s != SX_OK)
             sx_arena_release(*out);
     }
+    sx_hostless = false;
     return s;
 }
 
@@ -426,7 +429,9 @@ static enum sx_status retire_cells(struct sx_arena *arena)
 /* Unlinks the arena.  Without force, SX_IN_USE while any other process is attached. */
 enum sx_status sx_arena_unlink(struct sx_arena *arena, bool force)
 {
+    void *state = sx_host.block();
     enum sx_status s = sx_file_lock(arena->fd, F_WRLCK, true);
+    sx_host.unblock(state);
     if (s != SX_OK)
         return s;
     if (!force && sx_other_processes(arena)) {
@@ -500,6 +505,7 @@ void sx_arena_release(struct sx_arena *arena)
 /* At exit, after the host is gone: leaves every arena that no other thread of ours is in. */
 void sx_arena_leave_all(void)
 {
+    sx_hostless = true;
     if (pthread_mutex_trylock(&sx_arenas_lock) != 0)
         return;
     for (struct sx_arena *a = sx_arenas; a != NULL; a = a->next) {

@@ -52,6 +52,8 @@ struct sx_host {
     bool (*interrupted)(void **state, bool belt);
 };
 extern struct sx_host sx_host;
+/* Set by a thread that must not call the host: it does not hold its lock, or the host is not whole (fork, exit). */
+extern _Thread_local bool sx_hostless __attribute__((tls_model("initial-exec")));
 
 /* One attached arena of this process.  Lives until no handle and no registered thread is left. */
 struct sx_known;

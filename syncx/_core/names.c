@@ -134,7 +134,9 @@ enum sx_status sx_name_room(struct sx_arena *arena)
         return s;
     if (live >= SX_MAX_NAMES)
         return SX_FULL_NAMES;
-    return (uint64_t)(fill + 1) * 2 > (uint64_t)t.mask + 1 ? fill_index(arena, live + 1) : SX_OK;
+    /* half full; the largest, which half its entries fill at most, also holds tombstones up to seven eighths */
+    uint64_t size = (uint64_t)t.mask + 1, limit = size < 1u << SX_MAX_INDEX_LOG2 ? size / 2 : size / 8 * 7;
+    return fill + 1 > limit ? fill_index(arena, live + 1) : SX_OK;
 }
 
 /* Enters a committed name. */

@@ -292,6 +292,7 @@ void sx_forget_registrations(void);
 static void after_fork_child(void)
 {
     sx_forget_registrations();
+    sx_hostless = true; /* the interpreter mends its own locks later */
     for (struct sx_arena *a = sx_arenas; a != NULL; a = a->next) {
         int inherited = a->fd;
         a->process = SX_NOBODY;
@@ -307,6 +308,7 @@ static void after_fork_child(void)
             pthread_mutex_unlock(&a->local);
         }
     }
+    sx_hostless = false;
     pthread_mutex_unlock(&sx_arenas_lock);
 }
 

@@ -25,12 +25,13 @@ static bool nobody_to_ask(void **state, bool belt)
     return false;
 }
 struct sx_host sx_host = {nothing_to_give_up, nothing_to_take_back, nobody_to_ask};
+_Thread_local bool sx_hostless __attribute__((tls_model("initial-exec")));
 bool sx_belt_off;
 
 /* Gives up the host's lock, once per wait. */
 void sx_pause_block(struct sx_pause *pause)
 {
-    if (!pause->blocked) {
+    if (!pause->blocked && !sx_hostless) {
         pause->host_state = sx_host.block();
         pause->blocked = true;
     }
@@ -54,6 +55,8 @@ bool sx_pause_interrupted(struct sx_pause *pause, bool belt)
     if (pause->me != NULL)
         atomic_store_explicit(&pause->me->wait.state, SX_RUNNING, memory_order_release);
     pause->me = NULL;
+    if (sx_hostless)
+        return false;
     sx_pause_block(pause);
     return sx_host.interrupted(&pause->host_state, belt);
 }

@@ -9,7 +9,7 @@ import syncx
 
 project = "syncx"
 author = "the syncx contributors"
-copyright = author  # noqa: A001  Sphinx wants this name
+copyright = author
 release = version = syncx.__version__
 
 extensions = ["myst_parser", "sphinx.ext.autodoc"]

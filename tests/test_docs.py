@@ -14,6 +14,7 @@ arena of its own:
 
 from __future__ import annotations
 
+import contextlib
 import doctest
 import importlib
 import json
@@ -211,10 +212,8 @@ def play(tmp_path):
             output, _ = process.communicate()
             pytest.fail(f"{command} took more than {PAGE_TIMEOUT} s:\n{output}")
         finally:
-            try:
+            with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
-            except ProcessLookupError:
-                pass
         return subprocess.CompletedProcess(command, process.returncode, output)
 
     yield run
@@ -253,7 +252,7 @@ BROKEN = {
     "a command that fails": "```console\n$ false\n```\n",
     "a command with another output": "```console\n$ echo one\ntwo\n```\n",
     "the second command": "```console\n$ echo one\none\n$ echo two\nthree\n```\n",
-    "a saved program that fails": "```python\n# broken.py\nraise SystemExit(3)\n```\n\n```console\n$ python broken.py\n```\n",
+    "a saved program": "```python\n# broken.py\nraise SystemExit(3)\n```\n```console\n$ python broken.py\n```\n",
     "a block in a list": "- like this:\n\n  ```python\n  assert False\n  ```\n",
 }
 
@@ -314,7 +313,7 @@ def test_docstring_examples(play):
 
 
 # ---- figures --------------------------------------------------------------------------------------------------------
-FIGURE = re.compile(r"\d\s*(?:ns|µs|us|ms|s|min|KB|MB)\b|\d\s*[×x](?:\s|$)|\d\s*%")
+FIGURE = re.compile(r"\d\s*(?:ns|µs|us|ms|s|min|KB|MB)\b|\d\s*[\u00d7x](?:\s|$)|\d\s*%")
 SOURCE = re.compile(r"`[^`]*(?:python|syncx|\.[ch]\b|\.py\b|\(\))[^`]*`")
 
 
@@ -341,7 +340,7 @@ def test_a_table_without_source_is_found():
     assert not unsourced_tables(f"From `python -m benchmarks`:\n\n{table}\n")
 
 
-# ---- what the reference says of the shared layout ---------------------------------------------------------------------
+# ---- what the reference says of the shared layout -----------------------------------------------------------------
 def test_layout_page_tells_the_real_layout(tmp_path):
     """Every region of `Arena._description()`: its row in docs/reference/layout.md has the same numbers."""
     text = (ROOT / "docs/reference/layout.md").read_text()
@@ -387,7 +386,7 @@ def test_layout_page_tells_the_real_fields():
     header = re.sub(r"/\*.*?\*/", "", (ROOT / "syncx/_core/layout.h").read_text(), flags=re.S)
     header = header.replace("unsigned char bytes[];", "unsigned char bytes[0];")
     sizes = {}
-    for struct in "region cell mutex wait participant process name heap header".split():
+    for struct in ["region", "cell", "mutex", "wait", "participant", "process", "name", "heap", "header"]:
         fields, sizes[f"sx_{struct}"] = fields_of(header, f"sx_{struct}", sizes)
         if struct == "region":
             continue

@@ -1,0 +1,109 @@
+"""Fixtures: an arena and children of each test's own, locks in every placement, and the search for leaks.
+
+Runs under pytest-xdist with `--dist load --max-worker-restart=0`.  Nothing here or in the tests forks a worker.
+"""
+
+from __future__ import annotations
+
+import gc
+import itertools
+import multiprocessing.shared_memory
+import os
+import secrets
+import shutil
+import sys
+import tempfile
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+sys.path.insert(0, os.path.dirname(__file__))
+pytest.register_assert_rewrite("support")
+
+RUN = f"test-{os.environ.get('PYTEST_XDIST_TESTRUNUID', '')[:6]}{os.environ.get('PYTEST_XDIST_WORKER', '')}"
+RUN = f"{RUN}-{secrets.token_hex(3)}"
+os.environ["SYNCX_TEST_RUN"] = RUN  # support.MARK; inherited by every process a test starts
+os.environ["SYNCX_ARENA"] = f"{RUN}-default"  # nothing touches the user's default arena
+os.environ.pop("PYTHONPATH", None)
+
+# so that a segment multiprocessing named for us can be told from other people's
+PSM = f"psm_{secrets.token_hex(2)}"
+multiprocessing.shared_memory._SHM_NAME_PREFIX = f"/{PSM}"
+
+import syncx  # noqa: E402
+from support import Child, Leaks, Place  # noqa: E402
+
+_numbers = itertools.count(1)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "death: somebody dies in this test, so the belt may have to rescue a wake-up")
+    config.addinivalue_line("markers", "slow: takes more than a few seconds")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_leaks() -> Iterator[Leaks]:
+    """Fails the session if the tests left shared memory, processes, System V objects or temporary files."""
+    old = os.environ.get("TMPDIR"), tempfile.tempdir
+    directory = os.environ["TMPDIR"] = tempfile.tempdir = tempfile.mkdtemp(prefix="syncx-tests-")
+    leaks = Leaks(RUN, directory, PSM)
+    yield leaks
+    gc.collect()
+    default = syncx.Arena(os.environ["SYNCX_ARENA"])
+    default.unlink(force=True)
+    default.close()
+    found = leaks.found()
+    if any(f.startswith("System V") for f in found):
+        # these bear no mark: somebody else's are given the time to go
+        threading.Event().wait(1.0)
+        found = leaks.found()
+    shutil.rmtree(directory, ignore_errors=True)
+    tempfile.tempdir = old[1]
+    if old[0] is None:
+        del os.environ["TMPDIR"]
+    else:
+        os.environ["TMPDIR"] = old[0]
+    assert not found, "left behind:\n  " + "\n  ".join(found)
+
+
+@pytest.fixture
+def arena(request: pytest.FixtureRequest) -> Iterator[syncx.Arena]:
+    """An arena of the test's own.  Where nobody died, no wake-up may have needed the belt."""
+    name = f"{RUN}-{next(_numbers)}"
+    mine, watch = syncx.Arena(name), syncx.Arena(name)
+    yield mine
+    rescues = watch.statistics()["rescues"]
+    watch.unlink(force=True)
+    watch.close()
+    mine.close()
+    if request.node.get_closest_marker("death") is None:
+        assert rescues == 0, f"{rescues} wake-ups were lost and rescued by the belt although nobody died"
+
+
+@pytest.fixture
+def child(request: pytest.FixtureRequest) -> Iterator[Callable[..., Child]]:
+    """Starts snippets in processes of their own; kills what is left of them afterwards.  `arena` comes by itself."""
+    children: list[Child] = []
+
+    def start(code: str, **names: Any) -> Child:
+        if "arena" in request.fixturenames:
+            names.setdefault("ARENA", request.getfixturevalue("arena").path)
+        children.append(Child(code, **names))
+        return children[-1]
+
+    # the arena is torn down after the children
+    if "arena" in request.fixturenames:
+        request.getfixturevalue("arena")
+    yield start
+    for c in children:
+        c.close()
+
+
+@pytest.fixture(params=Place.HOW)
+def place(request: pytest.FixtureRequest, arena: syncx.Arena, tmp_path: Any) -> Iterator[Place]:
+    """A placement: named, anonymous, and three kinds of the user's own memory."""
+    place = Place(request.param, arena, tmp_path)
+    yield place
+    place.close()

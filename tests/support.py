@@ -1,0 +1,391 @@
+"""What the tests share: children that can be killed, locks in every placement, and the search for leaks.
+
+Imported by the tests and, as a library, by the children they start.  A child is a fresh interpreter, never a fork of
+the test's own process, and talks with the test in JSON lines: `say` and `hear` on both sides.  That is how a test knows
+that a child is inside a lock; nothing here sleeps and hopes.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import mmap
+import os
+import pickle
+import select
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import weakref
+from collections.abc import Callable, Iterator
+from multiprocessing import resource_tracker
+from multiprocessing.shared_memory import SharedMemory
+from pathlib import Path
+from typing import Any
+
+import syncx
+
+PATIENCE = 10.0
+"""Seconds after which anything that should happen has failed to."""
+
+HERE = Path(__file__).resolve().parent
+MARK = "SYNCX_TEST_RUN"
+"""Environment variable by which a process is known for a descendant of this test process."""
+
+# ---- the child's side ---------------------------------------------------------------------------------------------
+
+
+def say(what: Any = "") -> None:
+    """Tells the other side something.  One write, so that several processes may share the pipe."""
+    os.write(1, json.dumps(what).encode() + b"\n")
+
+
+def hear() -> Any:
+    """What the test says next."""
+    line = b""
+    while not line.endswith(b"\n"):
+        byte = os.read(0, 1)
+        if not byte:
+            raise EOFError("the test has gone")
+        line += byte
+    return json.loads(line)
+
+
+def wait_for(pid: int) -> int:
+    """The exit code of a forked child, as os.waitstatus_to_exitcode gives it."""
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+def _open_shared_memory(name: str) -> SharedMemory:
+    """Attaches without handing the segment to the resource tracker, which would remove it for everybody."""
+    if sys.version_info >= (3, 13):
+        return SharedMemory(name, track=False)
+    shm = SharedMemory(name)
+    resource_tracker.unregister(shm._name, "shared_memory")
+    return shm
+
+
+_kept: list[Any] = []
+
+
+def open_lock(recipe: dict[str, Any], **options: Any) -> Any:
+    """The lock that `Place.recipe` describes, in another process."""
+    cls = getattr(syncx, recipe["cls"])
+    if recipe["how"] == "named":
+        return cls(recipe["name"], arena=syncx.Arena(recipe["arena"]), create=False, **options)
+    if recipe["how"] == "anonymous":
+        assert not options, "a pickle brings its own"
+        return pickle.loads(base64.b64decode(recipe["pickle"]))
+    arena = syncx.Arena(recipe["arena"])
+    if recipe["how"] == "shared_memory":
+        _kept.append(_open_shared_memory(recipe["segment"]))
+        return cls.at(_kept[-1].buf, recipe["offset"], arena=arena, create=False, **options)
+    with open(recipe["file"], "r+b") as f:
+        _kept.append(mmap.mmap(f.fileno(), 0))
+    return cls.at(_kept[-1], recipe["offset"], arena=arena, create=False, **options)
+
+
+# Targets for multiprocessing: spawn and forkserver want functions of an importable module.
+
+
+def hold_and_report(lock: Any, queue: Any) -> None:
+    """Holds the lock for a moment and reports what it saw."""
+    with lock as held:
+        queue.put((held is lock, lock.holder[0] == os.getpid(), lock.name))
+
+
+def add(lock: Any, path: str, times: int) -> int:
+    """Adds to a number in a file, in two steps that a second writer between them would spoil."""
+    with open(path, "r+b", buffering=0) as f:
+        for _ in range(times):
+            with lock:
+                value = int(os.pread(f.fileno(), 20, 0) or b"0")
+                os.pwrite(f.fileno(), b"%020d" % (value + 1), 0)
+    return times
+
+
+def acquire_and_die(lock: Any) -> None:
+    """Dies holding the lock."""
+    lock.acquire()
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def exchange(lock: Any) -> Any:
+    """A lock that goes to a worker and comes back."""
+    with lock:
+        return lock
+
+
+# ---- the test's side ----------------------------------------------------------------------------------------------
+
+_PRELUDE = """
+import faulthandler, json, os, signal, sys, threading, time
+faulthandler.dump_traceback_later({bound}, exit=True)
+import syncx
+from support import *
+from support import say, hear, wait_for, open_lock
+globals().update(json.loads(sys.argv[1]))
+if "ARENA" in globals():
+    arena = syncx.Arena(ARENA)
+"""
+
+
+class Child:
+    """A Python snippet in a process of its own, with `say`, `hear`, `syncx` and the given names at hand.
+
+    ARENA=path gives the snippet an `arena`.  Its process group dies with this object at the latest.
+    """
+
+    def __init__(
+        self,
+        code: str,
+        *,
+        bound: float = 2 * PATIENCE,
+        prelude: bool = True,
+        env: dict[str, str] | None = None,
+        command: tuple[str, ...] = (sys.executable,),
+        **names: Any,
+    ) -> None:
+        import textwrap
+
+        text = (_PRELUDE.format(bound=bound) if prelude else "") + textwrap.dedent(code)
+        self._stderr = tempfile.TemporaryFile()
+        self._buffer = b""
+        self.process = subprocess.Popen(
+            [*command, "-c", text, json.dumps(names)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._stderr,
+            bufsize=0,
+            cwd=tempfile.gettempdir(),
+            env={**os.environ, "PYTHONPATH": str(HERE), **(env or {})},
+            start_new_session=True,
+        )
+        self.pid = self.process.pid
+        self.killed = 0.0
+
+    def say(self, what: Any = "") -> None:
+        assert self.process.stdin is not None
+        self.process.stdin.write(json.dumps(what).encode() + b"\n")
+
+    def hear(self, timeout: float = PATIENCE) -> Any:
+        """What the child says next; AssertionError with its stderr if it says nothing in time."""
+        assert self.process.stdout is not None
+        end = time.monotonic() + timeout
+        while b"\n" not in self._buffer:
+            ready, _, _ = select.select([self.process.stdout], [], [], max(0.0, end - time.monotonic()))
+            data = os.read(self.process.stdout.fileno(), 65536) if ready else b""
+            if not data:
+                late = "said nothing in time" if not ready else f"ended ({self.process.wait()})"
+                raise AssertionError(f"the child {late}:\n{self.stderr()}")
+            self._buffer += data
+        line, self._buffer = self._buffer.split(b"\n", 1)
+        return json.loads(line)
+
+    def kill(self, sig: int = signal.SIGKILL) -> None:
+        """SIGKILL, and wait for the end."""
+        self.killed = time.monotonic()
+        self.process.send_signal(sig)
+        self.process.wait(PATIENCE)
+
+    def end(self, timeout: float = PATIENCE) -> int:
+        """The exit code of a child that ends by itself."""
+        assert self.process.stdin is not None
+        self.process.stdin.close()
+        try:
+            return self.process.wait(timeout)
+        except subprocess.TimeoutExpired:
+            raise AssertionError(f"the child did not end in time:\n{self.stderr()}") from None
+
+    def finish(self, timeout: float = PATIENCE) -> None:
+        """Ends in good order, or AssertionError with what it printed."""
+        code = self.end(timeout)
+        assert code == 0, f"the child ended with {code}:\n{self.stderr()}"
+
+    def stderr(self) -> str:
+        self._stderr.seek(0)
+        return self._stderr.read().decode(errors="replace")
+
+    def close(self) -> None:
+        # the group before its leader is reaped: the number cannot belong to somebody else yet
+        if self.process.returncode is None:
+            os.killpg(self.pid, signal.SIGKILL)
+            self.process.wait(PATIENCE)
+        else:
+            try:
+                os.killpg(self.pid, signal.SIGKILL)  # a group lives as long as any member, and keeps its number
+            except ProcessLookupError:
+                pass
+        for stream in (self.process.stdin, self.process.stdout, self._stderr):
+            if stream is not None:
+                stream.close()
+
+
+def until(condition: Callable[[], Any], what: str, timeout: float = PATIENCE) -> None:
+    """Waits for something that only looking can tell (that a thread is asleep in the kernel): bounded, every ms."""
+    end = time.monotonic() + timeout
+    while not condition():
+        assert time.monotonic() < end, f"in vain: {what}"
+        time.sleep(0.001)
+
+
+def waiters(arena: syncx.Arena) -> int:
+    """How many threads of any process have published that they wait."""
+    return sum(1 for row in arena._participants() if row[3])
+
+
+def until_waiting(arena: syncx.Arena, n: int = 1) -> None:
+    until(lambda: waiters(arena) >= n, f"{n} threads wait")
+
+
+class Place:
+    """Where a lock lies: makes locks there, opens them again, and tells a child where to find them."""
+
+    HOW = ("named", "anonymous", "mmap", "shared_memory", "memoryview")
+
+    def __init__(self, how: str, arena: syncx.Arena, directory: Path) -> None:
+        self.how = how
+        self.arena = arena
+        self._directory = directory
+        self._count = 0
+        self._where: dict[int, dict[str, Any]] = {}
+        self._segments: list[Any] = []
+        self._locks: weakref.WeakSet[Any] = weakref.WeakSet()
+
+    def new(self, cls: Any = syncx.Mutex, **options: Any) -> Any:
+        self._count += 1
+        recipe: dict[str, Any] = {"how": self.how, "arena": self.arena.path, "cls": self._base(cls)}
+        if self.how == "named":
+            recipe["name"] = f"lock {self._count}"
+            lock = cls(recipe["name"], arena=self.arena, **options)
+        elif self.how == "anonymous":
+            lock = cls(arena=self.arena, **options)
+        else:
+            recipe["offset"] = 64 * self._count
+            recipe["buffer"] = self._buffer(recipe)
+            lock = cls.at(recipe["buffer"], recipe["offset"], arena=self.arena, **options)
+        self._where[id(lock)] = recipe
+        self._locks.add(lock)
+        return lock
+
+    @staticmethod
+    def _base(cls: Any) -> str:
+        return "RLock" if issubclass(cls, syncx.RLock) else "Mutex"
+
+    def _buffer(self, recipe: dict[str, Any]) -> Any:
+        size = 8192
+        if self.how == "shared_memory":
+            name = f"syncx-{os.geteuid()}-{prefix()}-{os.getpid()}-{time.monotonic_ns()}"
+            shm = SharedMemory(name, create=True, size=size)
+            self._segments.append(shm)
+            recipe["segment"] = shm.name
+            return shm.buf
+        path = self._directory / f"memory {self._count}"
+        path.write_bytes(bytes(size))
+        recipe["file"] = str(path)
+        with open(path, "r+b") as f:
+            mapping = mmap.mmap(f.fileno(), size)
+        return memoryview(mapping) if self.how == "memoryview" else mapping
+
+    def again(self, lock: Any, cls: Any = None, **options: Any) -> Any:
+        """A second handle to the same lock in this process."""
+        other = self._again(lock, cls, **options)
+        self._locks.add(other)
+        return other
+
+    def _again(self, lock: Any, cls: Any = None, **options: Any) -> Any:
+        recipe = self._where[id(lock)]
+        cls = cls or type(lock)
+        if self.how == "named":
+            return cls(recipe["name"], arena=self.arena, create=False, **options)
+        if self.how == "anonymous":
+            other = pickle.loads(pickle.dumps(lock))
+            if options:
+                other._configure(options.get("timeout"), options.get("on_owner_death", "recover"))
+            return other
+        return cls.at(recipe["buffer"], recipe["offset"], arena=self.arena, create=False, **options)
+
+    def recipe(self, lock: Any) -> dict[str, Any]:
+        """For `open_lock` in a child."""
+        recipe = {k: v for k, v in self._where[id(lock)].items() if k != "buffer"}
+        if self.how == "anonymous":
+            recipe["pickle"] = base64.b64encode(pickle.dumps(lock)).decode()
+        return recipe
+
+    def close(self) -> None:
+        for lock in list(self._locks):  # they export the segments' buffers
+            if lock.depth == 0:
+                lock.close()
+        for shm in self._segments:
+            shm.unlink()
+            try:
+                shm.close()
+            except BufferError:  # a failed test holds a lock in it; the mapping goes with the process
+                pass
+
+
+# ---- leaks --------------------------------------------------------------------------------------------------------
+
+
+def prefix() -> str:
+    """How the names of this test process's arenas and segments begin."""
+    return os.environ[MARK]
+
+
+def _processes(mark: str) -> Iterator[str]:
+    """The other live processes that descend from this one, told by their environment even after being orphaned."""
+    tracker = getattr(resource_tracker._resource_tracker, "_pid", None)  # ends by itself when we end
+    needle = f"{MARK}={mark}".encode()
+    for entry in os.listdir("/proc"):
+        if not entry.isdigit() or int(entry) in (os.getpid(), tracker):
+            continue
+        try:
+            environ = Path(f"/proc/{entry}/environ").read_bytes().split(b"\0")
+            command = Path(f"/proc/{entry}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+            parent = int(Path(f"/proc/{entry}/stat").read_text().rpartition(")")[2].split()[1])
+        except (OSError, IndexError):
+            continue
+        if needle in environ or (parent == os.getpid() and not environ[0]):  # a zombie's environment is empty
+            yield f"process {entry}: {command[:200]}"
+
+
+def _system_v() -> set[str]:
+    found = set()
+    for kind in ("shm", "sem", "msg"):
+        try:
+            lines = Path(f"/proc/sysvipc/{kind}").read_text().splitlines()
+        except OSError:
+            continue
+        column = lines[0].split().index("uid")
+        found |= {
+            f"System V {kind} {' '.join(f[:2])}" for f in map(str.split, lines[1:]) if f[column] == str(os.getuid())
+        }
+    return found
+
+
+class Leaks:
+    """What this test process left behind since the object was made: shared memory, processes, System V, files.
+
+    `mark` begins the names of our shared memory and stands in the environment of our descendants; `directory` is
+    where temporary files go.  Only what can be told to be ours is counted: others may be at work on the machine.
+    """
+
+    def __init__(self, mark: str, directory: str, multiprocessing_prefix: str) -> None:
+        self._mark, self._directory, self._psm = mark, directory, multiprocessing_prefix
+        self._system_v = _system_v()
+        self._before = self._names()
+
+    def _names(self) -> set[str]:
+        # multiprocessing's own names are told by the prefix that conftest.py gave them
+        ours = (f"syncx-{os.geteuid()}-{self._mark}", self._psm)
+        found = {f"shared memory /dev/shm/{n}" for n in os.listdir("/dev/shm") if n.startswith(ours)}
+        for n in os.listdir(self._directory):
+            if not n.startswith("pytest-of-"):
+                found.add(f"file {os.path.join(self._directory, n)}")
+        return found
+
+    def found(self) -> list[str]:
+        names = self._names() - self._before
+        return sorted(names) + sorted(_processes(self._mark)) + sorted(_system_v() - self._system_v)

@@ -182,33 +182,44 @@ typedef struct {
     enum which which;
 } DescriptorObject;
 
-static PyObject *descriptor_get(PyObject *self, PyObject *object, PyObject *type)
+/* Everything but the usual case: access on the class, the first use of a lock, one that hands out bound methods. */
+__attribute__((noinline)) static PyObject *descriptor_get_slow(DescriptorObject *d, PyObject *object, PyObject *type)
 {
-    DescriptorObject *d = (DescriptorObject *)self;
     if (object == NULL || object == Py_None) {
-        Py_INCREF(self);
-        return self;
+        Py_INCREF(d);
+        return (PyObject *)d;
     }
     if (!PyObject_TypeCheck(object, d->state->mutex_type)) {
         PyErr_Format(PyExc_TypeError, "%s requires a syncx lock, not %R", d->which == ENTER ? "__enter__" : "__exit__",
                      object);
         return NULL;
     }
-    MutexObject *m = (MutexObject *)object;
 #ifndef Py_GIL_DISABLED
-    GateObject *gate = m->gates[d->which];
-    if (gate != NULL) {
-        Py_INCREF(gate);
-        return (PyObject *)gate;
-    }
+    MutexObject *m = (MutexObject *)object;
     if (!m->plain && Py_TYPE(object)->tp_finalize == sx_gates_finalize) {
-        gate = gate_new(d->state, m, d->which);
+        GateObject *gate = gate_new(d->state, m, d->which);
         m->gates[d->which] = gate;
         Py_XINCREF(gate);
         return (PyObject *)gate;
     }
 #endif
     return Py_TYPE(d->method)->tp_descr_get(d->method, object, type);
+}
+
+static PyObject *descriptor_get(PyObject *self, PyObject *object, PyObject *type)
+{
+    DescriptorObject *d = (DescriptorObject *)self;
+#ifndef Py_GIL_DISABLED
+    /* only our type and its subclasses have this finalizer: cheaper to ask for than the type */
+    if (object != NULL && Py_TYPE(object)->tp_finalize == sx_gates_finalize) {
+        GateObject *gate = ((MutexObject *)object)->gates[d->which];
+        if (gate != NULL) {
+            Py_INCREF(gate);
+            return (PyObject *)gate;
+        }
+    }
+#endif
+    return descriptor_get_slow(d, object, type);
 }
 
 /* Mutex.__enter__(lock), as contextlib.ExitStack calls it */

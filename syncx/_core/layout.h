@@ -141,7 +141,8 @@ struct sx_participant {
     sx_a32 process_generation;
     sx_a32 tid;
     sx_a64 start_time; /* of the thread, clock ticks since boot */
-    unsigned char pad[SX_LINE - 24];
+    sx_a32 pid;        /* for people, and kept until the slot is used again: the process slot goes earlier */
+    unsigned char pad[SX_LINE - 28];
     struct sx_wait wait;
     unsigned char pad2[SX_LINE];
 };

@@ -132,14 +132,8 @@ static void note_death(struct sx_arena *arena, struct sx_mutex *m, uint64_t hold
     struct sx_participant *p = sx_participant(arena, holder);
     uint32_t pid = 0, tid = 0;
     if (p != NULL && atomic_load_explicit(&p->generation, memory_order_acquire) == (uint32_t)(holder >> 32)) {
-        uint32_t process = atomic_load_explicit(&p->process, memory_order_relaxed);
+        pid = atomic_load_explicit(&p->pid, memory_order_relaxed);
         tid = atomic_load_explicit(&p->tid, memory_order_relaxed);
-        if (process != 0 && process <= SX_MAX_PROCESSES) {
-            struct sx_process *owner = &arena->processes[process - 1];
-            if (atomic_load_explicit(&owner->generation, memory_order_relaxed) ==
-                atomic_load_explicit(&p->process_generation, memory_order_relaxed))
-                pid = atomic_load_explicit(&owner->pid, memory_order_relaxed);
-        }
     }
     atomic_store_explicit(&m->dead_pid, pid, memory_order_relaxed);
     atomic_store_explicit(&m->dead_tid, tid, memory_order_relaxed);

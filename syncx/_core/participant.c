@@ -223,6 +223,7 @@ static enum sx_status register_thread(struct sx_arena *arena, uint64_t *id)
     atomic_fetch_or_explicit(sx_life_word(p), FUTEX_WAITERS, memory_order_seq_cst);
     sx_futex_wake(sx_life_word(p), INT_MAX);
     atomic_store_explicit(&p->tid, (uint32_t)tid, memory_order_relaxed);
+    atomic_store_explicit(&p->pid, (uint32_t)getpid(), memory_order_relaxed);
     atomic_store_explicit(&p->start_time, sx_start_time(getpid(), tid), memory_order_relaxed);
     atomic_store_explicit(&p->process_generation, arena->process_generation, memory_order_relaxed);
     atomic_store_explicit(&p->process, arena->process + 1, memory_order_release);

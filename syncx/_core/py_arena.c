@@ -186,8 +186,7 @@ static PyObject *arena_participants(PyObject *op, PyObject *unused)
                                                                                                        << SX_SLOT_SHIFT;
         if (sx_holder_life(a, id, &life) != SX_ALIVE)
             continue;
-        uint32_t process = atomic_load(&p->process);
-        uint32_t pid = process == 0 || process > SX_MAX_PROCESSES ? 0 : atomic_load(&a->processes[process - 1].pid);
+        uint32_t pid = atomic_load(&p->pid);
         bool waiting = atomic_load_explicit(&p->wait.state, memory_order_acquire) == SX_WAITING;
         if (append(list, Py_BuildValue("KIIOKKKK", (unsigned long long)id, pid, atomic_load(&p->tid),
                                        waiting ? Py_True : Py_False, (unsigned long long)atomic_load(&p->wait.cell),

@@ -277,10 +277,7 @@ static PyObject *mutex_holder(PyObject *op, void *unused)
     struct sx_participant *p = holder == 0 ? NULL : sx_participant(self->core, holder);
     if (p == NULL)
         Py_RETURN_NONE;
-    uint32_t process = atomic_load_explicit(&p->process, memory_order_acquire);
-    long pid = process == 0 || process > SX_MAX_PROCESSES
-                   ? 0
-                   : (long)atomic_load_explicit(&self->core->processes[process - 1].pid, memory_order_relaxed);
+    long pid = (long)atomic_load_explicit(&p->pid, memory_order_relaxed);
     return Py_BuildValue("ll", pid, (long)atomic_load_explicit(&p->tid, memory_order_relaxed));
 }
 

@@ -8,7 +8,7 @@ arena of its own:
 - In a ```console block the lines that begin with `$ ` run, and must succeed; what follows them is what they print.
 - A ```text block right below a python block is what that block prints.
 - In expected output `...` stands for anything.
-- `<!-- not run: reason -->` on the line above a block exempts it.
+- `<!-- skip: reason -->` on the line above a block exempts it.
 - A table with measured times or ratios names the command that measures them, in the paragraph above or below it.
 """
 
@@ -37,7 +37,7 @@ COMMAND_TIMEOUT = 30
 FENCE = re.compile(
     r"^(?P<indent> *)(?P<fence>`{3,})(?P<language>[^\n]*)\n(?P<body>.*?)^(?P=indent)(?P=fence) *$", re.M | re.S
 )
-EXEMPT = re.compile(r"<!-- not run: \S.*?-->\s*\Z", re.S)
+EXEMPT = re.compile(r"<!-- skip: \S.*?-->\s*\Z", re.S)
 FILE_NAME = re.compile(r"# ([\w.-]+\.(?:py|sh))\n")
 
 
@@ -91,7 +91,7 @@ def _check_saved_files_run(steps: list[dict]) -> None:
     for i, step in enumerate(steps):
         if step["do"] == "save":
             stem = Path(step["name"]).stem
-            if not any(re.search(rf"\b{re.escape(stem)}\b", later["source"]) for later in steps[i + 1 :]):
+            if stem != "conftest" and not any(re.search(rf"\b{re.escape(stem)}\b", later["source"]) for later in steps[i + 1 :]):
                 raise ValueError(f"line {step['line']}: {step['name']} is shown and never run")
 
 
@@ -268,7 +268,7 @@ def test_a_right_page_passes(play):
     text = (
         "```python\n# right.py\nprint('pid', 7)\n```\n\n```console\n$ python right.py\npid ...\n$ true\n```\n"
         "```python\nimport syncx\nwith syncx.Mutex('jobs') as m:\n    print(m.owner_died)\n```\n\n```text\nFalse\n```\n"
-        "<!-- not run: it is wrong on purpose -->\n```python\n1 / 0\n```\n"
+        "<!-- skip: it is wrong on purpose -->\n```python\n1 / 0\n```\n"
     )
     done = run_page(play, "right.md", text)
     assert done.returncode == 0, done.stdout

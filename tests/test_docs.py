@@ -91,7 +91,9 @@ def _check_saved_files_run(steps: list[dict]) -> None:
     for i, step in enumerate(steps):
         if step["do"] == "save":
             stem = Path(step["name"]).stem
-            if stem != "conftest" and not any(re.search(rf"\b{re.escape(stem)}\b", later["source"]) for later in steps[i + 1 :]):
+            if stem != "conftest" and not any(
+                re.search(rf"\b{re.escape(stem)}\b", later["source"]) for later in steps[i + 1 :]
+            ):
                 raise ValueError(f"line {step['line']}: {step['name']} is shown and never run")
 
 

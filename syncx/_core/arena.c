@@ -235,7 +235,8 @@ static enum sx_status map(int fd, const struct stat *st, const struct sx_header 
 static void unmap(struct sx_arena *a)
 {
     munmap(a->base, a->size);
-    close(a->fd);
+    if (sx_is_arena(a, a->fd))
+        close(a->fd);
     pthread_mutex_destroy(&a->local);
     free(a->known);
     free(a);
@@ -255,24 +256,24 @@ static enum sx_status attach(struct sx_arena *a)
 {
     uint8_t boot_id[16];
     bool known_boot = read_boot_id(boot_id);
-    enum sx_status s = sx_file_lock(a->fd, F_RDLCK, true);
+    enum sx_status s = sx_file_lock(a, F_RDLCK, true);
     if (s == SX_OK && known_boot && memcmp(boot_id, a->header->boot_id, 16) != 0) {
-        sx_file_lock(a->fd, F_UNLCK, false);
-        s = sx_file_lock(a->fd, F_WRLCK, true);
+        sx_file_lock(a, F_UNLCK, false);
+        s = sx_file_lock(a, F_WRLCK, true);
         if (s == SX_OK && memcmp(boot_id, a->header->boot_id, 16) != 0)
             reset_after_boot(a, boot_id);
     }
     if (s != SX_OK)
         return s;
     if (atomic_load(&a->header->retired)) {
-        sx_file_lock(a->fd, F_UNLCK, false);
-        if (sx_file_lock(a->fd, F_WRLCK, true) == SX_OK)
+        sx_file_lock(a, F_UNLCK, false);
+        if (sx_file_lock(a, F_WRLCK, true) == SX_OK)
             unlink_path(a->path, a->device, a->inode); /* its unlinker died before it got that far */
-        sx_file_lock(a->fd, F_UNLCK, false);
+        sx_file_lock(a, F_UNLCK, false);
         return SX_RETIRED;
     }
     s = plausible(a->header) ? sx_process_attach(a) : SX_DAMAGED;
-    sx_file_lock(a->fd, F_UNLCK, false);
+    sx_file_lock(a, F_UNLCK, false);
     return s;
 }
 
@@ -430,11 +431,11 @@ static enum sx_status retire_cells(struct sx_arena *arena)
 enum sx_status sx_arena_unlink(struct sx_arena *arena, bool force)
 {
     void *state = sx_host.block();
-    enum sx_status s = sx_file_lock(arena->fd, F_WRLCK, true);
+    enum sx_status s = sx_file_lock(arena, F_WRLCK, true);
     sx_host.unblock(state);
     if (s != SX_OK)
         return s;
-    if (!force && sx_other_processes(arena)) {
+    if (!force && (sx_other_processes(arena) || atomic_load(&arena->outside) != 0)) {
         s = SX_IN_USE;
     } else {
         s = sx_arena_lock(arena);
@@ -448,7 +449,7 @@ enum sx_status sx_arena_unlink(struct sx_arena *arena, bool force)
             s = SX_OK; /* a damaged arena is unlinked all the same */
         }
     }
-    sx_file_lock(arena->fd, F_UNLCK, false);
+    sx_file_lock(arena, F_UNLCK, false);
     return s;
 }
 
@@ -458,17 +459,21 @@ static void leave(struct sx_arena *a)
 {
     if (a->process == SX_NOBODY)
         return;
-    uint64_t me;
-    if (sx_identity(a, &me) == SX_OK && sx_mutex_lock(a, &a->header->lock, 0) == SX_OK) {
+    if (sx_mutex_lock(a, &a->header->lock, 0) == SX_OK) {
         sx_known_drop_all(a);
-        sx_arena_unlock(a);
-    }
-    if (a->header->transient && sx_file_lock(a->fd, F_WRLCK, false) == SX_OK) {
-        if (atomic_load(&a->header->names_live) == 0 && !sx_other_processes(a)) {
-            atomic_store(&a->header->retired, 1);
-            unlink_path(a->path, a->device, a->inode);
+        bool last = a->header->transient && atomic_load(&a->header->names_live) == 0;
+        if (last && sx_file_lock(a, F_WRLCK, false) == SX_OK) {
+            if (!sx_other_processes(a)) {
+                atomic_store(&a->header->retired, 1);
+                unlink_path(a->path, a->device, a->inode);
+            }
+            sx_file_lock(a, F_UNLCK, false);
         }
-        sx_file_lock(a->fd, F_UNLCK, false);
+        sx_arena_unlock(a);
+    } else { /* busy, or its owner died: our references are for the next to collect */
+        atomic_store(&a->header->orphans, 1);
+        if (sx_self.arena == a)
+            sx_mutex_unlock(a, &a->header->lock, true);
     }
     sx_participant_leave(a);
     pthread_mutex_lock(&a->local);

@@ -68,7 +68,7 @@ struct sx_arena {
     sx_a64 *references;
     char *names;
     char *cells;
-    int fd; /* the witness: its open file description holds this process's byte */
+    atomic_int fd; /* the witness: its open file description holds this process's byte; see sx_arena_fd */
     dev_t device;
     ino_t inode;
     uint8_t id[16];
@@ -77,7 +77,8 @@ struct sx_arena {
     uint32_t process;      /* our slot, or SX_NOBODY */
     uint32_t process_generation;
     int handles;
-    int registered; /* threads of this process with a slot */
+    int registered;     /* threads of this process with a slot */
+    atomic_int outside; /* locks open in the user's memory */
     struct sx_known *known;
     uint32_t known_size, known_used;
     char path[];
@@ -117,6 +118,7 @@ static inline bool sx_is_free(uint64_t word)
 sx_a32 *sx_life_word(struct sx_participant *p);
 enum sx_life sx_holder_life(struct sx_arena *arena, uint64_t holder, uint32_t *life_value);
 enum sx_life sx_holder_examine(struct sx_arena *arena, uint64_t holder); /* asks the second witness too */
+bool sx_examination_due(bool now);                                       /* for tries, which never meet the belt */
 struct sx_participant *sx_participant(struct sx_arena *arena, uint64_t holder);
 uint32_t sx_participants_ready(struct sx_arena *arena);
 void sx_participant_leave(struct sx_arena *arena); /* the calling thread */
@@ -131,9 +133,11 @@ void sx_process_reset(struct sx_arena *arena);
 void sx_participant_reset(struct sx_arena *arena);
 bool sx_process_seen(uint64_t pid_namespace); /* ours: pids of that namespace mean something here */
 uint64_t sx_start_time(int pid, int tid);
-enum sx_status sx_file_lock(int fd, int type, bool wait);
+enum sx_status sx_file_lock(struct sx_arena *arena, int type, bool wait);
 void sx_install_fork_handlers(void);
 int sx_reopen(struct sx_arena *arena);
+int sx_arena_fd(struct sx_arena *arena);
+bool sx_is_arena(struct sx_arena *arena, int fd);
 
 /* ---- waiting: wait.c -------------------------------------------------------------------------------- */
 struct sx_pause {

@@ -74,12 +74,14 @@ static inline int sx_futex_wait(sx_a32 *a, uint32_t value_a, sx_a32 *b, uint32_t
 
     if (b != NULL && !atomic_load_explicit(&no_waitv, memory_order_relaxed)) {
         struct sx_futex_waitv v[2] = {
-            {.val = value_a, .uaddr = (uintptr_t)a, .flags = FUTEX_32},
+            /* the kernel names the last of those that were woken: a comes last, so that a wake of it is never
+             * hidden by one of b */
             {.val = value_b, .uaddr = (uintptr_t)b, .flags = FUTEX_32},
+            {.val = value_a, .uaddr = (uintptr_t)a, .flags = FUTEX_32},
         };
         long r = syscall(SYS_futex_waitv, v, 2, 0, limit, CLOCK_MONOTONIC);
         if (r >= 0)
-            return (int)r;
+            return r == 0; /* 0: woken on a, 1: on b alone */
         if (errno != ENOSYS && errno != EPERM && errno != EINVAL)
             return -errno;
         atomic_store_explicit(&no_waitv, true, memory_order_relaxed);

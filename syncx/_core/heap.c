@@ -24,9 +24,11 @@ enum sx_status sx_ready(struct sx_arena *arena, enum sx_region_number region, ui
         bytes = limit;
     if (bytes <= ready)
         return SX_OK;
-    int r;
+    int r, fd = sx_arena_fd(arena);
+    if (fd < 0)
+        return SX_ERRNO;
     do
-        r = posix_fallocate(arena->fd, (off_t)(h->regions[region].offset + ready), (off_t)(bytes - ready));
+        r = posix_fallocate(fd, (off_t)(h->regions[region].offset + ready), (off_t)(bytes - ready));
     while (r == EINTR);
     if (r != 0) {
         errno = r;

@@ -103,16 +103,24 @@ struct attempt {
     bool spun;       /* since the last sleep */
     bool woken;      /* a wake is ours to hand on: in_flight counts it */
     bool belted;     /* the last sleep ended at the belt */
+    bool final;      /* the deadline has passed: one look more */
+    bool lost;       /* ... and then no wake was on its way to anybody, and none had found nobody asleep */
     uint32_t missed; /* wakes that found nobody, before the last sleep */
 };
 
 /* After the belt ended a sleep the word was free, or held without WAITERS.  Had a wake-up been lost?  Not if one is
- * on its way to somebody, and not if one found nobody asleep because we had just woken by ourselves. */
+ * on its way to somebody, and not if one found nobody asleep because we had just woken by ourselves.  Looked at
+ * between reading the word and changing it: later a wake may have landed. */
+static bool nothing_in_flight(struct sx_mutex *m, struct attempt *a)
+{
+    return (int32_t)atomic_load_explicit(&m->in_flight, memory_order_acquire) <= 0 &&
+           atomic_load_explicit(&m->missed, memory_order_relaxed) == a->missed;
+}
+
 static void count_rescue(struct sx_arena *arena, struct sx_mutex *m, struct attempt *a, bool died)
 {
     died = died || sx_dead_waiter(arena, &m->cell);
-    if (!died && ((int32_t)atomic_load_explicit(&m->in_flight, memory_order_acquire) > 0 ||
-                  atomic_load_explicit(&m->missed, memory_order_relaxed) != a->missed))
+    if (!died && !a->lost)
         return;
     if (died)
         atomic_store_explicit(&m->in_flight, 0, memory_order_relaxed);
@@ -173,6 +181,8 @@ enum sx_status sx_mutex_lock_slow(struct sx_arena *arena, struct sx_mutex *m, ui
         sx_a32 *life = NULL;
         int64_t bound = SX_NEVER;
 
+        if (a.belted)
+            a.lost = nothing_in_flight(m, &a);
         if (w & MUTEX_RETIRED && holder != me) {
             status = SX_RETIRED;
             break;
@@ -191,9 +201,9 @@ enum sx_status sx_mutex_lock_slow(struct sx_arena *arena, struct sx_mutex *m, ui
                 status = SX_DEADLOCK;
                 break;
             }
-            enum sx_life seen = a.belted ? sx_holder_examine(arena, w) : sx_holder_life(arena, w, &life_value);
-            if (a.belted && seen == SX_ALIVE)
-                seen = sx_holder_life(arena, w, &life_value);
+            if (a.belted || a.final || (deadline == 0 && sx_examination_due(true)))
+                sx_holder_examine(arena, w);
+            enum sx_life seen = sx_holder_life(arena, w, &life_value);
             if (seen == SX_DEAD) {
                 if (!take(arena, m, &w, me, &a, true))
                     continue;
@@ -206,8 +216,8 @@ enum sx_status sx_mutex_lock_slow(struct sx_arena *arena, struct sx_mutex *m, ui
             }
             life = sx_life_word(sx_participant(arena, w));
         }
-        if (deadline == 0) {
-            status = SX_BUSY;
+        if (deadline == 0 || a.final) {
+            status = deadline == 0 ? SX_BUSY : SX_TIMEOUT;
             break;
         }
         if (!a.spun && holder != me && sx_spinning_pays()) {
@@ -235,7 +245,8 @@ enum sx_status sx_mutex_lock_slow(struct sx_arena *arena, struct sx_mutex *m, ui
         a.spun = false;
         a.woken = wake == SX_WOKEN;
         a.belted = wake == SX_BELT;
-        status = wake == SX_DEADLINE ? SX_TIMEOUT : wake == SX_STOP ? SX_INTERRUPTED : SX_OK;
+        a.final = wake == SX_DEADLINE;
+        status = wake == SX_STOP ? SX_INTERRUPTED : SX_OK;
         if (status != SX_OK)
             break;
         if (pause.me == NULL) { /* handlers ran: we may be a forked child by now */
@@ -268,22 +279,26 @@ enum sx_status sx_mutex_unlock_slow(struct sx_mutex *m, uint64_t me, bool keep_m
         }
         int count = flags & MUTEX_RETIRED ? INT_MAX : 1;
         uint32_t now = now_us();
-        if (count == 1 && now - atomic_load_explicit(&m->reserved_us, memory_order_relaxed) >= SX_RESERVATION_US) {
+        bool reserve =
+            count == 1 && now - atomic_load_explicit(&m->reserved_us, memory_order_relaxed) >= SX_RESERVATION_US;
+        if (reserve) { /* in the held word already, where it means nothing yet */
             atomic_store_explicit(&m->reserved_us, now, memory_order_relaxed);
-            flags |= MUTEX_RESERVED;
+            atomic_fetch_or_explicit(sx_low_half(&m->word), MUTEX_RESERVED, memory_order_relaxed);
         }
+        /* Keeps RETIRED, which may have come since we looked, and takes everything else away but what was said. */
+        uint32_t keep = MUTEX_RETIRED | (reserve ? MUTEX_RESERVED : 0) | (keep_mark ? MUTEX_OWNER_DIED : 0);
         atomic_fetch_add_explicit(&m->in_flight, 1, memory_order_relaxed);
-        int woken = sx_futex_wake_op(sx_low_half(&m->word), FUTEX_OP_SET, flags, count);
+        int woken = sx_futex_wake_op(sx_low_half(&m->word), FUTEX_OP_ANDN, ~keep, count);
         if (woken < 0) { /* the kernel could not: two steps then, and the belt in between */
-            atomic_store_explicit(sx_low_half(&m->word), flags, memory_order_release);
+            atomic_fetch_and_explicit(sx_low_half(&m->word), keep, memory_order_release);
             woken = sx_futex_wake(sx_low_half(&m->word), count);
         }
         if (woken == 0)
             missed(m);
-        if (woken == 0 && flags & MUTEX_RESERVED) { /* for nobody: newcomers need not stand back */
-            uint32_t reserved = flags;
-            atomic_compare_exchange_strong_explicit(sx_low_half(&m->word), &reserved, flags & ~MUTEX_RESERVED,
-                                                    memory_order_relaxed, memory_order_relaxed);
+        if (woken == 0 && reserve) { /* for nobody: newcomers need not stand back */
+            uint32_t reserved = flags | MUTEX_RESERVED;
+            atomic_compare_exchange_strong_explicit(sx_low_half(&m->word), &reserved, flags, memory_order_relaxed,
+                                                    memory_order_relaxed);
         }
         return SX_OK;
     }

@@ -92,8 +92,9 @@ static enum sx_status fill_index(struct sx_arena *arena, uint32_t names)
     /* the old one gives its pages back, so that a large index costs its memory once */
     uint64_t bytes = atomic_load_explicit(&h->ready[old], memory_order_relaxed);
     atomic_store_explicit(&h->ready[old], 0, memory_order_relaxed);
-    if (bytes <= (uint64_t)h->regions[old].item_size * h->regions[old].capacity)
-        fallocate(arena->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)h->regions[old].offset, (off_t)bytes);
+    int fd = sx_arena_fd(arena);
+    if (fd >= 0 && bytes <= (uint64_t)h->regions[old].item_size * h->regions[old].capacity)
+        fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)h->regions[old].offset, (off_t)bytes);
     return SX_OK;
 }
 

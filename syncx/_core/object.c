@@ -169,6 +169,8 @@ static enum sx_status know_locked(struct sx_arena *arena, uint32_t unit, struct 
 
 void sx_object_close(struct sx_arena *arena, struct sx_object *object)
 {
+    if (object->unit == SX_NOBODY)
+        atomic_fetch_sub(&arena->outside, 1);
     if (object->unit == SX_NOBODY || sx_arena_lock(arena) != SX_OK)
         return;
     pthread_mutex_lock(&arena->local);
@@ -211,6 +213,7 @@ enum sx_status sx_known_again(struct sx_arena *arena)
     if (arena->known_used == 0)
         return SX_OK;
     enum sx_status s = sx_arena_lock(arena);
+    bool locked = s == SX_OK;
     pthread_mutex_lock(&arena->local);
     struct sx_known *old = arena->known;
     uint32_t size = arena->known_size;
@@ -227,7 +230,7 @@ enum sx_status sx_known_again(struct sx_arena *arena)
     }
     free(old);
     pthread_mutex_unlock(&arena->local);
-    if (s == SX_OK)
+    if (locked)
         sx_arena_unlock(arena);
     return s;
 }
@@ -261,11 +264,13 @@ static enum sx_status cell_new(struct sx_arena *arena, enum sx_kind kind, uint32
     if (s != SX_OK)
         return s;
     struct sx_cell *cell = sx_cell_at(arena, *unit);
-    uint32_t generation = atomic_load_explicit(&cell->generation, memory_order_relaxed), units = cell->units;
+    uint32_t generation = atomic_load_explicit(&cell->generation, memory_order_relaxed);
     if (generation == 0) /* the first of its block: start somewhere, so that stale references do not fit */
         generation = (uint32_t)(sx_now() * 2654435761u) | 1;
-    memset((void *)cell, 0, (size_t)units * SX_LINE);
-    cell->units = units;
+    /* all but the size, by which the heap is walked and which must be right at every instant, the tag, which is 0,
+       and the generation */
+    const size_t kept = offsetof(struct sx_cell, name);
+    memset((char *)cell + kept, 0, (size_t)cell->units * SX_LINE - kept);
     cell->created_ns = (uint64_t)sx_realtime();
     atomic_store_explicit(&cell->generation, generation, memory_order_relaxed);
     cell_bind(arena, cell);
@@ -331,7 +336,7 @@ enum sx_status sx_object_open(struct sx_arena *arena, const char *text, uint32_t
     enum sx_status s = sx_arena_lock(arena);
     if (s != SX_OK)
         return s;
-    s = sx_name_find(arena, text, length, &at);
+    s = atomic_load(&arena->header->retired) ? SX_RETIRED : sx_name_find(arena, text, length, &at);
     if (s == SX_OK) {
         struct sx_name *name = sx_name_at(arena, at);
         struct sx_cell *cell = named_cell(arena, name, &unit);
@@ -403,7 +408,7 @@ enum sx_status sx_object_anonymous(struct sx_arena *arena, enum sx_kind kind, st
     enum sx_status s = sx_arena_lock(arena);
     if (s != SX_OK)
         return s;
-    s = cell_new(arena, kind, &unit, &cell);
+    s = atomic_load(&arena->header->retired) ? SX_RETIRED : cell_new(arena, kind, &unit, &cell);
     if (s == SX_OK) {
         s = know_locked(arena, unit, cell, object);
         if (s == SX_OK)
@@ -449,6 +454,10 @@ enum sx_status sx_object_at(struct sx_arena *arena, void *memory, enum sx_kind k
     enum sx_status s = sx_arena_lock(arena);
     if (s != SX_OK)
         return s;
+    if (atomic_load(&arena->header->retired)) {
+        sx_arena_unlock(arena);
+        return SX_RETIRED;
+    }
     uint32_t tag = atomic_load_explicit(&cell->tag, memory_order_acquire);
     *found = sx_cell_kind(cell);
     *object = (struct sx_object){.cell = cell, .unit = SX_NOBODY};
@@ -481,6 +490,8 @@ enum sx_status sx_object_at(struct sx_arena *arena, void *memory, enum sx_kind k
         sx_mutex_adopt((struct sx_mutex *)cell); /* the word first, the id after it: see mutex.c */
         cell_bind(arena, cell);
     }
+    if (s == SX_OK)
+        atomic_fetch_add(&arena->outside, 1);
     sx_arena_unlock(arena);
     return s;
 }

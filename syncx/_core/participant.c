@@ -19,6 +19,7 @@
  * walk).  sx_holder_examine asks the second witness, process.c, and the thread's tid; the belt calls it.
  */
 #define _GNU_SOURCE
+#include <fcntl.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -138,6 +139,21 @@ enum sx_life sx_holder_examine(struct sx_arena *arena, uint64_t holder)
     return sx_holder_life(arena, holder, &life);
 }
 
+/* Asking the second witness takes system calls.  A thread that only ever tries does so once in a belt's time: when
+ * this is true; `now` starts the next period. */
+bool sx_examination_due(bool now)
+{
+    static _Thread_local int64_t last __attribute__((tls_model("initial-exec")));
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC_COARSE, &t);
+    int64_t time = (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
+    if (time - last < SX_BELT_NS)
+        return false;
+    if (now)
+        last = time;
+    return true;
+}
+
 /* Takes the life lock if the slot is free or its thread dead.  What lies in the mutex decides what glibc does, so
  * it is looked at before every call: zero memory is made a mutex (the kind is the only field of a fresh one that
  * is not zero, and writing it twice does no harm); any other kind is damage and the slot is passed over. */
@@ -199,7 +215,14 @@ static enum sx_status register_thread(struct sx_arena *arena, uint64_t *id)
         return SX_ERRNO;
     }
     pthread_mutex_lock(&arena->local);
-    enum sx_status s = sx_process_attach(arena);
+    enum sx_status s = SX_OK;
+    if (arena->process == SX_NOBODY) { /* a forked child's first use: not while somebody unlinks */
+        s = sx_file_lock(arena, F_RDLCK, true);
+        if (s == SX_OK) {
+            s = sx_process_attach(arena);
+            sx_file_lock(arena, F_UNLCK, false);
+        }
+    }
     if (s == SX_OK)
         arena->registered++;
     pthread_mutex_unlock(&arena->local);

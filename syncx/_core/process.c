@@ -23,21 +23,54 @@
 
 #define LOCK_BASE (INT64_C(1) << 40)
 
-/* F_OFD_SETLK(W) on byte n of the lock range.  true: done; false: somebody else has it, or errno. */
-static int lock_byte(int fd, int command, int type, int64_t n, int64_t count, struct flock *result)
+bool sx_is_arena(struct sx_arena *arena, int fd)
 {
-    struct flock l = {.l_type = (short)type, .l_whence = SEEK_SET, .l_start = LOCK_BASE + n, .l_len = count};
-    int r = fcntl(fd, command, &l);
+    struct stat st;
+    return fd >= 0 && fstat(fd, &st) == 0 && st.st_ino == arena->inode && st.st_dev == arena->device;
+}
+
+/* The descriptor of the arena's file, or -1.  Programs that become daemons close every descriptor, and the number may
+ * be somebody else's file by now: it is looked at before each use (none of which is frequent), and opened again if it
+ * is lost, with this process's byte. */
+int sx_arena_fd(struct sx_arena *arena)
+{
+    int fd = atomic_load(&arena->fd);
+    if (sx_is_arena(arena, fd))
+        return fd;
+    int fresh = open(arena->path, O_RDWR | O_CLOEXEC | O_NOFOLLOW);
+    if (!sx_is_arena(arena, fresh)) {
+        if (fresh >= 0)
+            close(fresh);
+        errno = ESTALE;
+        return -1;
+    }
+    if (arena->process != SX_NOBODY) {
+        struct flock l = {.l_type = F_WRLCK, .l_start = LOCK_BASE + 1 + arena->process, .l_len = 1};
+        fcntl(fresh, F_OFD_SETLK, &l);
+    }
+    if (!atomic_compare_exchange_strong(&arena->fd, &fd, fresh)) { /* another thread was faster */
+        close(fresh);
+        fresh = fd;
+    }
+    return fresh;
+}
+
+/* F_OFD_SETLK(W) or F_OFD_GETLK on byte n of the lock range.  0: done; -1: somebody else has it, or errno. */
+static int lock_byte(struct sx_arena *arena, int command, int type, int64_t n, struct flock *result)
+{
+    struct flock l = {.l_type = (short)type, .l_whence = SEEK_SET, .l_start = LOCK_BASE + n, .l_len = 1};
+    int fd = sx_arena_fd(arena);
+    int r = fd < 0 ? -1 : fcntl(fd, command, &l);
     if (result != NULL)
         *result = l;
     return r;
 }
 
 /* The lock that orders attaching against unlinking: F_RDLCK, F_WRLCK or F_UNLCK. */
-enum sx_status sx_file_lock(int fd, int type, bool wait)
+enum sx_status sx_file_lock(struct sx_arena *arena, int type, bool wait)
 {
     for (;;) {
-        if (lock_byte(fd, wait ? F_OFD_SETLKW : F_OFD_SETLK, type, 0, 1, NULL) == 0)
+        if (lock_byte(arena, wait ? F_OFD_SETLKW : F_OFD_SETLK, type, 0, NULL) == 0)
             return SX_OK;
         if (errno == EINTR && wait)
             return SX_INTERRUPTED;
@@ -130,7 +163,7 @@ bool sx_process_alive(struct sx_arena *arena, uint32_t slot, uint32_t generation
         atomic_load_explicit(&p->pid, memory_order_relaxed) == 0)
         return false;
     struct flock l;
-    if (lock_byte(arena->fd, F_OFD_GETLK, F_WRLCK, 1 + slot, 1, &l) != 0)
+    if (lock_byte(arena, F_OFD_GETLK, F_WRLCK, 1 + slot, &l) != 0)
         return true; /* no witness to ask: assume life */
     bool alive = l.l_type != F_UNLCK || lives_without_byte(arena, p);
     return alive && atomic_load_explicit(&p->generation, memory_order_acquire) == generation;
@@ -183,13 +216,13 @@ enum sx_status sx_process_attach(struct sx_arena *arena)
         }
         uint32_t slot = (first + i) % ready;
         struct sx_process *p = &arena->processes[slot];
-        if (lock_byte(arena->fd, F_OFD_SETLK, F_WRLCK, 1 + slot, 1, NULL) != 0) {
+        if (lock_byte(arena, F_OFD_SETLK, F_WRLCK, 1 + slot, NULL) != 0) {
             if (errno == EAGAIN || errno == EACCES || errno == EINTR)
                 continue;
             return SX_ERRNO;
         }
         if (lives_without_byte(arena, p)) {
-            lock_byte(arena->fd, F_OFD_SETLK, F_UNLCK, 1 + slot, 1, NULL);
+            lock_byte(arena, F_OFD_SETLK, F_UNLCK, 1 + slot, NULL);
             continue;
         }
         if (atomic_load_explicit(&p->pid, memory_order_relaxed) != 0)
@@ -215,7 +248,7 @@ void sx_process_detach(struct sx_arena *arena)
     uint32_t slot = arena->process;
     atomic_store_explicit(&arena->processes[slot].pid, 0, memory_order_release);
     arena->process = SX_NOBODY;
-    lock_byte(arena->fd, F_OFD_SETLK, F_UNLCK, 1 + slot, 1, NULL);
+    lock_byte(arena, F_OFD_SETLK, F_UNLCK, 1 + slot, NULL);
 }
 
 /* Marks the slots of dead processes free.  What they knew is orphaned: the next rebuild collects it. */
@@ -226,7 +259,7 @@ void sx_process_reap(struct sx_arena *arena)
     for (uint32_t i = 0; i < n && i < SX_MAX_PROCESSES; i++) {
         struct sx_process *p = &arena->processes[i];
         if (i == arena->process || atomic_load_explicit(&p->pid, memory_order_relaxed) == 0 ||
-            lock_byte(arena->fd, F_OFD_SETLK, F_WRLCK, 1 + i, 1, NULL) != 0)
+            lock_byte(arena, F_OFD_SETLK, F_WRLCK, 1 + i, NULL) != 0)
             continue;
         if (!lives_without_byte(arena, p)) {
             uint32_t generation = next_generation(atomic_load_explicit(&p->generation, memory_order_relaxed));
@@ -234,7 +267,7 @@ void sx_process_reap(struct sx_arena *arena)
             atomic_store_explicit(&p->generation, generation, memory_order_release);
             atomic_store_explicit(&p->pid, 0, memory_order_release);
         }
-        lock_byte(arena->fd, F_OFD_SETLK, F_UNLCK, 1 + i, 1, NULL);
+        lock_byte(arena, F_OFD_SETLK, F_UNLCK, 1 + i, NULL);
     }
 }
 
@@ -254,12 +287,11 @@ void sx_process_reset(struct sx_arena *arena)
 int sx_reopen(struct sx_arena *arena)
 {
     char path[64];
-    struct stat st;
     snprintf(path, sizeof path, "/proc/self/fd/%d", arena->fd);
-    int fd = open(path, O_RDWR | O_CLOEXEC);
+    int fd = sx_is_arena(arena, arena->fd) ? open(path, O_RDWR | O_CLOEXEC) : -1;
     if (fd < 0)
         fd = open(arena->path, O_RDWR | O_CLOEXEC | O_NOFOLLOW);
-    if (fd >= 0 && (fstat(fd, &st) != 0 || st.st_ino != arena->inode || st.st_dev != arena->device)) {
+    if (fd >= 0 && !sx_is_arena(arena, fd)) {
         close(fd);
         errno = ESTALE;
         fd = -1;
@@ -294,7 +326,7 @@ static void after_fork_child(void)
     sx_forget_registrations();
     sx_hostless = true; /* the interpreter mends its own locks later */
     for (struct sx_arena *a = sx_arenas; a != NULL; a = a->next) {
-        int inherited = a->fd;
+        int inherited = sx_is_arena(a, a->fd) ? a->fd : -1;
         a->process = SX_NOBODY;
         a->registered = 0;
         int fd = sx_reopen(a);
@@ -302,7 +334,8 @@ static void after_fork_child(void)
             a->fd = fd;
             pthread_mutex_unlock(&a->local);
             sx_known_again(a); /* on failure the objects are refused later, with a reason */
-            close(inherited);
+            if (inherited >= 0)
+                close(inherited);
         } else {
             atomic_store(&a->open, false);
             pthread_mutex_unlock(&a->local);

@@ -72,6 +72,16 @@ static PyObject *enter_rlock(PyObject *gate, PyObject *const *args, size_t nargs
     return sx_mutex_enter(m);
 }
 
+/* A lock in the user's memory: whether its arena is still the one is asked at each acquire. */
+static PyObject *enter_outside(PyObject *gate, PyObject *const *args, size_t nargsf, PyObject *keywords)
+{
+    (void)args;
+    if (PyVectorcall_NARGS(nargsf) != 0 || keywords != NULL)
+        if (too_many("__enter__", PyVectorcall_NARGS(nargsf), keywords, 0))
+            return NULL;
+    return sx_mutex_enter(((GateObject *)gate)->mutex);
+}
+
 static PyObject *exit_rlock(PyObject *gate, PyObject *const *args, size_t nargsf, PyObject *keywords)
 {
     MutexObject *m = ((GateObject *)gate)->mutex;
@@ -102,7 +112,7 @@ static void gate_dealloc(PyObject *self)
 static PyObject *gate_repr(PyObject *self)
 {
     GateObject *gate = (GateObject *)self;
-    bool enter = gate->call == enter_mutex || gate->call == enter_rlock;
+    bool enter = gate->call != exit_mutex && gate->call != exit_rlock;
     return PyUnicode_FromFormat("<bound method %s of %R>", enter ? "__enter__" : "__exit__", gate->mutex);
 }
 
@@ -142,7 +152,7 @@ static GateObject *gate_new(struct module_state *state, MutexObject *m, enum whi
     gate->mutex = m;
     gate->owns = false;
     if (which == ENTER)
-        gate->call = m->recursive ? enter_rlock : enter_mutex;
+        gate->call = m->object.unit == SX_NOBODY ? enter_outside : m->recursive ? enter_rlock : enter_mutex;
     else
         gate->call = m->recursive ? exit_rlock : exit_mutex;
     return gate;

@@ -19,6 +19,14 @@ static uint64_t live_holder(MutexObject *self)
 
 /* ---- acquiring and what follows from a death ---------------------------------------------------------- */
 
+/* A lock in the user's memory outlives its arena: once that is unlinked, another arena may adopt the memory, and its
+ * threads cannot tell whether ours live.  (A lock in the arena has the mark in its own word.) */
+static bool retired(MutexObject *self)
+{
+    return self->object.unit == SX_NOBODY &&
+           atomic_load_explicit(&self->core->header->retired, memory_order_acquire) != 0;
+}
+
 /* One acquisition by the words alone: SX_OK, SX_OWNER_DIED, or why not. */
 static enum sx_status lock(MutexObject *self, int64_t deadline)
 {
@@ -26,9 +34,19 @@ static enum sx_status lock(MutexObject *self, int64_t deadline)
     enum sx_status s = identity_of(self, &me);
     if (s != SX_OK)
         return s;
-    if (sx_mutex_take(self->mutex, me) || (self->recursive && sx_rlock_again(self->mutex, me)))
+    if (retired(self))
+        return SX_RETIRED;
+    if (sx_mutex_take(self->mutex, me))
+        s = SX_OK;
+    else if (self->recursive && sx_rlock_again(self->mutex, me))
         return SX_OK;
-    return sx_mutex_lock_slow(self->core, self->mutex, me, deadline);
+    else
+        s = sx_mutex_lock_slow(self->core, self->mutex, me, deadline);
+    if ((s == SX_OK || s == SX_OWNER_DIED) && retired(self)) { /* while we waited */
+        sx_mutex_unlock_slow(self->mutex, me, true);
+        return SX_RETIRED;
+    }
+    return s;
 }
 
 static enum sx_status unlock(MutexObject *self, bool keep_mark)
@@ -182,10 +200,10 @@ static PyObject *mutex_acquire(PyObject *op, PyObject *const *args, Py_ssize_t n
     if (n != 0 || names != NULL)
         if (parse_acquire(self->state, args, n, names, &deadline) < 0)
             return NULL;
-    if (sx_self.arena == self->core) { /* the two answers that need no more than the word */
+    if (sx_self.arena == self->core && self->object.unit != SX_NOBODY) { /* answers that need no more than the word */
         if (sx_mutex_take(self->mutex, sx_self.id))
             Py_RETURN_TRUE;
-        if (deadline == 0 && live_holder(self) != 0 && !self->recursive)
+        if (deadline == 0 && !self->recursive && live_holder(self) != 0 && !sx_examination_due(false))
             Py_RETURN_FALSE;
     }
     int r = acquire(self, deadline);
@@ -356,6 +374,7 @@ static PyObject *mutex_new(PyTypeObject *type, PyObject *args, PyObject *keyword
         self->state = sx_state(type);
         self->core = &sx_closed_arena;
         self->patience = SX_NEVER;
+        self->object.unit = SX_NOBODY;
     }
     return (PyObject *)self;
 }

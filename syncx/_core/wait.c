@@ -107,7 +107,8 @@ enum sx_wake sx_pause_sleep(struct sx_pause *pause, struct sx_cell *cell, sx_a32
     sx_pause_block(pause);
     publish(pause, cell, holder);
     int r = sx_futex_wait(word, value, life, life_value, until);
-    if (r == 1) /* the kernel wakes one sleeper of a dead thread's life word: pass it on to all */
+    /* the kernel wakes one sleeper of a dead thread's life word: pass it on to all */
+    if (life != NULL && atomic_load_explicit(life, memory_order_relaxed) != life_value)
         sx_futex_wake(life, INT_MAX);
     switch (r) {
     case 0:

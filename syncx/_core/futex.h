@@ -97,7 +97,7 @@ static inline int sx_futex_wake(sx_a32 *word, int count)
 }
 
 /* *word op= operand and a wake of up to count sleepers, in one system call: no death can fall between them.
- * op: FUTEX_OP_SET, FUTEX_OP_OR.  The kernel's access orders as a full barrier on x86-64 and as a release on
+ * op: FUTEX_OP_ANDN, FUTEX_OP_OR.  The kernel's access orders as a full barrier on x86-64 and as a release on
  * arm64; the fence makes it a release everywhere.  Returns how many were woken, or -1 when the kernel could
  * not reach the word. */
 static inline int sx_futex_wake_op(sx_a32 *word, int op, uint32_t operand, int count)

@@ -36,7 +36,7 @@ typedef _Atomic(uint32_t) sx_a32;
  * half, slot + 1 in bits 8..23 of the low half.  A mutex word is a holder id or'ed with flags, or, where
  * the slot bits are 0, a free word with flags; its high half is then stale and means nothing.  The low
  * half is the futex.  The flags sit in the lowest bits so that FUTEX_WAKE_OP, whose operand has twelve
- * signed bits, can write every free word.
+ * signed bits, can leave any of them and clear the rest.
  */
 #define MUTEX_WAITERS 0x01u    /* a thread may sleep on the word; an error towards 1 costs one system call */
 #define MUTEX_RESERVED 0x02u   /* free, but for about a millisecond only threads that have slept may take it */

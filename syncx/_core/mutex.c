@@ -6,7 +6,9 @@
  *                                                                    once RESERVATION_US have passed
  *   free | OWNER_DIED       the data may be torn                     take: CAS, the mark stays in the word
  *   id                      held                                     give: CAS by the holder
- *   id | WAITERS            held, somebody may sleep                 give: FUTEX_WAKE_OP by the holder
+ *   id | WAITERS            held, somebody may sleep                 give: FUTEX_WAKE_OP by the holder, which takes away
+ *                                                                    all bits but those that stay (RETIRED may come late)
+ *   id | WAITERS | RESERVED held, and being given back               the same
  *   dead id | any           its holder died                          take: CAS by anyone, adds OWNER_DIED
  *   any | RETIRED           unlinked                                 never
  *

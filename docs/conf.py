@@ -26,7 +26,6 @@ suppress_warnings = []
 
 autodoc_member_order = "bysource"
 autodoc_typehints = "none"
-autodoc_default_options = {"show-inheritance": True}
 
 _FIELD = re.compile(r"([a-z_]+): (.*)")
 

@@ -13,7 +13,6 @@ import secrets
 import shutil
 import sys
 import tempfile
-import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -33,7 +32,9 @@ PSM = f"psm_{secrets.token_hex(2)}"
 multiprocessing.shared_memory._SHM_NAME_PREFIX = f"/{PSM}"
 
 import syncx  # noqa: E402
-from support import Child, Leaks, Place  # noqa: E402
+from support import Child, Leaks, Place, own_system_v  # noqa: E402
+
+OWN_SYSTEM_V = own_system_v()
 
 _numbers = itertools.count(1)
 
@@ -48,17 +49,13 @@ def no_leaks() -> Iterator[Leaks]:
     """Fails the session if the tests left shared memory, processes, System V objects or temporary files."""
     old = os.environ.get("TMPDIR"), tempfile.tempdir
     directory = os.environ["TMPDIR"] = tempfile.tempdir = tempfile.mkdtemp(prefix="syncx-tests-")
-    leaks = Leaks(RUN, directory, PSM)
+    leaks = Leaks(RUN, directory, PSM, OWN_SYSTEM_V)
     yield leaks
     gc.collect()
     default = syncx.Arena(os.environ["SYNCX_ARENA"])
     default.unlink(force=True)
     default.close()
     found = leaks.found()
-    if any(f.startswith("System V") for f in found):
-        # these bear no mark: somebody else's are given the time to go
-        threading.Event().wait(1.0)
-        found = leaks.found()
     shutil.rmtree(directory, ignore_errors=True)
     tempfile.tempdir = old[1]
     if old[0] is None:

@@ -122,7 +122,7 @@ def exchange(lock: Any) -> Any:
 
 _PRELUDE = """
 import faulthandler, json, os, signal, sys, threading, time
-faulthandler.dump_traceback_later({bound}, exit=True)
+faulthandler.register(signal.SIGUSR2)
 import syncx
 from support import *
 from support import say, hear, wait_for, open_lock
@@ -142,7 +142,6 @@ class Child:
         self,
         code: str,
         *,
-        bound: float = 2 * PATIENCE,
         prelude: bool = True,
         env: dict[str, str] | None = None,
         command: tuple[str, ...] = (sys.executable,),
@@ -150,9 +149,10 @@ class Child:
     ) -> None:
         import textwrap
 
-        text = (_PRELUDE.format(bound=bound) if prelude else "") + textwrap.dedent(code)
+        text = (_PRELUDE if prelude else "") + textwrap.dedent(code)
         self._stderr = tempfile.TemporaryFile()
         self._buffer = b""
+        self._answers = prelude
         self.process = subprocess.Popen(
             [*command, "-c", text, json.dumps(names)],
             stdin=subprocess.PIPE,
@@ -178,8 +178,9 @@ class Child:
             ready, _, _ = select.select([self.process.stdout], [], [], max(0.0, end - time.monotonic()))
             data = os.read(self.process.stdout.fileno(), 65536) if ready else b""
             if not data:
-                late = "said nothing in time" if not ready else f"ended ({self.process.wait()})"
-                raise AssertionError(f"the child {late}:\n{self.stderr()}")
+                if ready:
+                    raise AssertionError(f"the child ended ({self.process.wait(PATIENCE)}):\n{self.stderr()}")
+                raise AssertionError(f"the child said nothing in time:\n{self._where()}")
             self._buffer += data
         line, self._buffer = self._buffer.split(b"\n", 1)
         return json.loads(line)
@@ -197,12 +198,19 @@ class Child:
         try:
             return self.process.wait(timeout)
         except subprocess.TimeoutExpired:
-            raise AssertionError(f"the child did not end in time:\n{self.stderr()}") from None
+            raise AssertionError(f"the child did not end in time:\n{self._where()}") from None
 
     def finish(self, timeout: float = PATIENCE) -> None:
         """Ends in good order, or AssertionError with what it printed."""
         code = self.end(timeout)
         assert code == 0, f"the child ended with {code}:\n{self.stderr()}"
+
+    def _where(self) -> str:
+        """Where a late child is: its faulthandler answers a signal with a traceback."""
+        if self._answers:
+            os.killpg(self.pid, signal.SIGUSR2)
+            time.sleep(0.2)
+        return self.stderr()
 
     def stderr(self) -> str:
         self._stderr.seek(0)
@@ -342,26 +350,34 @@ def _processes(mark: str) -> Iterator[str]:
         if not entry.isdigit() or int(entry) in (os.getpid(), tracker):
             continue
         try:
-            environ = Path(f"/proc/{entry}/environ").read_bytes().split(b"\0")
+            state, parent = Path(f"/proc/{entry}/stat").read_text().rpartition(")")[2].split()[:2]
+            ours = state == "Z" and int(parent) == os.getpid()  # a zombie has no environment
+            ours = ours or needle in Path(f"/proc/{entry}/environ").read_bytes().split(b"\0")
             command = Path(f"/proc/{entry}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
-            parent = int(Path(f"/proc/{entry}/stat").read_text().rpartition(")")[2].split()[1])
-        except (OSError, IndexError):
+        except OSError:  # it has gone, or is somebody else's
             continue
-        if needle in environ or (parent == os.getpid() and not environ[0]):  # a zombie's environment is empty
+        if ours:
             yield f"process {entry}: {command[:200]}"
+
+
+CLONE_NEWIPC = 0x08000000
+
+
+def own_system_v() -> bool:
+    """Gives this thread and its descendants a System V namespace of their own, where that is allowed.
+
+    Those objects bear no mark of who made them; in here they are all ours.
+    """
+    import ctypes
+
+    return ctypes.CDLL(None).unshare(CLONE_NEWIPC) == 0
 
 
 def _system_v() -> set[str]:
     found = set()
     for kind in ("shm", "sem", "msg"):
-        try:
-            lines = Path(f"/proc/sysvipc/{kind}").read_text().splitlines()
-        except OSError:
-            continue
-        column = lines[0].split().index("uid")
-        found |= {
-            f"System V {kind} {' '.join(f[:2])}" for f in map(str.split, lines[1:]) if f[column] == str(os.getuid())
-        }
+        for line in Path(f"/proc/sysvipc/{kind}").read_text().splitlines()[1:]:
+            found.add(f"System V {kind}, key and id {' '.join(line.split()[:2])}")
     return found
 
 
@@ -372,9 +388,10 @@ class Leaks:
     where temporary files go.  Only what can be told to be ours is counted: others may be at work on the machine.
     """
 
-    def __init__(self, mark: str, directory: str, multiprocessing_prefix: str) -> None:
+    def __init__(self, mark: str, directory: str, multiprocessing_prefix: str, system_v: bool) -> None:
         self._mark, self._directory, self._psm = mark, directory, multiprocessing_prefix
-        self._system_v = _system_v()
+        self._look = _system_v if system_v else set[str]
+        self._system_v = self._look()
         self._before = self._names()
 
     def _names(self) -> set[str]:
@@ -388,4 +405,4 @@ class Leaks:
 
     def found(self) -> list[str]:
         names = self._names() - self._before
-        return sorted(names) + sorted(_processes(self._mark)) + sorted(_system_v() - self._system_v)
+        return sorted(names) + sorted(_processes(self._mark)) + sorted(self._look() - self._system_v)

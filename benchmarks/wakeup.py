@@ -6,6 +6,7 @@ import contextlib
 import functools
 import logging
 import mmap
+import os
 import time
 from collections.abc import Callable
 from typing import Any
@@ -105,6 +106,11 @@ def _one_round(
             holder, waiter = start()
             stack.callback(holder.end)
             stack.callback(waiter.end)
+            # On one CPU the waiter may have to let the killed holder finish giving back its memory, for a millisecond
+            # or more; whether it is woken there is the scheduler's lottery.
+            cpus = sorted(os.sched_getaffinity(0))
+            os.sched_setaffinity(holder.pid, {cpus[0]})
+            os.sched_setaffinity(waiter.pid, {cpus[-1]})
             pairs.append((name, kind, holder, waiter))
         time.sleep(block)
         begun: list[tuple[str, str, Any, Callable[[], int]]] = []

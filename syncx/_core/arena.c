@@ -459,6 +459,8 @@ static void leave(struct sx_arena *a)
 {
     if (a->process == SX_NOBODY)
         return;
+    if (sx_fork_pending(a)) /* a child stands on our references: be as one that was killed, and let it collect */
+        return;
     if (sx_mutex_lock(a, &a->header->lock, 0) == SX_OK) {
         sx_known_drop_all(a);
         bool last = a->header->transient && atomic_load(&a->header->names_live) == 0;

@@ -81,6 +81,10 @@ struct sx_arena {
     atomic_int outside; /* locks open in the user's memory */
     struct sx_known *known;
     uint32_t known_size, known_used;
+    uint32_t forks;     /* of this process, while it knew anything */
+    uint32_t lingering; /* entries without handles, kept for a forked child that has not registered yet */
+    int fork_fd;        /* between the two halves of a fork: see process.c */
+    bool fork_unseen;   /* a fork could not be followed: keep everything to the end */
     char path[];
 };
 
@@ -138,6 +142,7 @@ void sx_install_fork_handlers(void);
 int sx_reopen(struct sx_arena *arena);
 int sx_arena_fd(struct sx_arena *arena);
 bool sx_is_arena(struct sx_arena *arena, int fd);
+bool sx_fork_pending(struct sx_arena *arena);
 
 /* ---- waiting: wait.c -------------------------------------------------------------------------------- */
 struct sx_pause {

@@ -19,6 +19,7 @@ struct sx_known {
     uint32_t reference;
     uint32_t generation;
     uint32_t handles;
+    uint32_t forks; /* arena->forks when it was entered */
     bool pinned;
 };
 
@@ -150,18 +151,44 @@ static enum sx_status know(struct sx_arena *arena, uint32_t unit, struct sx_cell
         while (arena->known[i].unit != 0)
             i = (i + 1) & (arena->known_size - 1);
         arena->known_used++;
-        arena->known[i] = (struct sx_known){.unit = unit + 1, .reference = reference, .generation = generation};
+        arena->known[i] = (struct sx_known){
+            .unit = unit + 1, .reference = reference, .generation = generation, .forks = arena->forks};
         k = &arena->known[i];
+    } else if (k->handles == 0 && !k->pinned && arena->lingering > 0) {
+        arena->lingering--; /* known again before it went */
     }
     k->handles++;
     *object = (struct sx_object){.cell = cell, .unit = unit, .generation = generation};
     return SX_OK;
 }
 
+static void forget(struct sx_arena *arena, struct sx_known *k)
+{
+    uint32_t unit = k->unit - 1, reference = k->reference;
+    known_remove(arena, k);
+    reference_drop(arena, unit, reference);
+}
+
+/* What was kept for forked children goes once all of them have registered. */
+static void forget_lingering(struct sx_arena *arena)
+{
+    if (arena->lingering == 0 || sx_fork_pending(arena))
+        return;
+    for (uint32_t i = 0; i < arena->known_size; i++) {
+        struct sx_known *k = &arena->known[i];
+        if (k->unit != 0 && k->handles == 0 && !k->pinned) {
+            forget(arena, k);
+            i = UINT32_MAX; /* removing moves others: from the start */
+        }
+    }
+    arena->lingering = 0;
+}
+
 /* With the local lock: a fork in another thread must find the map whole. */
 static enum sx_status know_locked(struct sx_arena *arena, uint32_t unit, struct sx_cell *cell, struct sx_object *o)
 {
     pthread_mutex_lock(&arena->local);
+    forget_lingering(arena);
     enum sx_status s = know(arena, unit, cell, o);
     pthread_mutex_unlock(&arena->local);
     return s;
@@ -174,11 +201,13 @@ void sx_object_close(struct sx_arena *arena, struct sx_object *object)
     if (object->unit == SX_NOBODY || sx_arena_lock(arena) != SX_OK)
         return;
     pthread_mutex_lock(&arena->local);
+    forget_lingering(arena);
     struct sx_known *k = known_find(arena, object->unit);
     if (k != NULL && k->generation == object->generation && k->handles > 0 && --k->handles == 0 && !k->pinned) {
-        uint32_t reference = k->reference;
-        known_remove(arena, k);
-        reference_drop(arena, object->unit, reference);
+        if (k->forks != arena->forks && sx_fork_pending(arena))
+            arena->lingering++;
+        else
+            forget(arena, k);
     }
     pthread_mutex_unlock(&arena->local);
     sx_arena_unlock(arena);
@@ -218,7 +247,7 @@ enum sx_status sx_known_again(struct sx_arena *arena)
     struct sx_known *old = arena->known;
     uint32_t size = arena->known_size;
     arena->known = NULL;
-    arena->known_size = arena->known_used = 0;
+    arena->known_size = arena->known_used = arena->forks = arena->lingering = 0;
     for (uint32_t i = 0; i < size && s == SX_OK; i++) {
         struct sx_cell *cell = old[i].unit == 0 || old[i].handles == 0 ? NULL : sx_cell_at(arena, old[i].unit - 1);
         if (cell == NULL || atomic_load_explicit(&cell->generation, memory_order_acquire) != old[i].generation)

@@ -302,20 +302,47 @@ int sx_reopen(struct sx_arena *arena)
 /* ---- fork -------------------------------------------------------------------------------------------
  *
  * The child owns nothing: no slot, no thread identity, no byte.  What it does inherit is knowledge: its copies of
- * anonymous objects must stay alive.  So it registers its own references before it lets go of the parent's
- * description; until then the parent's slot cannot be found dead, and its references stand for both.
+ * handles must go on meaning the same objects.  So it adds references of its own, and until it has, the parent must
+ * not drop any (it may well drop its handles at once, as multiprocessing does, or end).  The kernel keeps the account:
+ * before the fork the parent takes a shared lock on its fork byte through a fresh description, and closes its copy
+ * after the fork; the child's copy holds the lock until the child has registered, or has died.  Should the parent
+ * itself end meanwhile, the child's copy of the parent's witness keeps the parent's slot, and the references with it.
  */
+#define FORK_BYTE(slot) (1 + (int64_t)SX_MAX_PROCESSES + (slot))
+
+/* Is there a child that has inherited our handles and has no references yet? */
+bool sx_fork_pending(struct sx_arena *arena)
+{
+    struct flock l;
+    if (arena->process == SX_NOBODY)
+        return false;
+    return arena->fork_unseen || lock_byte(arena, F_OFD_GETLK, F_WRLCK, FORK_BYTE(arena->process), &l) != 0 ||
+           l.l_type != F_UNLCK;
+}
+
 static void before_fork(void)
 {
     pthread_mutex_lock(&sx_arenas_lock);
-    for (struct sx_arena *a = sx_arenas; a != NULL; a = a->next)
+    for (struct sx_arena *a = sx_arenas; a != NULL; a = a->next) {
         pthread_mutex_lock(&a->local);
+        a->fork_fd = -1;
+        if (a->known_used == 0 || a->process == SX_NOBODY)
+            continue;
+        struct flock l = {.l_type = F_RDLCK, .l_start = LOCK_BASE + FORK_BYTE(a->process), .l_len = 1};
+        a->forks++;
+        a->fork_fd = sx_reopen(a);
+        if (a->fork_fd < 0 || fcntl(a->fork_fd, F_OFD_SETLK, &l) != 0)
+            a->fork_unseen = true;
+    }
 }
 
 static void after_fork_parent(void)
 {
-    for (struct sx_arena *a = sx_arenas; a != NULL; a = a->next)
+    for (struct sx_arena *a = sx_arenas; a != NULL; a = a->next) {
+        if (a->fork_fd >= 0)
+            close(a->fork_fd);
         pthread_mutex_unlock(&a->local);
+    }
     pthread_mutex_unlock(&sx_arenas_lock);
 }
 
@@ -327,19 +354,21 @@ static void after_fork_child(void)
     sx_hostless = true; /* the interpreter mends its own locks later */
     for (struct sx_arena *a = sx_arenas; a != NULL; a = a->next) {
         int inherited = sx_is_arena(a, a->fd) ? a->fd : -1;
+        int fd = sx_reopen(a);
         a->process = SX_NOBODY;
         a->registered = 0;
-        int fd = sx_reopen(a);
-        if (fd >= 0) {
+        a->fork_unseen = false;
+        if (fd >= 0)
             a->fd = fd;
-            pthread_mutex_unlock(&a->local);
-            sx_known_again(a); /* on failure the objects are refused later, with a reason */
-            if (inherited >= 0)
-                close(inherited);
-        } else {
+        else
             atomic_store(&a->open, false);
-            pthread_mutex_unlock(&a->local);
-        }
+        pthread_mutex_unlock(&a->local);
+        if (fd >= 0)
+            sx_known_again(a); /* on failure the objects are refused later, with a reason */
+        if (a->fork_fd >= 0)
+            close(a->fork_fd);
+        if (inherited >= 0 && fd >= 0)
+            close(inherited);
     }
     sx_hostless = false;
     pthread_mutex_unlock(&sx_arenas_lock);

@@ -33,7 +33,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments, command = _split(list(sys.argv[1:] if argv is None else argv))
     options = _parser().parse_args(arguments)
     if options.action is _run:
-        options.command = [*options.command, *command]
+        # a command given without `--` may have one among its arguments
+        options.command += ["--", *command] if options.command and command else command
     try:
         status: int = options.action(options)
         sys.stdout.flush()
@@ -275,12 +276,11 @@ def _demo(options: argparse.Namespace) -> int:
 def _run(options: argparse.Namespace) -> int:
     from . import run
 
-    command = options.command[1:] if options.command[:1] == ["--"] else options.command
-    if not command:
+    if not options.command:
         print("syncx: run needs a command: syncx run --lock NAME -- COMMAND", file=sys.stderr)
         return run.FAILED
     return run.run(
-        command,
+        options.command,
         options.locks,
         arena=options.arena,
         timeout=options.timeout,

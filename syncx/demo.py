@@ -38,7 +38,7 @@ import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from multiprocessing import connection
+from multiprocessing import connection, resource_tracker
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -354,12 +354,12 @@ class Supervisor:
         self.problems: list[str] = []
         self.processes: list[BaseProcess] = []
         self.pipes: list[connection.Connection] = []
-        if kill:
-            size, records, _, *last = shared.results.read()
-            shared.results.write([size, records, len(job.files) // 2, *last])
+        size, records, _, *last = shared.results.read()
+        shared.results.write([size, records, len(job.files) // 2 if kill else NEVER, *last])
 
     def start(self) -> None:
         context = multiprocessing.get_context("spawn")
+        resource_tracker.ensure_running()  # or the first start would, and unblock the signal
         # blocked in the workers too, until they ignore it: Ctrl-C must not find them half started
         before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
         try:
@@ -518,7 +518,8 @@ def run(directory: Path, screen: Screen, *, workers: int = 4, kill: bool = True,
     if not files:
         outcome.problems.append(f"there is no text or source file under {directory}")
         return outcome
-    screen.say(f"{workers} processes count the words of {len(files):,} files under {printable(str(directory))};")
+    what = f"{len(files):,} file{'s' if len(files) != 1 else ''}"
+    screen.say(f"{workers} processes count the words of {what} under {printable(str(directory))};")
     screen.say("half-way, two of them are killed" if kill else "none of them is killed")
     with tempfile.TemporaryDirectory(prefix="syncx-demo-") as scratch, _own_arena() as arena:
         job = Job(arena.name, directory, files, workers, Path(scratch), locks)
@@ -566,6 +567,9 @@ def _compare(job: Job, shared: Shared, screen: Screen, outcome: Outcome) -> None
     if found != expected:
         wrong = len(set(found).symmetric_difference(expected)) or abs(len(found) - len(expected))
         outcome.problems.append(f"{wrong} records of the file of results are missing, doubled or torn")
+    size, records, *_ = shared.results.read()
+    if (size, records) != (sum(map(len, found)), len(found)):
+        outcome.problems.append(f"the ledger of results tells of {records} records, {size} bytes; the file differs")
     if outcome.counted != outcome.expected:
         outcome.problems.append("the totals differ")
 

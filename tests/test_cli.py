@@ -1,0 +1,378 @@
+"""`syncx ls`, `rm`, `completion`, and what all commands have in common."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support import PATIENCE, Child, until_waiting
+
+import syncx
+
+Start = Callable[..., Child]
+
+
+def cli(*arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
+    """Runs `syncx` with these arguments to its end."""
+    options = {"capture_output": True, "text": True, "timeout": PATIENCE, **options}
+    return subprocess.run([sys.executable, "-m", "syncx", *arguments], **options)
+
+
+def listed(arena: syncx.Arena, *more: str) -> list[dict[str, Any]]:
+    done = cli("ls", "--json", "--arena", arena.path, *more)
+    assert done.returncode == 0, done.stderr
+    rows = json.loads(done.stdout)
+    assert isinstance(rows, list)
+    return rows
+
+
+def names(arena: syncx.Arena) -> set[str | None]:
+    return {o.name for o in arena.objects()}
+
+
+HOLD = """
+lock = syncx.Mutex("jobs", arena=arena)
+with lock:
+    say("inside")
+    hear()
+"""
+WAIT = """
+lock = syncx.Mutex("jobs", arena=arena)
+say("at the door")
+with lock:
+    pass
+"""
+
+
+def hidden(tmp_path: Path, *modules: str) -> dict[str, str]:
+    """An environment in which these modules are not installed."""
+    for module in modules:
+        (tmp_path / f"{module}.py").write_text("raise ImportError('hidden by the test')\n")
+    return {**os.environ, "PYTHONPATH": str(tmp_path)}
+
+
+# ---- common to all -------------------------------------------------------------------------------------------------
+
+
+def test_version_and_help() -> None:
+    assert cli("--version").stdout == f"syncx {syncx.__version__}\n"
+    for command in ([], ["demo"], ["run"], ["ls"], ["rm"], ["completion"]):
+        done = cli(*command, "--help")
+        assert done.returncode == 0
+        assert "example" in done.stdout
+    assert "75" in cli("run", "--help").stdout
+
+
+def test_imports_are_lazy() -> None:
+    heavy = {"argparse", "rich", "shtab", "multiprocessing", "tempfile", "json", "logging", "syncx.demo", "syncx.run"}
+    code = "import sys, syncx; print(sorted(set(sys.argv[1:]) & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code, *heavy], capture_output=True, text=True, timeout=PATIENCE)
+    assert done.stdout == "[]\n", done.stderr
+    done = subprocess.run(
+        [sys.executable, "-X", "importtime", "-m", "syncx", "--help"], capture_output=True, text=True, timeout=PATIENCE
+    )
+    imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
+    assert "syncx.cli" in imported
+    assert not imported & {"rich", "shtab", "multiprocessing", "tempfile", "json", "syncx.demo", "syncx.run"}
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["nonsense"],
+        [],
+        ["rm"],
+        ["rm", "--all", "name"],
+        ["rm", "/name"],
+        ["rm", ""],
+        ["rm", "a" * 256],
+        ["ls", "--arena", "/"],
+        ["ls", "--arena", "a\nb"],
+        ["demo", "--workers", "2"],
+        ["demo", "--workers", "many"],
+        ["completion", "fish"],
+    ],
+)
+def test_wrong_usage(arguments: list[str]) -> None:
+    done = cli(*arguments)
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert "syncx: " in done.stderr.splitlines()[-1]
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("command", [["ls"], ["rm", "name"], ["rm", "--all"]])
+def test_what_is_no_arena(tmp_path: Path, command: list[str]) -> None:
+    path = tmp_path / "letter"
+    path.write_text("Dear Sir or Madam")
+    done = cli(*command, env={**os.environ, "SYNCX_ARENA": str(path)})
+    assert done.returncode == 1
+    assert done.stderr.startswith("syncx: ")
+    assert "not a syncx arena" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert path.read_text() == "Dear Sir or Madam"
+
+
+def test_nobody_reads(arena: syncx.Arena) -> None:
+    locks = [syncx.Mutex(f"lock {i}", arena=arena) for i in range(300)]
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = cli("ls", "--json", "--arena", arena.path, capture_output=False, stdout=writer, stderr=subprocess.PIPE)
+    os.close(writer)
+    assert done.returncode == 128 + signal.SIGPIPE
+    assert done.stderr == ""
+    del locks
+
+
+# ---- ls ------------------------------------------------------------------------------------------------------------
+
+
+def test_ls_tells_who_holds_and_who_waits(arena: syncx.Arena, child: Start) -> None:
+    holder = child(HOLD)
+    assert holder.hear() == "inside"
+    waiter = child(WAIT)
+    assert waiter.hear() == "at the door"
+    until_waiting(arena)
+    idle = syncx.RLock("idle", arena=arena)
+    jobs, other = listed(arena)[1], listed(arena)[0]
+    assert (jobs["name"], jobs["kind"], jobs["owner_died"]) == ("jobs", "Mutex", False)
+    assert jobs["holder"]["pid"] == holder.pid
+    assert jobs["holder"]["tid"] == holder.pid
+    assert sys.executable in jobs["holder"]["command"]
+    assert [w["pid"] for w in jobs["waiters"]] == [waiter.pid]
+    assert 0 < jobs["longest_wait"] <= PATIENCE
+    assert 0 <= jobs["age"] < 60
+    assert (other["name"], other["kind"], other["holder"], other["waiters"]) == ("idle", "RLock", None, [])
+
+    lines = cli("ls", "--arena", arena.path).stdout.splitlines()
+    assert lines[0].split() == ["NAME", "KIND", "HOLDER", "WAITERS", "WAITED", "AGE", "RECOVERIES", "COMMAND"]
+    row = next(line for line in lines if line.startswith("jobs"))
+    assert row.split()[:4] == ["jobs", "Mutex", str(holder.pid), "1"]
+    assert row.index(sys.executable) == lines[0].index("COMMAND")  # aligned
+    assert "\x1b" not in "".join(lines)
+    assert cli("ls", "-q", "--arena", arena.path).stdout == "idle\njobs\n"
+    holder.say()
+    holder.finish()
+    waiter.finish()
+    idle.close()
+
+
+@pytest.mark.death
+def test_ls_tells_that_an_owner_died(arena: syncx.Arena, child: Start) -> None:
+    holder = child(HOLD)
+    holder.hear()
+    holder.kill()
+    (row,) = listed(arena)
+    assert row["holder"] is None
+    assert row["owner_died"] is True
+    assert row["recoveries"] == 0
+    assert cli("ls", "--arena", arena.path).stdout.splitlines()[1].split()[2] == "died"
+    with syncx.Mutex("jobs", arena=arena) as lock:
+        assert lock.owner_died
+    (row,) = listed(arena)
+    assert row["owner_died"] is False
+    assert row["recoveries"] == 1
+
+
+def test_ls_does_not_wait_for_anybody(arena: syncx.Arena, child: Start) -> None:
+    """Not even for a holder that is stopped."""
+    holder = child(HOLD)
+    holder.hear()
+    os.kill(holder.pid, signal.SIGSTOP)
+    assert listed(arena)[0]["holder"]["pid"] == holder.pid
+    os.kill(holder.pid, signal.SIGCONT)
+    holder.say()
+    holder.finish()
+
+
+def test_ls_anonymous(arena: syncx.Arena) -> None:
+    lock = syncx.Mutex(arena=arena)
+    assert listed(arena) == []
+    with lock:
+        (row,) = listed(arena, "--all")
+    assert row["name"] is None
+    assert row["holder"]["pid"] == os.getpid()
+    assert "(anonymous)" in cli("ls", "--all", "--arena", arena.path).stdout
+    lock.close()
+
+
+@pytest.mark.parametrize("by", ["path", "name", "environment"])
+def test_ls_makes_no_arena(tmp_path: Path, arena: syncx.Arena, by: str) -> None:
+    path, given = tmp_path / "arena", str(tmp_path / "arena")
+    if by == "name":
+        given = f"{arena.name}-never"
+        path = Path(f"/dev/shm/syncx-{os.geteuid()}-{given}")
+    environment = {**os.environ, "SYNCX_ARENA": given} if by == "environment" else None
+    arguments = [] if by == "environment" else ["--arena", given]
+    done = cli("ls", *arguments, env=environment)
+    assert (done.returncode, done.stdout) == (0, "")
+    assert done.stderr == f"syncx: there is no arena {given!r}\n"
+    done = cli("ls", "--json", *arguments, env=environment)
+    assert (done.returncode, json.loads(done.stdout), done.stderr) == (0, [], "")
+    assert not path.exists()
+
+
+def test_ls_arenas(arena: syncx.Arena) -> None:
+    lock = syncx.Mutex("jobs", arena=arena)
+    rows = json.loads(cli("ls", "--arenas", "--json").stdout)
+    (row,) = [r for r in rows if r["path"] == arena.path]
+    assert (row["name"], row["locks"], row["state"]) == (arena.name, 1, "good")
+    lock.close()
+
+
+@pytest.mark.parametrize("rich", [True, False])
+def test_ls_on_a_terminal(arena: syncx.Arena, tmp_path: Path, rich: bool) -> None:
+    if rich:
+        pytest.importorskip("rich")
+    lock = syncx.Mutex("[bold]jobs[/bold]", arena=arena)
+    master, slave = pty.openpty()
+    environment = {**(dict(os.environ) if rich else hidden(tmp_path, "rich")), "TERM": "xterm", "COLUMNS": "200"}
+    done = cli("ls", "--arena", arena.path, env=environment, capture_output=False, stdout=slave, stderr=subprocess.PIPE)
+    os.close(slave)
+    shown = os.read(master, 65536).decode()
+    os.close(master)
+    assert done.returncode == 0, done.stderr
+    assert ("\x1b[" in shown) is rich
+    assert "[bold]jobs[/bold]" in shown
+    lock.close()
+
+
+# ---- rm ------------------------------------------------------------------------------------------------------------
+
+
+def test_rm(arena: syncx.Arena) -> None:
+    for name in ("a", "b c", "d"):
+        syncx.Mutex(name, arena=arena).close()
+    done = cli("rm", "a", "nobody", "b c", "--arena", arena.path)
+    assert done.returncode == 1
+    assert done.stderr == f"syncx: there is no lock 'nobody' in the arena {arena.path!r}\n"
+    assert names(arena) == {"d"}
+    done = cli("rm", "d", env={**os.environ, "SYNCX_ARENA": arena.path})
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert names(arena) == set()
+
+
+def test_rm_without_an_arena(tmp_path: Path) -> None:
+    for arguments in (["name"], ["--all"], ["--all", "--force"]):
+        done = cli("rm", *arguments, "--arena", str(tmp_path / "arena"))
+        assert done.returncode == 1
+        assert done.stderr == f"syncx: there is no arena {str(tmp_path / 'arena')!r}\n"
+    assert not list(tmp_path.iterdir())
+
+
+def test_rm_refuses_what_is_in_use(arena: syncx.Arena, child: Start) -> None:
+    holder = child(HOLD)
+    holder.hear()
+    done = cli("rm", "jobs", "--arena", arena.path)
+    assert done.returncode == 1
+    assert done.stderr.startswith("syncx: 'jobs' is in use: process ")
+    assert str(holder.pid) in done.stderr
+    assert "--force" in done.stderr
+    assert names(arena) == {"jobs"}
+    assert cli("rm", "--force", "jobs", "--arena", arena.path).returncode == 0
+    assert names(arena) <= {None}  # the cell stays for those who have it open
+    holder.say()
+    holder.finish()
+
+
+def test_rm_a_whole_arena(arena: syncx.Arena, child: Start) -> None:
+    other = syncx.Arena(f"{arena.name}-whole")
+    lock = syncx.Mutex("jobs", arena=other)
+    done = cli("rm", "--all", "--arena", other.name)
+    assert done.returncode == 1
+    assert "in use" in done.stderr
+    assert os.path.exists(other.path)
+    assert cli("rm", "--all", "--force", "--arena", other.name).returncode == 0
+    assert not os.path.exists(other.path)
+    with pytest.raises(syncx.Gone):
+        lock.acquire()
+    lock.close()
+    other.close()
+
+
+def _damage(path: Path) -> None:
+    with open(path, "r+b") as f:
+        f.seek(16)
+        f.write(b"\xff" * 8)  # total_size, under the checksum
+
+
+def test_rm_a_damaged_arena(tmp_path: Path) -> None:
+    path = tmp_path / "arena"
+    syncx.Arena(path).close()
+    _damage(path)
+    with pytest.raises(syncx.ArenaError):
+        syncx.Arena(path)
+    done = cli("rm", "--all", "--arena", str(path))
+    assert done.returncode == 1
+    assert "damaged" in done.stderr
+    assert "--force" in done.stderr
+    assert path.exists()
+    done = cli("rm", "--all", "--force", "--arena", str(path))
+    assert (done.returncode, done.stderr) == (0, "")
+    assert not path.exists()
+
+
+def test_rm_a_named_arena_of_random_bytes(arena: syncx.Arena) -> None:
+    """A name leads to a place where only arenas are; there --force removes whatever it finds."""
+    name = f"{arena.name}-random"
+    path = Path(f"/dev/shm/syncx-{os.geteuid()}-{name}")
+    path.write_bytes(os.urandom(8192))
+    try:
+        assert cli("rm", "--all", "--arena", name).returncode == 1
+        assert path.exists()
+        assert cli("rm", "--all", "--force", "--arena", name).returncode == 0
+        assert not path.exists()
+    finally:
+        path.unlink(missing_ok=True)
+
+
+def test_rm_never_removes_what_was_no_arena(tmp_path: Path) -> None:
+    path = tmp_path / "thesis.txt"
+    path.write_text("Chapter one")
+    done = cli("rm", "--all", "--force", "--arena", str(path))
+    assert done.returncode == 1
+    assert "left alone" in done.stderr
+    assert path.read_text() == "Chapter one"
+
+
+# ---- completion ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "tcsh"])
+def test_completion(shell: str) -> None:
+    pytest.importorskip("shtab")
+    done = cli("completion", shell)
+    assert done.returncode == 0, done.stderr
+    assert ("completion" if shell == "tcsh" else "--conflict-exit-code") in done.stdout  # tcsh gets no options
+    if shutil.which(shell) and shell != "tcsh":
+        assert subprocess.run([shell, "-n"], input=done.stdout, text=True, timeout=PATIENCE).returncode == 0
+
+
+def test_completion_of_names(arena: syncx.Arena, tmp_path: Path) -> None:
+    """`syncx rm <TAB>` offers the names of the locks there are."""
+    pytest.importorskip("shtab")
+    lock = syncx.Mutex("nightly", arena=arena)
+    (tmp_path / "syncx").write_text(f'#!/bin/sh\nexec {sys.executable} -m syncx "$@"\n')
+    (tmp_path / "syncx").chmod(0o700)
+    script = cli("completion", "bash").stdout
+    script += '\nCOMP_WORDS=(syncx rm ni); COMP_CWORD=2; _shtab_syncx syncx ni rm; printf "%s\\n" "${COMPREPLY[@]}"\n'
+    environment = {**os.environ, "SYNCX_ARENA": arena.path, "PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, timeout=PATIENCE, env=environment)
+    assert "nightly" in done.stdout.split(), done.stderr
+    lock.close()
+
+
+def test_completion_without_shtab(tmp_path: Path) -> None:
+    done = cli("completion", "bash", env=hidden(tmp_path, "shtab"))
+    assert done.returncode == 1
+    assert "syncx[cli]" in done.stderr
+    assert done.stdout == ""

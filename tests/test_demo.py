@@ -1,0 +1,286 @@
+"""`syncx demo`: that it counts right, kills and recovers, cleans up, and would notice if the locks were broken."""
+
+from __future__ import annotations
+
+import array
+import io
+import json
+import mmap
+import os
+import re
+import select
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import pytest
+from support import PATIENCE, until
+
+import syncx
+from syncx import demo
+from syncx.terminal import Screen
+
+FILES = 160
+
+
+@pytest.fixture(scope="module")
+def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Text files of several kinds, some of them odd."""
+    root = tmp_path_factory.mktemp("tree")
+    for i in range(FILES):
+        directory = root / f"part {i % 7}"
+        directory.mkdir(exist_ok=True)
+        (directory / f"file{i}.py").write_text(f"x = {i}\n" + "for a in b:\n    pass\n" * (i * 37 % 400))
+    (root / "latin.txt").write_bytes(b"caf\xe9 na\xefve\n\xff\xfe\x00\n")
+    (root / "empty.md").write_bytes(b"")
+    (root / "no newline.toml").write_text("a = 1\r\nb = 2")
+    (root / os.fsdecode(b"odd\n\xff.txt")).write_text("odd name\n")
+    (root / "binary.bin").write_bytes(bytes(range(256)))
+    (root / "__pycache__").mkdir()
+    (root / "__pycache__" / "skipped.py").write_text("skipped\n")
+    os.mkfifo(root / "pipe.txt")
+    return root
+
+
+def counted(tree: Path) -> dict[str, int]:
+    """Counts in a way of its own."""
+    files = [p for p in tree.rglob("*") if p.is_file() and p.suffix != ".bin" and p.parent.name != "__pycache__"]
+    texts = [p.read_bytes().decode("utf-8", "replace").replace("\r\n", "\n") for p in files]
+    return {
+        "files": len(files),
+        "lines": sum(t.count("\n") for t in texts),
+        "words": sum(len(re.findall(r"\w+", t)) for t in texts),
+        "characters": sum(map(len, texts)),
+    }
+
+
+def arenas() -> list[str]:
+    prefix = f"syncx-{os.geteuid()}-demo-"
+    return [name for name in os.listdir("/dev/shm") if name.startswith(prefix)]
+
+
+def command(*arguments: str) -> list[str]:
+    return [sys.executable, "-m", "syncx", "demo", *arguments]
+
+
+def start(tmp_path: Path, *arguments: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        command(*arguments),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        env={**os.environ, "TMPDIR": str(tmp_path)},
+    )
+
+
+def assert_nothing_left(process: subprocess.Popen[str], tmp_path: Path) -> None:
+    assert not list(tmp_path.iterdir())
+    assert f"syncx-{os.geteuid()}-demo-{process.pid}" not in arenas()
+    until(lambda: not members(process.pid), "its processes end")  # multiprocessing's own helper a moment after us
+
+
+def members(group: int) -> list[str]:
+    """The processes of a group, but for dead ones that nobody has reaped yet."""
+    found = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            state, _, its_group = stat.read_text().rpartition(")")[2].split()[:3]
+        except OSError:
+            continue
+        if int(its_group) == group and state not in "ZX":
+            found.append(stat.parent.name)
+    return found
+
+
+# ---- the whole -----------------------------------------------------------------------------------------------------
+
+
+def test_two_are_killed_and_nothing_is_lost(tree: Path, tmp_path: Path) -> None:
+    process = start(tmp_path, str(tree), "--json")
+    out, err = process.communicate(timeout=3 * PATIENCE)
+    assert process.returncode == 0, err
+    outcome = json.loads(out)
+    assert outcome["agree"] is True
+    assert outcome["problems"] == []
+    assert outcome["counted"] == outcome["expected"] == counted(tree)
+    at_random, inside = outcome["deaths"]
+    assert at_random["where"] == "at random"
+    assert inside["where"] == "inside `with results:`"
+    assert at_random["worker"] != inside["worker"]
+    repairs = [r for r in inside["recoveries"] if r["lock"] == "results"]
+    assert re.fullmatch(r"cuts off [1-9]\d* bytes of a torn record", repairs[0]["action"])
+    redone = [r for r in inside["recoveries"] if r["lock"] == f"worker-{inside['worker']}"]
+    assert redone[0]["action"].startswith("finishes ")
+    killed = {at_random["worker"], inside["worker"]}
+    for death in outcome["deaths"]:
+        assert all(0 < r["seconds"] < 5 for r in death["recoveries"])
+        assert not death["recoveries"] or death["recoveries"][-1]["by"] not in killed
+    assert "kill -9" in err  # the story
+    assert_nothing_left(process, tmp_path)
+
+
+@pytest.mark.parametrize("files", [1, 2, 5])
+def test_few_files(files: int, tmp_path: Path) -> None:
+    directory = tmp_path / "tree"
+    directory.mkdir()
+    for i in range(files):
+        (directory / f"{i}.txt").write_text("one two\n" * i)
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    process = start(scratch, str(directory), "--workers", "3")
+    out, err = process.communicate(timeout=2 * PATIENCE)
+    assert process.returncode == 0, out + err
+    assert out.count("kill -9") == 2
+    assert out.splitlines()[-1] == "2 workers were killed; the totals and all records agree."
+    assert "\x1b" not in out
+    assert "\r" not in out
+    assert err == ""
+    assert_nothing_left(process, scratch)
+
+
+def test_no_files(tmp_path: Path) -> None:
+    for directory, message in ((tmp_path, "no text or source file"), (tmp_path / "none", "not a directory")):
+        done = subprocess.run(command(str(directory)), capture_output=True, text=True, timeout=PATIENCE)
+        assert (done.returncode, done.stdout) == (1, "")
+        assert done.stderr.startswith("syncx: ")
+        assert message in done.stderr
+        assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("moment", ["half-way, two", "half-way worker"])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_stopped_in_the_middle(tree: Path, tmp_path: Path, moment: str, number: signal.Signals) -> None:
+    """While the workers start, and while one of them stands inside its `with`."""
+    process = start(tmp_path, str(tree))
+    assert process.stdout is not None
+    seen = ""
+    while moment not in seen:
+        ready, _, _ = select.select([process.stdout], [], [], PATIENCE)
+        assert ready
+        seen = process.stdout.readline()
+        assert seen, process.communicate(timeout=PATIENCE)[1]
+    os.killpg(process.pid, number) if number == signal.SIGINT else process.send_signal(number)
+    _, err = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 128 + number
+    assert "Traceback" not in err
+    assert_nothing_left(process, tmp_path)
+
+
+# ---- broken locks: each must be noticed ------------------------------------------------------------------------------
+
+
+class NoLock:
+    """Excludes nobody.  And it makes whoever is inside dawdle at every call, so that two are sure to meet there."""
+
+    owner_died = False
+
+    def __enter__(self) -> NoLock:
+        sys.setprofile(_dawdle)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        sys.setprofile(None)
+
+
+def _dawdle(frame: FrameType, event: str, argument: Any) -> None:
+    sys.setprofile(None)
+    time.sleep(0.0005)
+    sys.setprofile(_dawdle)
+
+
+class NoLockForTotals(demo.Locks):
+    def __init__(self, arena: syncx.Arena, shared: demo.Shared, worker: demo.Worker) -> None:
+        super().__init__(arena, shared, worker)
+        self.totals = NoLock()  # type: ignore[assignment]
+
+
+class NoLockForWork(demo.Locks):
+    def __init__(self, arena: syncx.Arena, shared: demo.Shared, worker: demo.Worker) -> None:
+        super().__init__(arena, shared, worker)
+        self.work = NoLock()  # type: ignore[assignment]
+
+
+class NoLockForResults(demo.Locks):
+    def __init__(self, arena: syncx.Arena, shared: demo.Shared, worker: demo.Worker) -> None:
+        super().__init__(arena, shared, worker)
+        self.results = NoLock()  # type: ignore[assignment]
+
+
+class NobodyRepairs(demo.Locks):
+    """Frees the lock of a dead owner and does not tell."""
+
+    def __init__(self, arena: syncx.Arena, shared: demo.Shared, worker: demo.Worker) -> None:
+        super().__init__(arena, shared, worker)
+        self.results = syncx.Mutex("results", arena=arena, on_owner_death="ignore")
+
+
+class NobodyTakesOver(demo.Locks):
+    """Each process has locks of its own: nobody notices that a worker died."""
+
+    def __init__(self, arena: syncx.Arena, shared: demo.Shared, worker: demo.Worker) -> None:
+        super().__init__(arena, shared, worker)
+        self.lives = [syncx.Mutex(arena=arena) for _ in self.lives]
+
+
+def outcome_of(tree: Path, locks: type[demo.Locks], kill: bool) -> demo.Outcome:
+    before = set(arenas())
+    outcome = demo.run(tree, Screen(io.StringIO()), workers=4, kill=kill, locks=locks)
+    assert f"syncx-{os.geteuid()}-demo-{os.getpid()}" not in set(arenas()) - before
+    return outcome
+
+
+def test_sound_locks_without_deaths(tree: Path) -> None:
+    outcome = outcome_of(tree, demo.Locks, kill=False)
+    assert outcome.agree, outcome.problems
+    assert outcome.deaths == []
+
+
+@pytest.mark.parametrize(
+    ("locks", "problem"),
+    [
+        (NoLockForTotals, "the totals differ"),
+        (NoLockForWork, "the totals differ"),
+        (NoLockForResults, "the ledger of results"),
+    ],
+)
+def test_no_exclusion_is_noticed(tree: Path, locks: type[demo.Locks], problem: str) -> None:
+    outcome = outcome_of(tree, locks, kill=False)
+    assert not outcome.agree
+    assert any(problem in p for p in outcome.problems), outcome.problems
+
+
+@pytest.mark.parametrize(
+    ("locks", "problem"), [(NobodyRepairs, "missing, doubled or torn"), (NobodyTakesOver, "the totals differ")]
+)
+def test_no_recovery_is_noticed(tree: Path, locks: type[demo.Locks], problem: str) -> None:
+    outcome = outcome_of(tree, locks, kill=True)
+    assert len(outcome.deaths) == 2
+    assert not outcome.agree
+    assert any(problem in p for p in outcome.problems), outcome.problems
+
+
+# ---- parts -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_ledger_changes_all_at_once() -> None:
+    """A writer that dies while it writes leaves the old numbers, whatever it has written of the new."""
+    memory = memoryview(mmap.mmap(-1, 4096))
+    ledger, other = demo.Ledger(memory, 5), demo.Ledger(memory, 5)
+    for numbers in ([1, 2, 3, 4, 5], [2**64 - 1] * 5, [0] * 5):
+        ledger.write(numbers)
+        assert other.read() == numbers
+        for done in range(1, 5):
+            spare = other._copies[1 - other._switch[0]]
+            spare[:done] = memoryview(array.array("Q", [77] * done))
+            assert ledger.read() == numbers
+
+
+def test_which_files(tree: Path) -> None:
+    found = demo.find_files(tree)
+    assert len(found) == len(set(found)) == counted(tree)["files"] == FILES + 4
+    assert not [f for f in found if "skipped" in f or "pipe" in f or f.endswith(".bin")]

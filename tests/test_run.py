@@ -1,0 +1,373 @@
+"""`syncx run`: the shell's `with`."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import pty
+import select
+import shutil
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import IO, Any
+
+import pytest
+from support import PATIENCE, Child, until, until_waiting
+
+import syncx
+
+Start = Callable[..., Child]
+Launch = Callable[..., "subprocess.Popen[str]"]
+
+
+def command(arena: syncx.Arena, *arguments: str) -> list[str]:
+    return [sys.executable, "-m", "syncx", "run", "--arena", arena.path, *arguments]
+
+
+def run(arena: syncx.Arena, *arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
+    options = {"capture_output": True, "text": True, "timeout": PATIENCE, **options}
+    return subprocess.run(command(arena, *arguments), **options)
+
+
+def python(code: str) -> list[str]:
+    return [sys.executable, "-c", "import os, signal, sys, time\n" + textwrap.dedent(code)]
+
+
+@pytest.fixture
+def launch(arena: syncx.Arena) -> Iterator[Launch]:
+    """Starts a `syncx run`; what is left of it and its command is killed after the test."""
+    started: list[subprocess.Popen[str]] = []
+
+    def start(*arguments: str, **options: Any) -> subprocess.Popen[str]:
+        options = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options}
+        process = subprocess.Popen(command(arena, *arguments), text=True, start_new_session=True, **options)
+        started.append(process)
+        return process
+
+    yield start
+    for process in started:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.communicate(timeout=PATIENCE)
+
+
+def line(stream: IO[str] | None) -> str:
+    assert stream is not None
+    ready, _, _ = select.select([stream], [], [], PATIENCE)
+    assert ready, "nothing was said in time"
+    return stream.readline().strip()
+
+
+def until_gone(pid: int) -> None:
+    """Until a process that is not our child has ended."""
+    try:
+        fd = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return
+    ready, _, _ = select.select([fd], [], [], PATIENCE)
+    os.close(fd)
+    assert ready, f"process {pid} did not end in time"
+
+
+HOLD = """
+with syncx.Mutex("jobs", arena=arena):
+    say("inside")
+    hear()
+"""
+DIE = """
+syncx.Mutex("jobs", arena=arena).acquire()
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+# ---- the command ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("script", "status"), [("true", 0), ("exit 3", 3), ("exit 255", 255), ("kill -TERM $$", 143), ("kill -9 $$", 137)]
+)
+def test_the_status_is_the_commands(arena: syncx.Arena, script: str, status: int) -> None:
+    done = run(arena, "--lock", "jobs", "--", "sh", "-c", script)
+    assert (done.returncode, done.stdout, done.stderr) == (status, "", "")
+    assert not syncx.Mutex("jobs", arena=arena, create=False).locked()
+
+
+def test_what_cannot_be_run(arena: syncx.Arena, tmp_path: Path) -> None:
+    plain = tmp_path / "plain"
+    plain.write_text("no program")
+    for what, status in (("syncx-no-such-command", 127), (str(tmp_path / "none"), 127), (str(plain), 126)):
+        done = run(arena, "--lock", "jobs", "--", what)
+        assert done.returncode == status
+        assert done.stderr.startswith(f"syncx: {what}: ")
+        assert done.stderr.count("\n") == 1
+    with syncx.Mutex("jobs", arena=arena) as lock:
+        assert not lock.owner_died
+
+
+@pytest.mark.parametrize("arguments", [["--lock", "jobs"], ["--", "true"], ["--lock", "", "--", "true"], ["true"]])
+def test_wrong_usage(arena: syncx.Arena, arguments: list[str]) -> None:
+    done = run(arena, *arguments)
+    assert done.returncode == 125
+    assert "syncx: " in done.stderr
+
+
+@pytest.mark.parametrize("separator", [["--"], []])
+def test_arguments_reach_the_command_as_they_are(arena: syncx.Arena, separator: list[str]) -> None:
+    code = "import sys; print(sys.argv[1:])"
+    odd = ["--lock", "x", "--", "-h", "", "a b", "*", "--json"]
+    done = run(arena, "--lock", "jobs", *separator, sys.executable, "-c", code, *odd)
+    assert done.stdout == f"{odd}\n", done.stderr
+
+
+def test_streams_pass_through(arena: syncx.Arena) -> None:
+    done = run(arena, "--lock", "jobs", "--", "sh", "-c", "cat; echo err >&2", input="in")
+    assert (done.stdout, done.stderr) == ("in", "err\n")
+
+
+def test_the_lock_is_held_while_the_command_runs(arena: syncx.Arena, launch: Launch) -> None:
+    process = launch("--lock", "a", "--lock", "b", "--", "sh", "-c", "echo ready; read line")
+    assert line(process.stdout) == "ready"
+    held = {o.name: o.holder and o.holder.pid for o in arena.objects()}
+    assert held == {"a": process.pid, "b": process.pid}
+    process.communicate("go on\n", timeout=PATIENCE)
+    assert process.returncode == 0
+    assert {o.holder for o in arena.objects()} == {None}
+
+
+def test_commands_exclude_each_other(arena: syncx.Arena, launch: Launch, tmp_path: Path) -> None:
+    script = f"mkdir {tmp_path}/inside || exit 9; echo x >> {tmp_path}/log; rmdir {tmp_path}/inside"
+    processes = [launch("--lock", "jobs", "--", "sh", "-c", script) for _ in range(6)]
+    for process in processes:
+        _, err = process.communicate(timeout=PATIENCE)
+        assert process.returncode == 0, err
+    assert (tmp_path / "log").read_text() == "x\n" * 6
+
+
+def test_a_programs_rlock(arena: syncx.Arena) -> None:
+    lock = syncx.RLock("jobs", arena=arena)
+    assert run(arena, "--lock", "jobs", "--", "true").returncode == 0
+    with lock:
+        assert run(arena, "--lock", "jobs", "--no-wait", "--", "true").returncode == 75
+
+
+def test_the_same_lock_twice(arena: syncx.Arena) -> None:
+    done = run(arena, "--lock", "jobs", "--lock", "jobs", "--", "echo", "ran")
+    assert (done.returncode, done.stdout) == (125, "")
+    assert done.stderr.startswith("syncx: this thread holds")
+    with syncx.Mutex("jobs", arena=arena) as lock:
+        assert not lock.owner_died
+
+
+# ---- not getting the lock ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arguments", "least", "status"),
+    [
+        (["--no-wait"], 0.0, 75),
+        (["--timeout", "0"], 0.0, 75),
+        (["--timeout", "0.3"], 0.3, 75),
+        (["--no-wait", "-E", "4"], 0.0, 4),
+        (["--no-wait", "--conflict-exit-code", "0"], 0.0, 0),
+    ],
+)
+def test_a_lock_that_is_not_to_be_had(
+    arena: syncx.Arena, child: Start, arguments: list[str], least: float, status: int
+) -> None:
+    holder = child(HOLD)
+    holder.hear()
+    began = time.monotonic()
+    done = run(arena, "--lock", "free", "--lock", "jobs", *arguments, "--", "echo", "ran")
+    assert time.monotonic() - began >= least
+    assert (done.returncode, done.stdout) == (status, "")
+    assert done.stderr.startswith(f"syncx: did not get 'jobs': it is held by process {holder.pid} (")
+    assert done.stderr.count("\n") == 1
+    with syncx.Mutex("free", arena=arena).within(0) as lock:
+        assert not lock.owner_died  # it was taken, and given back in good order
+    holder.say()
+    holder.finish()
+
+
+def test_it_waits(arena: syncx.Arena, child: Start, launch: Launch) -> None:
+    holder = child(HOLD)
+    holder.hear()
+    process = launch("--lock", "jobs", "--timeout", str(PATIENCE), "--", "echo", "ran")
+    until_waiting(arena)
+    holder.say()
+    assert line(process.stdout) == "ran"
+    process.communicate(timeout=PATIENCE)
+    assert process.returncode == 0
+    holder.finish()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_ends_the_wait(arena: syncx.Arena, child: Start, launch: Launch, number: signal.Signals) -> None:
+    holder = child(HOLD)
+    holder.hear()
+    process = launch("--lock", "jobs", "--", "echo", "ran")
+    until_waiting(arena)
+    process.send_signal(number)
+    out, err = process.communicate(timeout=PATIENCE)
+    assert (process.returncode, out, err) == (128 + number, "", "")
+    holder.say()
+    holder.finish()
+    with syncx.Mutex("jobs", arena=arena) as lock:
+        assert not lock.owner_died
+
+
+def test_what_is_no_arena(tmp_path: Path) -> None:
+    (tmp_path / "letter").write_text("Dear Sir or Madam")
+    arguments = ["run", "--arena", str(tmp_path / "letter"), "--lock", "jobs", "--", "echo", "ran"]
+    done = subprocess.run([sys.executable, "-m", "syncx", *arguments], capture_output=True, text=True, timeout=PATIENCE)
+    assert (done.returncode, done.stdout) == (125, "")
+    assert done.stderr.startswith("syncx: ")
+    assert "Traceback" not in done.stderr
+
+
+# ---- signals -------------------------------------------------------------------------------------------------------
+
+COUNT_SIGNALS = """
+    got = []
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2):
+        signal.signal(number, lambda number, frame: got.append(int(number)))
+    print("ready", flush=True)
+    while not got:
+        signal.pause()
+    time.sleep(0.3)  # for a second one that should not come
+    print(got, flush=True)
+    sys.exit(7)
+"""
+
+
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT", "SIGUSR1", "SIGUSR2"])
+def test_signals_are_passed_on(arena: syncx.Arena, launch: Launch, name: str) -> None:
+    number = signal.Signals[name]
+    process = launch("--lock", "jobs", "--", *python(COUNT_SIGNALS))
+    assert line(process.stdout) == "ready"
+    process.send_signal(number)
+    out, err = process.communicate(timeout=PATIENCE)
+    assert (process.returncode, out, err) == (7, f"[{int(number)}]\n", "")
+    assert not syncx.Mutex("jobs", arena=arena).locked()
+
+
+def test_control_c_reaches_the_command_once(arena: syncx.Arena) -> None:
+    """The terminal sends it to both of us."""
+    setsid = shutil.which("setsid")
+    if setsid is None:
+        pytest.skip("needs setsid of util-linux")
+    master, slave = pty.openpty()
+    process = subprocess.Popen(
+        [setsid, "--ctty", "--wait", *command(arena, "--lock", "jobs", "--", *python(COUNT_SIGNALS))],
+        stdin=slave, stdout=slave, stderr=slave,
+    )  # fmt: skip
+    os.close(slave)
+    shown = b""
+    try:
+        while b"]" not in shown:
+            ready, _, _ = select.select([master], [], [], PATIENCE)
+            assert ready, shown
+            before, shown = shown, shown + os.read(master, 4096)
+            if b"ready" in shown and b"ready" not in before:
+                os.write(master, b"\x03")
+        assert process.wait(PATIENCE) == 7
+    finally:
+        process.kill()
+        process.wait(PATIENCE)
+        os.close(master)
+    assert f"[{int(signal.SIGINT)}]" in shown.decode()
+
+
+def test_what_is_ignored_stays_ignored(arena: syncx.Arena) -> None:
+    """As under nohup(1)."""
+    code = "print(signal.getsignal(signal.SIGHUP) == signal.SIG_IGN, signal.getsignal(signal.SIGINT) == signal.SIG_IGN)"
+    quoted = command(arena, "--lock", "jobs", "--", *python(code))
+    done = subprocess.run(
+        ["sh", "-c", 'trap "" HUP; exec "$@"', "sh", *quoted], capture_output=True, text=True, timeout=PATIENCE
+    )
+    assert done.stdout == "True False\n", done.stderr
+
+
+def test_the_command_has_a_clean_signal_state(arena: syncx.Arena) -> None:
+    done = run(arena, "--lock", "jobs", "--", "grep", "-E", "^Sig(Blk|Ign)", "/proc/self/status")
+    assert [int(row.split()[1], 16) for row in done.stdout.splitlines()] == [0, 0]
+
+
+# ---- death ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.death
+def test_a_killed_run_frees_the_lock_and_ends_the_command(arena: syncx.Arena, child: Start, launch: Launch) -> None:
+    process = launch("--lock", "jobs", "--", *python("print(os.getpid(), flush=True); time.sleep(600)"))
+    pid = int(line(process.stdout))
+    heir = child(
+        """
+        with syncx.Mutex("jobs", arena=arena) as lock:
+            say([lock.owner_died, time.monotonic()])
+        """
+    )
+    until_waiting(arena)
+    killed = time.monotonic()
+    process.kill()
+    died, inside = heir.hear()
+    assert died
+    assert inside - killed < 1.0
+    until_gone(pid)
+    heir.finish()
+
+
+@pytest.mark.death
+def test_a_run_killed_while_it_waits_leaves_nothing(arena: syncx.Arena, child: Start, launch: Launch) -> None:
+    holder = child(HOLD)
+    holder.hear()
+    process = launch("--lock", "jobs", "--", "echo", "ran")
+    until_waiting(arena)
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+    (pid,) = map(int, children.read_text().split())
+    process.kill()
+    until_gone(pid)
+    holder.say()
+    holder.finish()
+    assert process.communicate(timeout=PATIENCE)[0] == ""
+
+
+@pytest.mark.death
+def test_the_command_is_told_that_an_owner_died(arena: syncx.Arena, child: Start) -> None:
+    dead = child(DIE)
+    dead.process.wait(PATIENCE)
+    echo = ["--", "sh", "-c", 'echo "<$SYNCX_OWNER_DIED>"; exit ${STATUS:-0}']
+    both = ["--lock", "other", "--lock", "jobs", *echo]
+    # as long as nobody has repaired the data, everybody is told
+    for _ in range(2):
+        done = run(arena, *both, env={**os.environ, "STATUS": "1", "SYNCX_OWNER_DIED": "stale"})
+        assert (done.returncode, done.stdout) == (1, "<jobs>\n")
+        assert done.stderr.startswith("syncx: process ")
+        assert str(dead.pid) in done.stderr
+        assert done.stderr.count("\n") == 1
+    assert run(arena, *both).stdout == "<jobs>\n"
+    done = run(arena, *both, env={**os.environ, "SYNCX_OWNER_DIED": "stale"})
+    assert (done.returncode, done.stdout, done.stderr) == (0, "<>\n", "")
+
+
+@pytest.mark.death
+def test_a_command_killed_by_somebody_else(arena: syncx.Arena, launch: Launch) -> None:
+    """Its `syncx run` lives and releases the lock in good order."""
+    process = launch("--lock", "jobs", "--", *python("print(os.getpid(), flush=True); time.sleep(600)"))
+    os.kill(int(line(process.stdout)), signal.SIGKILL)
+    process.communicate(timeout=PATIENCE)
+    assert process.returncode == 137
+    until(lambda: not syncx.Mutex("jobs", arena=arena).locked(), "it is free")
+    with syncx.Mutex("jobs", arena=arena) as lock:
+        assert not lock.owner_died
+
+
+def test_ls_shows_a_run(arena: syncx.Arena) -> None:
+    """The command line of the holder is that of the `syncx run`."""
+    inner = [sys.executable, "-m", "syncx", "ls", "--json", "--arena", arena.path]
+    (row,) = json.loads(run(arena, "--lock", "jobs", "--", *inner).stdout)
+    assert "run --arena" in row["holder"]["command"]

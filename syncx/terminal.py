@@ -54,7 +54,7 @@ class Screen:
 
     def __init__(self, stream: TextIO) -> None:
         self.stream = stream
-        self.interactive = stream.isatty()
+        self.interactive = stream.isatty() and os.environ.get("TERM") != "dumb"
         self._console = _console(stream) if self.interactive else None
         self._bar: Progress | None = None
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno as _errno
 import os
+import sys
 
 __all__ = [
     "ArenaError",
@@ -160,7 +161,12 @@ def _os_error(number: int, what: object) -> OSError:
 
 def report_owner_death(lock: object, pid: int, tid: int) -> None:
     """Writes one line to the logger "syncx": the holder of `lock` died, and this thread has it now."""
-    import logging  # here, because most programs never need it
-
     who = f"process {pid} (thread {tid})" if pid else "a process of which no trace is left"
-    logging.getLogger("syncx").warning("%s died holding %r; recovered by process %d", who, lock, os.getpid())
+    text = f"{who} died holding {lock!r}; recovered by process {os.getpid()}"
+    # Not imported here: the lock is held, and in a forked child the import lock may be nobody's to release.  Without
+    # logging the line goes where logging would send it by default.
+    get_logger = getattr(sys.modules.get("logging"), "getLogger", None)
+    if get_logger is not None:
+        get_logger("syncx").warning("%s", text)
+    elif sys.stderr is not None:
+        print(text, file=sys.stderr)

@@ -134,6 +134,7 @@ static enum sx_status fill(int fd, const char *path, bool named, mode_t mode)
     h->ready[SX_INDEX_A] = SX_PAGE;
     h->lock.cell.units = sizeof h->lock / SX_LINE;
     h->lock.cell.tag = SX_TAG(SX_KIND_ARENA_LOCK);
+    memcpy((void *)h->lock.cell.arena_id, h->id, sizeof h->id);
     int r = posix_fallocate(fd, 0, SX_PAGE);
     if (r == 0)
         r = posix_fallocate(fd, (off_t)h->regions[SX_INDEX_A].offset, SX_PAGE);
@@ -185,11 +186,10 @@ static enum sx_status create(const char *path, bool named, mode_t mode)
 
 /* Takes the name away from this very file, unless the name leads to another one by now.  The file lock is held
  * exclusively, and only its holder ever unlinks this file, so the check cannot be overtaken. */
-static void unlink_path(const char *path, dev_t device, ino_t inode)
+static bool unlink_path(const char *path, dev_t device, ino_t inode)
 {
     struct stat st;
-    if (lstat(path, &st) == 0 && st.st_dev == device && st.st_ino == inode)
-        unlink(path);
+    return lstat(path, &st) != 0 || st.st_dev != device || st.st_ino != inode || unlink(path) == 0;
 }
 
 /* The machine was started anew since anybody used this file: all holders are dead.  Repeated if it is cut short,
@@ -260,17 +260,23 @@ static enum sx_status attach(struct sx_arena *a)
     if (s == SX_OK && known_boot && memcmp(boot_id, a->header->boot_id, 16) != 0) {
         sx_file_lock(a, F_UNLCK, false);
         s = sx_file_lock(a, F_WRLCK, true);
-        if (s == SX_OK && memcmp(boot_id, a->header->boot_id, 16) != 0)
+        /* a process of this very machine holds its byte: no reboot, but a container with a boot id of its own, or a
+         * creator without /proc */
+        if (s == SX_OK && memcmp(boot_id, a->header->boot_id, 16) != 0 && !sx_witnessed(a))
             reset_after_boot(a, boot_id);
     }
     if (s != SX_OK)
         return s;
     if (atomic_load(&a->header->retired)) {
         sx_file_lock(a, F_UNLCK, false);
-        if (sx_file_lock(a, F_WRLCK, true) == SX_OK)
-            unlink_path(a->path, a->device, a->inode); /* its unlinker died before it got that far */
+        s = sx_file_lock(a, F_WRLCK, true);
+        /* its unlinker died before it got that far; not ours to unlink (a sticky directory): say so, do not try again */
+        if (s == SX_OK)
+            s = unlink_path(a->path, a->device, a->inode) ? SX_RETIRED : SX_ERRNO;
+        int saved = errno;
         sx_file_lock(a, F_UNLCK, false);
-        return SX_RETIRED;
+        errno = saved;
+        return s;
     }
     s = plausible(a->header) ? sx_process_attach(a) : SX_DAMAGED;
     sx_file_lock(a, F_UNLCK, false);
@@ -377,9 +383,9 @@ enum sx_status sx_arena_open(const char *path, bool create_it, bool named, mode_
 }
 
 /* ---- the lock ---------------------------------------------------------------------------------------- */
-enum sx_status sx_arena_lock(struct sx_arena *arena)
+static enum sx_status lock_until(struct sx_arena *arena, int64_t deadline)
 {
-    enum sx_status s = sx_mutex_lock(arena, &arena->header->lock, SX_NEVER);
+    enum sx_status s = sx_mutex_lock(arena, &arena->header->lock, deadline);
     if (s == SX_OWNER_DIED) {
         s = sx_arena_rebuild(arena);
         if (s != SX_OK) {
@@ -388,6 +394,16 @@ enum sx_status sx_arena_lock(struct sx_arena *arena)
         }
     }
     return s;
+}
+
+enum sx_status sx_arena_lock(struct sx_arena *arena)
+{
+    return lock_until(arena, SX_NEVER);
+}
+
+enum sx_status sx_arena_trylock(struct sx_arena *arena)
+{
+    return lock_until(arena, 0);
 }
 
 void sx_arena_unlock(struct sx_arena *arena)
@@ -403,6 +419,7 @@ enum sx_status sx_arena_collect(struct sx_arena *arena)
     pthread_mutex_unlock(&arena->local);
     enum sx_status s = sx_arena_lock(arena);
     if (s == SX_OK) {
+        sx_known_sweep(arena);
         s = sx_arena_rebuild(arena);
         sx_arena_unlock(arena);
     }
@@ -439,14 +456,14 @@ enum sx_status sx_arena_unlink(struct sx_arena *arena, bool force)
         s = SX_IN_USE;
     } else {
         s = sx_arena_lock(arena);
-        if (s == SX_OK || s == SX_DAMAGED) {
+        if (s == SX_OK || s == SX_DAMAGED || s == SX_ERRNO) { /* what cannot be mended is unlinked all the same */
             bool locked = s == SX_OK;
             s = retire_cells(arena);
             atomic_store(&arena->header->retired, 1);
             if (locked)
                 sx_arena_unlock(arena);
             unlink_path(arena->path, arena->device, arena->inode);
-            s = SX_OK; /* a damaged arena is unlinked all the same */
+            s = SX_OK;
         }
     }
     sx_file_lock(arena, F_UNLCK, false);
@@ -461,7 +478,7 @@ static void leave(struct sx_arena *a)
         return;
     if (sx_fork_pending(a)) /* a child stands on our references: be as one that was killed, and let it collect */
         return;
-    if (sx_mutex_lock(a, &a->header->lock, 0) == SX_OK) {
+    if (sx_arena_trylock(a) == SX_OK) {
         sx_known_drop_all(a);
         bool last = a->header->transient && atomic_load(&a->header->names_live) == 0;
         if (last && sx_file_lock(a, F_WRLCK, false) == SX_OK) {
@@ -472,10 +489,8 @@ static void leave(struct sx_arena *a)
             sx_file_lock(a, F_UNLCK, false);
         }
         sx_arena_unlock(a);
-    } else { /* busy, or its owner died: our references are for the next to collect */
+    } else { /* busy: our references are for the next to collect */
         atomic_store(&a->header->orphans, 1);
-        if (sx_self.arena == a)
-            sx_mutex_unlock(a, &a->header->lock, true);
     }
     sx_participant_leave(a);
     pthread_mutex_lock(&a->local);

@@ -132,6 +132,7 @@ enum sx_status sx_process_attach(struct sx_arena *arena); /* arena->local is hel
 void sx_process_detach(struct sx_arena *arena);
 bool sx_process_alive(struct sx_arena *arena, uint32_t slot, uint32_t generation);
 bool sx_other_processes(struct sx_arena *arena);
+bool sx_witnessed(struct sx_arena *arena);    /* does any process but us hold its byte? */
 void sx_process_reap(struct sx_arena *arena); /* arena->local is held */
 void sx_process_reset(struct sx_arena *arena);
 void sx_participant_reset(struct sx_arena *arena);
@@ -261,7 +262,8 @@ enum sx_status sx_object_reference(struct sx_arena *arena, uint32_t unit, uint32
                                    struct sx_object *object);
 enum sx_status sx_object_at(struct sx_arena *arena, void *memory, enum sx_kind kind, enum sx_create create,
                             struct sx_object *object, enum sx_kind *found);
-void sx_object_close(struct sx_arena *arena, struct sx_object *object);
+void sx_object_close(struct sx_arena *arena, struct sx_object *object); /* never waits */
+void sx_known_sweep(struct sx_arena *arena);
 void sx_object_pin(struct sx_arena *arena, struct sx_object *object);
 enum sx_status sx_object_unlink(struct sx_arena *arena, const char *name, uint32_t length, bool force);
 uint32_t sx_kind_units(enum sx_kind kind);
@@ -276,6 +278,7 @@ enum sx_status sx_arena_open(const char *path, bool create, bool named, mode_t m
 void sx_arena_keep(struct sx_arena *arena); /* one handle more: the mapping stays */
 void sx_arena_release(struct sx_arena *arena);
 enum sx_status sx_arena_lock(struct sx_arena *arena);
+enum sx_status sx_arena_trylock(struct sx_arena *arena);
 void sx_arena_unlock(struct sx_arena *arena);
 enum sx_status sx_arena_collect(struct sx_arena *arena); /* takes back what dead processes knew */
 enum sx_status sx_arena_unlink(struct sx_arena *arena, bool force);

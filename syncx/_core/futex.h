@@ -41,6 +41,13 @@ static inline int64_t sx_now(void)
     return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
 }
 
+/* The time ns from now, 0 for none; below SX_NEVER however long that is. */
+static inline int64_t sx_after(int64_t ns)
+{
+    int64_t now = sx_now();
+    return ns == 0 ? 0 : ns < SX_NEVER - now ? now + ns : SX_NEVER - 1;
+}
+
 static inline int64_t sx_realtime(void)
 {
     struct timespec t;

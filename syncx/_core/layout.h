@@ -104,7 +104,7 @@ struct sx_mutex {
     sx_a32 reserved_us; /* when the word was last left reserved, microseconds, wraps */
     sx_a32 in_flight;   /* wakes sent and not yet turned into a hold, a waiters bit or a departure */
     sx_a32 missed;      /* wakes that found nobody asleep */
-    sx_a32 spin;        /* how long spinning has lately paid, ns */
+    sx_a32 spin;        /* how much less than the most to spin, ns; see mutex.c */
     sx_a32 contended;   /* statistics from here on: waits that slept, */
     sx_a32 recoveries;  /* holds taken over from a dead owner, */
     sx_a32 rescues;     /* wake-ups that only the belt delivered; */

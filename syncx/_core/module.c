@@ -99,7 +99,7 @@ int sx_deadline(PyObject *blocking, PyObject *timeout, int64_t *deadline)
     int64_t ns = sx_nanoseconds(timeout);
     if (ns < 0)
         return -1;
-    *deadline = ns == 0 ? 0 : sx_now() + ns;
+    *deadline = sx_after(ns);
     return 0;
 }
 

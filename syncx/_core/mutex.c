@@ -20,7 +20,9 @@
  * that has slept, takes the word with WAITERS set, since others may sleep still; or sets the bit and sleeps again;
  * or, when it leaves without the lock, sees to it (leave).  So while anybody sleeps either the word has WAITERS, or a
  * woken thread is on its way.  Death: of the holder, the kernel wakes a sleeper of its life word, which passes it on,
- * and the id in the word is dead from then on; of a woken thread on its way, the wake dies with it and the belt of
+ * and the id in the word is dead from then on (somebody does watch the holder's life: whoever takes the word after a
+ * sleep, and whoever leaves, wakes one sleeper more, who sees the new holder; after any other taking the woken thread
+ * that lost the race is that one); of a woken thread on its way, the wake dies with it and the belt of
  * the next sleeper makes it good (counted in rescues).  A death anywhere else leaves a word from the table above.
  * in_flight counts wakes on their way; a belt that finds work while it is 0 has rescued somebody.
  *
@@ -81,22 +83,23 @@ static void missed(struct sx_mutex *m)
     atomic_fetch_sub_explicit(&m->in_flight, 1, memory_order_release);
 }
 
-/* Leaving without the lock.  We may have consumed a wake meant for another sleeper: see that the word tells of
- * sleepers, or, where it is free, wake the next. */
+static void wake_one(struct sx_mutex *m)
+{
+    atomic_fetch_add_explicit(&m->in_flight, 1, memory_order_relaxed);
+    if (sx_futex_wake(sx_low_half(&m->word), 1) == 0)
+        missed(m);
+}
+
+/* Leaving without the lock.  We may have consumed a wake meant for another sleeper, and we may be the one who watched
+ * the holder's life: see that the word tells of sleepers and wake the next, who takes the lock or watches. */
 static void leave(struct sx_mutex *m)
 {
     uint64_t w = atomic_load_explicit(&m->word, memory_order_relaxed);
-    for (;;) {
-        if (sx_is_free(w)) {
-            atomic_fetch_add_explicit(&m->in_flight, 1, memory_order_relaxed);
-            if (sx_futex_wake(sx_low_half(&m->word), 1) == 0)
-                missed(m);
-            return;
-        }
-        if (w & MUTEX_WAITERS || atomic_compare_exchange_weak_explicit(&m->word, &w, w | MUTEX_WAITERS,
-                                                                       memory_order_relaxed, memory_order_relaxed))
-            return;
-    }
+    while (!sx_is_free(w) && !(w & MUTEX_WAITERS) &&
+           !atomic_compare_exchange_weak_explicit(&m->word, &w, w | MUTEX_WAITERS, memory_order_relaxed,
+                                                  memory_order_relaxed))
+        ;
+    wake_one(m);
 }
 
 /* What one acquire knows beside the word. */
@@ -167,7 +170,18 @@ static bool take(struct sx_arena *arena, struct sx_mutex *m, uint64_t *w, uint64
     if (a->belted)
         count_rescue(arena, m, a, died);
     landed(m, a);
+    if (a->slept) /* those who still sleep watch the life of the one before us: let one look again and watch ours */
+        wake_one(m);
     return true;
+}
+
+/* Is the cell bound to this arena still?  One in the user's memory may have been adopted by another. */
+static bool ours(struct sx_arena *arena, struct sx_mutex *m)
+{
+    uint64_t id[2];
+    memcpy(id, arena->id, sizeof id);
+    return atomic_load_explicit(&m->cell.arena_id[0], memory_order_acquire) == id[0] &&
+           atomic_load_explicit(&m->cell.arena_id[1], memory_order_acquire) == id[1];
 }
 
 enum sx_status sx_mutex_lock_slow(struct sx_arena *arena, struct sx_mutex *m, uint64_t me, int64_t deadline)
@@ -175,7 +189,8 @@ enum sx_status sx_mutex_lock_slow(struct sx_arena *arena, struct sx_mutex *m, ui
     struct sx_pause pause = {.arena = arena, .deadline = deadline};
     struct attempt a = {0};
     enum sx_status status;
-    uint64_t w = atomic_load_explicit(&m->word, memory_order_relaxed);
+    /* acquire: what the word names was in place before (a slot's pages, for one) */
+    uint64_t w = atomic_load_explicit(&m->word, memory_order_acquire);
 
     for (;;) {
         uint64_t holder = w & SX_ID_MASK;
@@ -206,6 +221,10 @@ enum sx_status sx_mutex_lock_slow(struct sx_arena *arena, struct sx_mutex *m, ui
             if (a.belted || a.final || (deadline == 0 && sx_examination_due(true)))
                 sx_holder_examine(arena, w);
             enum sx_life seen = sx_holder_life(arena, w, &life_value);
+            if (seen != SX_ALIVE && !ours(arena, m)) { /* the id is another arena's: it says nothing here */
+                status = SX_RETIRED;
+                break;
+            }
             if (seen == SX_DEAD) {
                 if (!take(arena, m, &w, me, &a, true))
                     continue;
@@ -256,11 +275,10 @@ enum sx_status sx_mutex_lock_slow(struct sx_arena *arena, struct sx_mutex *m, ui
             if (status != SX_OK)
                 break;
         }
-        w = atomic_load_explicit(&m->word, memory_order_relaxed);
+        w = atomic_load_explicit(&m->word, memory_order_acquire);
     }
     if (status != SX_OK && status != SX_OWNER_DIED && a.slept) {
-        if (status != SX_RETIRED)
-            leave(m);
+        leave(m);
         landed(m, &a);
     }
     sx_pause_end(&pause);

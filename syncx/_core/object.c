@@ -169,7 +169,7 @@ static void forget(struct sx_arena *arena, struct sx_known *k)
     reference_drop(arena, unit, reference);
 }
 
-/* What was kept for forked children goes once all of them have registered. */
+/* What was kept for forked children, or because the lock was busy, goes once all of them have registered. */
 static void forget_lingering(struct sx_arena *arena)
 {
     if (arena->lingering == 0 || sx_fork_pending(arena))
@@ -194,23 +194,35 @@ static enum sx_status know_locked(struct sx_arena *arena, uint32_t unit, struct 
     return s;
 }
 
+/* Where the arena's lock is busy the entry stays without a handle, for the next who has the lock: handles are dropped
+ * by deallocation, which must not wait. */
 void sx_object_close(struct sx_arena *arena, struct sx_object *object)
 {
-    if (object->unit == SX_NOBODY)
+    if (object->unit == SX_NOBODY) {
         atomic_fetch_sub(&arena->outside, 1);
-    if (object->unit == SX_NOBODY || sx_arena_lock(arena) != SX_OK)
         return;
+    }
+    bool locked = sx_arena_trylock(arena) == SX_OK;
     pthread_mutex_lock(&arena->local);
-    forget_lingering(arena);
+    if (locked)
+        forget_lingering(arena);
     struct sx_known *k = known_find(arena, object->unit);
     if (k != NULL && k->generation == object->generation && k->handles > 0 && --k->handles == 0 && !k->pinned) {
-        if (k->forks != arena->forks && sx_fork_pending(arena))
+        if (!locked || (k->forks != arena->forks && sx_fork_pending(arena)))
             arena->lingering++;
         else
             forget(arena, k);
     }
     pthread_mutex_unlock(&arena->local);
-    sx_arena_unlock(arena);
+    if (locked)
+        sx_arena_unlock(arena);
+}
+
+void sx_known_sweep(struct sx_arena *arena)
+{
+    pthread_mutex_lock(&arena->local);
+    forget_lingering(arena);
+    pthread_mutex_unlock(&arena->local);
 }
 
 /* A reference to the object leaves the process (in a pickle): keep it until the process ends. */
@@ -341,7 +353,8 @@ static enum sx_status named_new(struct sx_arena *arena, const char *text, uint32
     return SX_OK;
 }
 
-/* Unlinks: the name goes first, so that no death can leave a name that leads to a retired cell for long. */
+/* Unlinks: the word first, so that from then on nobody takes it; a name that still leads to a retired cell, after a
+ * death in between, is dropped by whoever opens it next. */
 static void named_drop(struct sx_arena *arena, uint32_t at, struct sx_name *name, struct sx_cell *cell)
 {
     uint32_t unit = atomic_load_explicit(&name->cell, memory_order_relaxed) - 1;

@@ -102,9 +102,12 @@ static void mark_dead(struct sx_participant *p, uint32_t life)
         sx_futex_wake(sx_life_word(p), INT_MAX);
 }
 
-static bool thread_gone(struct sx_arena *arena, struct sx_participant *p)
+static bool thread_gone(struct sx_arena *arena, struct sx_participant *p, uint32_t life)
 {
     uint32_t process = atomic_load_explicit(&p->process, memory_order_acquire);
+    /* claimed anew, and the record is still the predecessor's: its death says nothing of the owner of the life lock */
+    if ((life & FUTEX_TID_MASK) != atomic_load_explicit(&p->tid, memory_order_acquire))
+        return false;
     if (process == 0)
         return false; /* registering */
     process--;
@@ -131,10 +134,12 @@ enum sx_life sx_holder_examine(struct sx_arena *arena, uint64_t holder)
     if (seen != SX_ALIVE)
         return seen;
     struct sx_participant *p = sx_participant(arena, holder);
-    if (!thread_gone(arena, p))
+    uint32_t process = atomic_load_explicit(&p->process, memory_order_acquire);
+    if (!thread_gone(arena, p, life))
         return SX_ALIVE;
     /* the slot may have changed hands while we asked: the verdict counts only for the id and the life we saw */
-    if (atomic_load_explicit(&p->generation, memory_order_acquire) == (uint32_t)(holder >> 32))
+    if (atomic_load_explicit(&p->generation, memory_order_acquire) == (uint32_t)(holder >> 32) &&
+        atomic_load_explicit(&p->process, memory_order_acquire) == process)
         mark_dead(p, life);
     return sx_holder_life(arena, holder, &life);
 }
@@ -165,7 +170,10 @@ static bool claim(struct sx_participant *p)
     uint32_t kind = 0, expected = (uint32_t)life_image.__data.__kind;
     if (!atomic_compare_exchange_strong(life_kind(p), &kind, expected) && kind != expected)
         return false;
-    switch (pthread_mutex_trylock(&p->life.mutex)) {
+    int r = pthread_mutex_trylock(&p->life.mutex);
+    if (r == 0 || r == EOWNERDEAD) /* at once: from here to the new generation nobody may judge us by the old record */
+        atomic_store_explicit(&p->process, 0, memory_order_seq_cst);
+    switch (r) {
     case 0:
         return true;
     case EOWNERDEAD:
@@ -217,7 +225,9 @@ static enum sx_status register_thread(struct sx_arena *arena, uint64_t *id)
     pthread_mutex_lock(&arena->local);
     enum sx_status s = SX_OK;
     if (arena->process == SX_NOBODY) { /* a forked child's first use: not while somebody unlinks */
-        s = sx_file_lock(arena, F_RDLCK, true);
+        do
+            s = sx_file_lock(arena, F_RDLCK, true);
+        while (s == SX_INTERRUPTED);
         if (s == SX_OK) {
             s = sx_process_attach(arena);
             sx_file_lock(arena, F_UNLCK, false);

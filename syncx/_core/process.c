@@ -110,8 +110,11 @@ uint64_t sx_start_time(int pid, int tid)
 
 static uint64_t pid_namespace(void)
 {
-    struct stat st;
-    return stat("/proc/self/ns/pid", &st) == 0 ? (uint64_t)st.st_ino : 0;
+    struct stat pid, time;
+    if (stat("/proc/self/ns/pid", &pid) != 0)
+        return 0;
+    /* start times are told relative to the time namespace: compared only within one */
+    return (uint64_t)pid.st_ino << 32 | (stat("/proc/self/ns/time", &time) == 0 ? (uint32_t)time.st_ino : 0);
 }
 
 bool sx_process_seen(uint64_t namespace)
@@ -179,6 +182,13 @@ bool sx_other_processes(struct sx_arena *arena)
             sx_process_alive(arena, i, atomic_load_explicit(&arena->processes[i].generation, memory_order_acquire)))
             return true;
     return false;
+}
+
+bool sx_witnessed(struct sx_arena *arena)
+{
+    struct flock l = {.l_type = F_WRLCK, .l_start = LOCK_BASE + 1, .l_len = SX_MAX_PROCESSES};
+    int fd = sx_arena_fd(arena);
+    return fd < 0 || fcntl(fd, F_OFD_GETLK, &l) != 0 || l.l_type != F_UNLCK;
 }
 
 static uint32_t next_generation(uint32_t old)

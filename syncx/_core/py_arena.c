@@ -71,7 +71,10 @@ static PyObject *arena_unlink_name(PyObject *op, PyObject *args)
     ArenaObject *self = usable(op);
     if (self == NULL || !PyArg_ParseTuple(args, "s#p:_unlink_name", &name, &length, &force))
         return NULL;
-    enum sx_status s = sx_object_unlink(self->core, name, (uint32_t)length, force);
+    struct sx_arena *core = self->core;
+    sx_arena_keep(core); /* it may be closed while we wait */
+    enum sx_status s = sx_object_unlink(core, name, (uint32_t)length, force);
+    sx_arena_release(core);
     if (s == SX_OK)
         Py_RETURN_NONE;
     return sx_raise(sx_state(Py_TYPE(op)), s, op, 0);
@@ -83,7 +86,10 @@ static PyObject *arena_unlink(PyObject *op, PyObject *args)
     ArenaObject *self = usable(op);
     if (self == NULL || !PyArg_ParseTuple(args, "p:_unlink", &force))
         return NULL;
-    enum sx_status s = sx_arena_unlink(self->core, force);
+    struct sx_arena *core = self->core;
+    sx_arena_keep(core); /* it may be closed while we wait */
+    enum sx_status s = sx_arena_unlink(core, force);
+    sx_arena_release(core);
     if (s == SX_OK)
         Py_RETURN_NONE;
     return sx_raise(sx_state(Py_TYPE(op)), s, op, 0);
@@ -95,7 +101,10 @@ static PyObject *arena_collect(PyObject *op, PyObject *unused)
     ArenaObject *self = usable(op);
     if (self == NULL)
         return NULL;
-    enum sx_status s = sx_arena_collect(self->core);
+    struct sx_arena *core = self->core;
+    sx_arena_keep(core); /* it may be closed while we wait */
+    enum sx_status s = sx_arena_collect(core);
+    sx_arena_release(core);
     if (s == SX_OK)
         Py_RETURN_NONE;
     return sx_raise(sx_state(Py_TYPE(op)), s, op, 0);

@@ -57,6 +57,7 @@ typedef struct {
     PyObject *weak;
     enum sx_kind kind;
     int policy;
+    _Atomic int waiting; /* threads in a slow acquire through this object */
     bool recursive;
     bool plain; /* hand out ordinary bound methods from now on */
 } MutexObject;

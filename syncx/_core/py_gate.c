@@ -112,6 +112,8 @@ static void gate_dealloc(PyObject *self)
 static PyObject *gate_repr(PyObject *self)
 {
     GateObject *gate = (GateObject *)self;
+    if (gate->mutex == NULL)
+        return PyUnicode_FromString("<bound method of a lock that no longer exists>");
     bool enter = gate->call != exit_mutex && gate->call != exit_rlock;
     return PyUnicode_FromFormat("<bound method %s of %R>", enter ? "__enter__" : "__exit__", gate->mutex);
 }
@@ -119,8 +121,10 @@ static PyObject *gate_repr(PyObject *self)
 static PyObject *gate_self(PyObject *self, void *unused)
 {
     (void)unused;
-    Py_INCREF(((GateObject *)self)->mutex);
-    return (PyObject *)((GateObject *)self)->mutex;
+    PyObject *mutex = (PyObject *)((GateObject *)self)->mutex;
+    mutex = mutex == NULL ? Py_None : mutex;
+    Py_INCREF(mutex);
+    return mutex;
 }
 
 static PyGetSetDef gate_getset[] = {
@@ -158,6 +162,13 @@ static GateObject *gate_new(struct module_state *state, MutexObject *m, enum whi
     return gate;
 }
 
+static PyObject *call_of_the_dead(PyObject *gate, PyObject *const *args, size_t nargsf, PyObject *keywords)
+{
+    (void)gate, (void)args, (void)nargsf, (void)keywords;
+    PyErr_SetString(PyExc_ReferenceError, "the lock of this method no longer exists");
+    return NULL;
+}
+
 /* tp_finalize of the lock: see the head of the file. */
 void sx_gates_finalize(PyObject *self)
 {
@@ -172,6 +183,8 @@ void sx_gates_finalize(PyObject *self)
             Py_DECREF(gate);
         }
     }
+    if (m->plain)
+        sx_gates_clear(m); /* this is called once: the other one must not be handed out again */
 }
 
 void sx_gates_clear(MutexObject *m)
@@ -179,6 +192,10 @@ void sx_gates_clear(MutexObject *m)
     for (int i = 0; i < 2; i++) {
         GateObject *gate = m->gates[i];
         m->gates[i] = NULL;
+        if (gate != NULL && Py_REFCNT(gate) > 1) { /* the class got a __del__ of its own after the gate was made */
+            gate->call = call_of_the_dead;
+            gate->mutex = NULL;
+        }
         Py_XDECREF(gate);
     }
 }

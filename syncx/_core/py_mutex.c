@@ -23,8 +23,13 @@ static uint64_t live_holder(MutexObject *self)
  * threads cannot tell whether ours live.  (A lock in the arena has the mark in its own word.) */
 static bool retired(MutexObject *self)
 {
-    return self->object.unit == SX_NOBODY &&
-           atomic_load_explicit(&self->core->header->retired, memory_order_acquire) != 0;
+    if (self->object.unit != SX_NOBODY)
+        return false;
+    uint64_t id[2];
+    memcpy(id, self->core->id, sizeof id);
+    return atomic_load_explicit(&self->core->header->retired, memory_order_acquire) != 0 ||
+           atomic_load_explicit(&self->object.cell->arena_id[0], memory_order_acquire) != id[0] ||
+           atomic_load_explicit(&self->object.cell->arena_id[1], memory_order_acquire) != id[1];
 }
 
 /* One acquisition by the words alone: SX_OK, SX_OWNER_DIED, or why not. */
@@ -40,8 +45,11 @@ static enum sx_status lock(MutexObject *self, int64_t deadline)
         s = SX_OK;
     else if (self->recursive && sx_rlock_again(self->mutex, me))
         return SX_OK;
-    else
+    else {
+        self->waiting++; /* close() must not take the memory away */
         s = sx_mutex_lock_slow(self->core, self->mutex, me, deadline);
+        self->waiting--;
+    }
     if ((s == SX_OK || s == SX_OWNER_DIED) && retired(self)) { /* while we waited */
         sx_mutex_unlock_slow(self->mutex, me, true);
         return SX_RETIRED;
@@ -118,7 +126,7 @@ static int acquire(MutexObject *self, int64_t deadline)
 
 static int64_t within(int64_t patience)
 {
-    return patience == SX_NEVER ? SX_NEVER : patience == 0 ? 0 : sx_now() + patience;
+    return patience == SX_NEVER ? SX_NEVER : sx_after(patience);
 }
 
 /* The slow half of `with`. */
@@ -332,7 +340,7 @@ static PyObject *mutex_release_save(PyObject *op, PyObject *unused)
     if (s != SX_OK)
         return sx_raise(((MutexObject *)op)->state, s, op, 0);
     uint32_t depth = atomic_exchange_explicit(&self->mutex->depth, 0, memory_order_relaxed);
-    s = unlock(self, false);
+    s = unlock(self, true); /* a mark stays: nobody has said that the data are whole */
     return s == SX_OK ? PyLong_FromUnsignedLong(depth) : sx_raise(((MutexObject *)op)->state, s, op, 0);
 }
 
@@ -342,7 +350,11 @@ static PyObject *mutex_acquire_restore(PyObject *op, PyObject *saved)
     unsigned long depth = PyLong_AsUnsignedLong(saved);
     if (depth == (unsigned long)-1 && PyErr_Occurred())
         return NULL;
-    if (acquire(self, SX_NEVER) < 0)
+    enum sx_status s = lock(self, SX_NEVER);
+    if (s != SX_OK && s != SX_OWNER_DIED)
+        return sx_raise(self->state, s, op, 0);
+    /* under "raise" too the caller (a Condition's wait) must hold it on return; the mark tells */
+    if (s == SX_OWNER_DIED && self->policy != POLICY_RAISE && after_death(self) < 0)
         return NULL;
     atomic_store_explicit(&self->mutex->depth, (uint32_t)depth, memory_order_relaxed);
     Py_RETURN_NONE;
@@ -399,13 +411,21 @@ static int ready_to_open(MutexObject *self, PyObject *arena, int recursive)
     return 0;
 }
 
-static void opened(MutexObject *self, PyObject *arena)
+/* The end of opening, with the handle that sx_arena_keep took before it: the Arena object may be closed while we wait
+ * for the arena's lock (by another thread, or a signal handler), and before us afterwards. */
+static void opened(MutexObject *self, PyObject *arena, struct sx_arena *core)
 {
     Py_INCREF(arena);
     self->arena = (ArenaObject *)arena;
     self->mutex = (struct sx_mutex *)self->object.cell;
-    self->core = self->arena->core;
-    sx_arena_keep(self->core); /* the Arena object may be closed before us */
+    self->core = core;
+}
+
+static PyObject *not_opened(MutexObject *self, enum sx_status s, PyObject *arena, struct sx_arena *core, long found)
+{
+    sx_raise(self->state, s, arena, found);
+    sx_arena_release(core);
+    return NULL;
 }
 
 static PyObject *mutex_open(PyObject *op, PyObject *args)
@@ -420,12 +440,13 @@ static PyObject *mutex_open(PyObject *op, PyObject *args)
         ready_to_open(self, arena, recursive) < 0)
         return NULL;
     struct sx_arena *core = ((ArenaObject *)arena)->core;
+    sx_arena_keep(core);
     enum sx_status s = name == NULL ? sx_object_anonymous(core, self->kind, &self->object)
                                     : sx_object_open(core, name, (uint32_t)length, self->kind, (enum sx_create)create,
                                                      &self->object, &found);
     if (s != SX_OK)
-        return sx_raise(((MutexObject *)op)->state, s, arena, found);
-    opened(self, arena);
+        return not_opened(self, s, arena, core, found);
+    opened(self, arena, core);
     return PyBool_FromLong(self->object.created);
 }
 
@@ -438,10 +459,12 @@ static PyObject *mutex_open_reference(PyObject *op, PyObject *args)
     if (!PyArg_ParseTuple(args, "OIIp:_open_reference", &arena, &unit, &generation, &recursive) ||
         ready_to_open(self, arena, recursive) < 0)
         return NULL;
-    enum sx_status s = sx_object_reference(((ArenaObject *)arena)->core, unit, generation, self->kind, &self->object);
+    struct sx_arena *core = ((ArenaObject *)arena)->core;
+    sx_arena_keep(core);
+    enum sx_status s = sx_object_reference(core, unit, generation, self->kind, &self->object);
     if (s != SX_OK)
-        return sx_raise(((MutexObject *)op)->state, s, arena, 0);
-    opened(self, arena);
+        return not_opened(self, s, arena, core, 0);
+    opened(self, arena, core);
     Py_RETURN_NONE;
 }
 
@@ -473,10 +496,11 @@ static PyObject *mutex_open_at(PyObject *op, PyObject *args)
                      "the lock must start at a multiple of %d bytes; offset %zd of this buffer is %d bytes past one",
                      SX_LINE, offset, (int)((uintptr_t)at % SX_LINE));
     if (!PyErr_Occurred()) {
-        enum sx_status s =
-            sx_object_at(((ArenaObject *)arena)->core, at, self->kind, (enum sx_create)create, &self->object, &found);
+        struct sx_arena *core = ((ArenaObject *)arena)->core;
+        sx_arena_keep(core);
+        enum sx_status s = sx_object_at(core, at, self->kind, (enum sx_create)create, &self->object, &found);
         if (s == SX_OK) {
-            opened(self, arena);
+            opened(self, arena, core);
             return PyBool_FromLong(self->object.created);
         }
         if (s == SX_DAMAGED)
@@ -486,6 +510,7 @@ static PyObject *mutex_open_at(PyObject *op, PyObject *args)
                          size, offset);
         else
             sx_raise(((MutexObject *)op)->state, s, arena, found);
+        sx_arena_release(core);
     }
     PyBuffer_Release(&self->buffer);
     return NULL;
@@ -495,8 +520,11 @@ static void drop(MutexObject *self)
 {
     if (!closed(self)) {
         struct sx_arena *core = self->core;
+        bool quiet = sx_quiet;
         self->core = &sx_closed_arena;
+        sx_quiet = true; /* no signal handlers from here, and so no exceptions; they run a moment later */
         sx_object_close(core, &self->object);
+        sx_quiet = quiet;
         sx_arena_release(core);
     }
     if (self->buffer.obj != NULL)
@@ -507,7 +535,17 @@ PyDoc_STRVAR(
     close_doc,
     "close($self, /)\n--\n\n"
     "Give this handle up; using it afterwards raises ValueError.  The lock itself stays (a named one until it is\n"
-    "unlinked).  Releases the buffer of a lock in the user's memory.  RuntimeError while the calling thread holds it.");
+    "unlinked).  Releases the buffer of a lock in the user's memory.  RuntimeError while a thread of this process "
+    "holds\n"
+    "the lock or waits for it.");
+
+/* Does any thread of this process hold it?  It could not release what has been closed. */
+static bool held_here(MutexObject *self)
+{
+    uint64_t holder = closed(self) ? 0 : live_holder(self);
+    struct sx_participant *p = holder == 0 ? NULL : sx_participant(self->core, holder);
+    return p != NULL && atomic_load_explicit(&p->process, memory_order_acquire) == self->core->process + 1;
+}
 
 static PyObject *mutex_close(PyObject *op, PyObject *unused)
 {
@@ -515,6 +553,10 @@ static PyObject *mutex_close(PyObject *op, PyObject *unused)
     MutexObject *self = (MutexObject *)op;
     if (is_owned(self)) {
         PyErr_Format(PyExc_RuntimeError, "%R is held by this thread: release it before closing it", op);
+        return NULL;
+    }
+    if (self->waiting != 0 || held_here(self)) {
+        PyErr_Format(PyExc_RuntimeError, "%R is in use by another thread of this process: close it afterwards", op);
         return NULL;
     }
     drop(self);
@@ -595,9 +637,7 @@ static void mutex_dealloc(PyObject *op)
         PyObject_ClearWeakRefs(op);
     PyObject *et, *ev, *tb;
     PyErr_Fetch(&et, &ev, &tb);
-    sx_quiet = true; /* no signal handlers from here; they run a moment later */
     drop(self);
-    sx_quiet = false;
     PyErr_Restore(et, ev, tb);
     sx_gates_clear(self);
     Py_CLEAR(self->on_owner_death);

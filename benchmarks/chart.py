@@ -34,7 +34,7 @@ def _bars(axes: Any, section: Section) -> None:
         axes.barh(y, median - left, left=left, height=0.7, color=colour)
         if ratio.q3 > ratio.q1:
             axes.plot([ratio.q1, ratio.q3], [y, y], color="black", linewidth=1, solid_capstyle="butt")
-        text = f"{short(median)} x   {number(value.median)} {section.unit}"
+        text = f"{short(median)} x, {number(value.median)} {section.unit}"
         if (share := section.share(name)) is not None:
             text += f", share {share.median:.2f}"
         axes.text(max(median, ratio.q3) * 1.06, y, text, va="center", fontsize=8)
@@ -45,7 +45,7 @@ def _bars(axes: Any, section: Section) -> None:
             label.set_fontweight("bold")
     axes.set_ylim(len(rows) - 0.4, -0.6)
     better = "more" if section.more_is_better else "less"
-    axes.set_title(f"{section.title}   (x {section.baseline}, {better} is better)", fontsize=10, loc="left")
+    axes.set_title(f"{section.title} (x {section.baseline}, {better} is better)", fontsize=10, loc="left")
     axes.tick_params(axis="x", labelsize=8)
     axes.tick_params(axis="y", length=0)
     axes.xaxis.set_major_formatter(lambda x, _: f"{x:g}")
@@ -60,7 +60,7 @@ def write(path: str, about: dict[str, Any], sections: list[Section]) -> None:
     import matplotlib
 
     matplotlib.use("svg")
-    matplotlib.rcParams["svg.hashsalt"] = "syncx"
+    matplotlib.rcParams.update({"svg.hashsalt": "syncx", "svg.fonttype": "none"})  # same run, same file; text is text
     from matplotlib import pyplot
 
     heights = [len(s.samples) * 0.26 + 0.95 for s in sections]

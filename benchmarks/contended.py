@@ -85,7 +85,7 @@ def one_run(peer: Peer, place: Place, processes: int, section: float, seconds: f
 
 def run(field: Field, place: Place, settings: Settings) -> list[Section]:
     sections = []
-    seconds = min(settings.seconds, 0.15) if settings.quick else settings.seconds
+    seconds = min(settings.seconds, 0.1) if settings.quick else settings.seconds
     contestants = [peer for peer in field.peers if peer.processes]
     for key, processes, microseconds, title in (
         ("two", 2, 0.0, "2 processes, empty section"),

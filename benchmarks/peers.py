@@ -141,11 +141,11 @@ def _load(module: str, package: str, versions: dict[str, str], missing: dict[str
 def gather() -> Field:
     versions: dict[str, str] = {}
     missing: dict[str, str] = {}
-    peers = [
-        Peer("syncx.Mutex", lambda place: _syncx(place, syncx.Mutex), kind="syncx"),
-        Peer("syncx.RLock", lambda place: _syncx(place, syncx.RLock), kind="syncx"),
+    peers = [  # those that are compared most stand, and so run, next to each other
         Peer("threading.Lock", _threading, processes=False),
+        Peer("syncx.Mutex", lambda place: _syncx(place, syncx.Mutex), kind="syncx"),
         Peer("multiprocessing.Lock", _multiprocessing, failing="l.acquire(block=False)"),
+        Peer("syncx.RLock", lambda place: _syncx(place, syncx.RLock), kind="syncx"),
     ]
     if module := _load("posixipc", "python-posixipc", versions, missing):
         peers.append(Peer("posixipc.RobustMutex", _posixipc(module)))

@@ -69,9 +69,9 @@ def short(value: float) -> str:
 
 
 def rows_of(section: Section, before: dict[str, Any] | None) -> tuple[list[str], list[list[str]]]:
-    heads = ["", section.unit, "quartiles", f"x {section.baseline}", "quartiles"]
+    heads = ["", section.unit, "quartiles", "x", "quartiles"]
     if section.shares:
-        heads += ["min/max share", "quartiles"]
+        heads += ["min/max", "quartiles"]
     if before is not None:
         heads.append("x before")
     rows = []
@@ -119,20 +119,30 @@ class Output:
 
     def table(self, title: str, heads: list[str], rows: list[list[str]], kinds: dict[str, str], words: int) -> None:
         """The first `words` columns are flush left."""
+        widths = [max(len(row[i]) for row in [heads, *rows]) for i in range(len(heads))]
         if self.fancy:
+            from rich import box
             from rich.console import Console
             from rich.table import Table
             from rich.text import Text
 
-            table = Table(title=Text(title), title_justify="left", title_style="bold")
+            console = Console()
+            table = Table(title=Text(title), title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
+            # where the terminal is too narrow, columns of quartiles go, the first ones first
             for i, head in enumerate(heads):
-                table.add_column(Text(head), justify="left" if i < words else "right", no_wrap=i == 0)
+                if head == "quartiles" and sum(w + 3 for w in widths if w) + 1 > console.width:
+                    widths[i] = 0
+            shown = [i for i, w in enumerate(widths) if w]
+            heads, rows = [heads[i] for i in shown], [[row[i] for i in shown] for row in rows]
+            for i, head in enumerate(heads):
+                table.add_column(Text(head), justify="left" if i < words else "right", no_wrap=i == 0, overflow="fold")
             styles = {"syncx": "bold green", "floor": "dim", "pass": "green", "FAIL": "bold red", "NOT MEASURED": "red"}
             for row in rows:
                 table.add_row(*map(Text, row), style=styles.get(kinds.get(row[0], row[0]), ""))
-            Console().print(table)
+            self._hide_bar(True)
+            console.print(table)
+            self._hide_bar(False)
             return
-        widths = [max(len(row[i]) for row in [heads, *rows]) for i in range(len(heads))]
         self.line(title)
         for row in [heads, *rows]:
             cells = [c.ljust(w) if i < words else c.rjust(w) for i, (c, w) in enumerate(zip(row, widths, strict=True))]
@@ -141,11 +151,15 @@ class Output:
 
     def section(self, section: Section, before: dict[str, Any] | None) -> None:
         heads, rows = rows_of(section, before)
-        self.table(section.title, heads, rows, section.kinds, 1)
+        self.table(f"{section.title} (x: to {section.baseline})", heads, rows, section.kinds, 1)
 
     def verdicts(self, verdicts: list[Verdict]) -> None:
         heads, rows = verdict_rows(verdicts)
         self.table("what syncx must show", heads, rows, {}, 4)
+
+    def _hide_bar(self, hide: bool) -> None:
+        if self._bar is not None:
+            self._bar.stop() if hide else self._bar.start()
 
     @contextlib.contextmanager
     def progress(self) -> Iterator[Callable[[str, int, int], None]]:
@@ -173,7 +187,11 @@ class Output:
                 bar.refresh()
 
         with bar:
-            yield step
+            self._bar = bar
+            try:
+                yield step
+            finally:
+                self._bar = None
 
 
 def to_json(about: dict[str, Any], groups: dict[str, list[Section]], verdicts: list[Verdict]) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from .samples import Section
 from .settings import Settings
 
 PROGRAM = "robust pthread mutex, C program"
-NEVER = 2.0
+NEVER = 1.0
 """Seconds after which a waiter is taken to sleep for ever."""
 _GAP = 0.02
 

@@ -105,7 +105,7 @@ def test_contended_table_is_plain_when_piped() -> None:
     status, out, err = finish(process)
     assert (status, err) == (0, "")
     assert "contended: 8 processes" in out
-    assert "min/max share" in out
+    assert "min/max" in out
     assert "\x1b" not in out
     assert left_behind(process.pid) == []
 

@@ -1,0 +1,106 @@
+"""What is built from the sources: a wheel without C sources, an sdist with them, and both work."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tarfile
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+pytestmark = pytest.mark.slow
+
+
+def run(*command, cwd):
+    env = {**os.environ, "PIP_DISABLE_PIP_VERSION_CHECK": "1", "CFLAGS": "-O0"}  # for the contents, not for speed
+    done = subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True, timeout=100)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    return done.stdout
+
+
+def have_build_tools() -> bool:
+    code = "import setuptools, pip; assert int(setuptools.__version__.split('.')[0]) >= 77"
+    return subprocess.run([sys.executable, "-c", code], capture_output=True).returncode == 0
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory):
+    """(sdist, wheel built from the unpacked sdist), from a copy of the sources."""
+    if not have_build_tools() or shutil.which("cc") is None:
+        pytest.skip("setuptools >= 77, pip or a C compiler is missing here")
+    directory = tmp_path_factory.mktemp("packaging")
+    copy = directory / "copy"
+    shutil.copytree(
+        ROOT,
+        copy,
+        ignore=shutil.ignore_patterns(
+            ".git", "*.so", "build", "*.egg-info", "__pycache__", ".tox", "*.o", "docs", ".venv"
+        ),
+    )
+    code = "import setuptools.build_meta as b; print(b.build_sdist('dist'))"
+    name = run(sys.executable, "-c", code, cwd=copy).split()[-1]
+    with tarfile.open(copy / "dist" / name) as tar:
+        if hasattr(tarfile, "data_filter"):
+            tar.extractall(directory / "unpacked", filter="data")
+        else:
+            tar.extractall(directory / "unpacked")
+        members = tar.getnames()
+    (source,) = (directory / "unpacked").iterdir()
+    run(
+        sys.executable, "-m", "pip", "wheel", "--no-build-isolation", "--no-deps", "--no-index", "-w", directory, source,
+        cwd=directory,
+    )  # fmt: skip
+    (wheel,) = directory.glob("*.whl")
+    return source.name, {m.partition("/")[2] for m in members}, wheel
+
+
+@pytest.mark.timeout(120)
+def test_the_sdist_has_everything_to_build_from(built):
+    root, members, _ = built
+    assert root.startswith("syncx-")
+    core = {f"syncx/_core/{p.name}" for p in (ROOT / "syncx" / "_core").glob("*.[ch]")}
+    assert core <= members
+    for name in ("setup.py", "pyproject.toml", "LICENSE", "README.md", "syncx/py.typed", "syncx/__init__.py"):
+        assert name in members
+    assert {f"syncx/{p.name}" for p in (ROOT / "syncx").glob("*.pyi")} <= members
+    assert not [m for m in members if m.endswith((".so", ".o", ".pyc"))]
+
+
+@pytest.mark.timeout(120)
+def test_the_wheel_has_no_sources_of_c(built):
+    *_, wheel = built
+    names = zipfile.ZipFile(wheel).namelist()
+    assert not [n for n in names if n.endswith((".c", ".h", ".o")) or "/_core/" in n]
+    assert [n for n in names if n.startswith("syncx/_core.") and n.endswith(".so")]
+    assert "syncx/py.typed" in names
+    for stub in (ROOT / "syncx").glob("*.pyi"):
+        assert f"syncx/{stub.name}" in names
+    modules = {f"syncx/{p.name}" for p in (ROOT / "syncx").glob("*.py")}
+    assert modules <= set(names)
+    top = {n.split("/")[0] for n in names}
+    assert top == {"syncx", next(n for n in top if n.endswith(".dist-info"))}  # no tests, benchmarks or contrib
+
+
+@pytest.mark.timeout(120)
+def test_the_wheel_works(built, tmp_path):
+    *_, wheel = built
+    zipfile.ZipFile(wheel).extractall(tmp_path / "site")
+    code = (
+        "import syncx, sys\n"
+        "assert syncx.__file__.startswith(sys.argv[1]), syncx.__file__\n"
+        "with syncx.Mutex() as m: print(m.locked())\n"
+    )
+    env = {**os.environ, "PYTHONPATH": str(tmp_path / "site")}
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path)], cwd=tmp_path, env=env, capture_output=True, text=True, timeout=20
+    )
+    assert done.stdout == "True\n", done.stderr
+    (metadata,) = (tmp_path / "site").glob("*.dist-info/METADATA")
+    text = metadata.read_text()
+    assert "Requires-Python: >=3.10" in text and "\nRequires-Dist: " not in text.split("Provides-Extra")[0]

@@ -131,13 +131,15 @@ static enum sx_status fill(int fd, const char *path, bool named, mode_t mode)
     h->checksum = checksum(h);
     read_boot_id(h->boot_id);
     h->index_shape = SX_MIN_INDEX_LOG2;
-    h->ready[SX_INDEX_A] = SX_PAGE;
     h->lock.cell.units = sizeof h->lock / SX_LINE;
     h->lock.cell.tag = SX_TAG(SX_KIND_ARENA_LOCK);
     memcpy((void *)h->lock.cell.arena_id, h->id, sizeof h->id);
     int r = posix_fallocate(fd, 0, SX_PAGE);
-    if (r == 0)
-        r = posix_fallocate(fd, (off_t)h->regions[SX_INDEX_A].offset, SX_PAGE);
+    /* a page of each region that attaching and tidying up need: they must work on a full file system */
+    for (int i = SX_PROCESSES; i <= SX_INDEX_B && r == 0; i++) {
+        r = posix_fallocate(fd, (off_t)h->regions[i].offset, SX_PAGE);
+        h->ready[i] = SX_PAGE;
+    }
     if (r != 0) {
         errno = r;
         return SX_ERRNO;

@@ -89,12 +89,14 @@ static enum sx_status fill_index(struct sx_arena *arena, uint32_t names)
     atomic_store_explicit(&h->index_shape, shape, memory_order_release);
     atomic_store_explicit(&h->index_fill, live, memory_order_relaxed);
     atomic_store_explicit(&h->names_live, live, memory_order_relaxed);
-    /* the old one gives its pages back, so that a large index costs its memory once */
+    /* the old one gives its pages back but for the first, so that a large index costs its memory once */
     uint64_t bytes = atomic_load_explicit(&h->ready[old], memory_order_relaxed);
-    atomic_store_explicit(&h->ready[old], 0, memory_order_relaxed);
     int fd = sx_arena_fd(arena);
-    if (fd >= 0 && bytes <= (uint64_t)h->regions[old].item_size * h->regions[old].capacity)
-        fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)h->regions[old].offset, (off_t)bytes);
+    if (fd >= 0 && bytes > SX_PAGE && bytes <= (uint64_t)h->regions[old].item_size * h->regions[old].capacity) {
+        atomic_store_explicit(&h->ready[old], SX_PAGE, memory_order_relaxed);
+        fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)(h->regions[old].offset + SX_PAGE),
+                  (off_t)(bytes - SX_PAGE));
+    }
     return SX_OK;
 }
 

@@ -316,6 +316,11 @@ static PyObject *mutex_depth(PyObject *op, void *unused)
     return PyLong_FromUnsignedLong(1ul + atomic_load_explicit(&self->mutex->depth, memory_order_relaxed));
 }
 
+static PyObject *mutex_recursion_count(PyObject *op, PyObject *unused)
+{
+    return mutex_depth(op, unused);
+}
+
 static PyObject *mutex_statistics(PyObject *op, PyObject *unused)
 {
     (void)unused;
@@ -682,6 +687,8 @@ static PyMethodDef mutex_methods[] = {
      "slept),\n"
      "recoveries (holds taken over from a dead owner), rescues (wake-ups that only the 100 ms belt delivered)."},
     {"_is_owned", mutex_is_owned, METH_NOARGS, "_is_owned($self, /)\n--\n\nDoes the calling thread hold it?"},
+    {"_recursion_count", mutex_recursion_count, METH_NOARGS,
+     "_recursion_count($self, /)\n--\n\nHow many times the calling thread holds it."},
     {"_release_save", mutex_release_save, METH_NOARGS,
      "_release_save($self, /)\n--\n\nRelease however deep; the result is for _acquire_restore."},
     {"_acquire_restore", mutex_acquire_restore, METH_O,

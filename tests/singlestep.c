@@ -1,6 +1,6 @@
 /* singlestep.c: kills a thread at every machine instruction of an operation and looks at what is left.
  *
- *     singlestep SCENARIO DIRECTORY [--lock=syncx|futex|sem] [--belt-off] [--system-calls]
+ *     singlestep SCENARIO DIRECTORY [--lock=syncx|futex|sem] [--belt-off] [--no-waitv] [--system-calls]
  *                [--stride=N] [--from=N] [--stop-after=N]
  *     singlestep --exec N COMMAND...
  *
@@ -20,6 +20,8 @@
 #define _GNU_SOURCE
 #include <dirent.h>
 #include <fcntl.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
 #include <poll.h>
 #include <sched.h>
 #include <semaphore.h>
@@ -133,14 +135,15 @@ static enum sx_status lock_until(int64_t deadline)
     return SX_OK;
 }
 
-static void unlock(void)
+static enum sx_status unlock(void)
 {
     if (lock_kind == SYNCX)
-        CHECK(sx_mutex_unlock(arena, mutex, false) == SX_OK);
-    else if (lock_kind == FUTEX)
+        return sx_mutex_unlock(arena, mutex, false);
+    if (lock_kind == FUTEX)
         naive_unlock();
     else
         sem_post(&control->sem);
+    return SX_OK;
 }
 
 static void open_arena(void)
@@ -230,6 +233,7 @@ static _Noreturn void agent(enum agent_name which, int fd)
     CHECK(write(fd, &(struct reply){0}, sizeof(struct reply)) == sizeof(struct reply));
     while (read(fd, &request, sizeof request) == sizeof request) {
         struct reply r = {0};
+        enum sx_status s;
         switch (request) {
         case LOCK:
         case PASS:
@@ -241,7 +245,8 @@ static _Noreturn void agent(enum agent_name which, int fd)
             /* fall through */
         case UNLOCK:
             atomic_store(&control->canary, 0);
-            unlock();
+            s = unlock();
+            r.status = s == SX_OK ? r.status : s;
             break;
         case NAMES:
             r = try_names();
@@ -321,26 +326,44 @@ static bool stopped(pid_t pid)
     return waitid(P_PID, (id_t)pid, &i, WSTOPPED | WEXITED | WNOHANG | WNOWAIT) == 0 && i.si_pid != 0;
 }
 
-/* Until the process sleeps in a futex.  There is no event for "somebody has fallen asleep", so this looks again and
+static bool in_futex(pid_t pid)
+{
+    char file[64], text[512];
+    int number;
+    snprintf(file, sizeof file, "/proc/%d/syscall", pid);
+    int fd = open(file, O_RDONLY | O_CLOEXEC);
+    CHECK(fd >= 0);
+    ssize_t n = read(fd, text, sizeof text - 1);
+    close(fd);
+    text[n > 0 ? n : 0] = 0; /* "running", or the number of the system call and its arguments */
+    return sscanf(text, "%d", &number) == 1 && (number == SYS_futex || number == SYS_futex_waitv);
+}
+
+/* Until the victim sleeps in a futex.  There is no event for "somebody has fallen asleep", so this looks again and
  * again, and not for long.  false: it has woken again already and stands at its next stop. */
 static bool wait_asleep(pid_t pid)
 {
-    char file[64], text[512];
-    snprintf(file, sizeof file, "/proc/%d/syscall", pid);
     for (int64_t end = sx_now() + HANG_MS * INT64_C(1000000); sx_now() < end;) {
-        int fd = open(file, O_RDONLY | O_CLOEXEC), number;
-        CHECK(fd >= 0);
-        ssize_t n = read(fd, text, sizeof text - 1);
-        close(fd);
-        text[n > 0 ? n : 0] = 0; /* "running", or the number of the system call and its arguments */
-        if (sscanf(text, "%d", &number) == 1 && (number == SYS_futex || number == SYS_futex_waitv))
-            return !stopped(pid);
-        nanosleep(&(struct timespec){.tv_nsec = 20000}, NULL);
         if (stopped(pid))
             return false;
+        if (in_futex(pid))
+            return !stopped(pid);
+        nanosleep(&(struct timespec){.tv_nsec = 20000}, NULL);
     }
     CHECK(!"asleep in time");
     return false;
+}
+
+/* Until S, which was told to lock, sleeps; or answers, since it may not have had to wait. */
+static void wait_for_survivor(void)
+{
+    struct pollfd p = {.fd = agents[S].fd, .events = POLLIN};
+    for (int64_t end = sx_now() + HANG_MS * INT64_C(1000000); sx_now() < end;) {
+        if (in_futex(agents[S].pid) || poll(&p, 1, 0) == 1)
+            return;
+        nanosleep(&(struct timespec){.tv_nsec = 20000}, NULL);
+    }
+    CHECK(!"asleep in time");
 }
 
 /* ---- scenarios ------------------------------------------------------------------------------------------ */
@@ -392,7 +415,7 @@ static void enter(int64_t deadline)
 static void operate_unlock(void)
 {
     atomic_store(&control->canary, 0);
-    unlock();
+    CHECK(unlock() == SX_OK);
 }
 static void operate_pair(void)
 {
@@ -600,7 +623,7 @@ static struct walk walk(pid_t pid, long n)
             if (!scenario->last_holder) {
                 tell(S, PASS);
                 w.s_waits = true;
-                CHECK(wait_asleep(agents[S].pid));
+                wait_for_survivor();
             }
             if (w.steps == n)
                 return w; /* killed in its sleep */
@@ -656,6 +679,29 @@ static void judge(struct reply *r, bool expect_death, int64_t since)
         survivor_is_late = true;
 }
 
+static void release_by_holder(void)
+{
+    struct reply r = ask(H, UNLOCK);
+    if (r.status != SX_OK)
+        fail("status", "the holder does not hold it any more", (long long)r.status);
+}
+
+static bool no_waitv;
+
+/* As on a kernel before 5.16, or in a sandbox: a waiter sleeps on the lock's word alone. */
+static void forbid_waitv(void)
+{
+    struct sock_filter filter[] = {
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_futex_waitv, 0, 1),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | ENOSYS),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+    };
+    struct sock_fprog program = {.len = sizeof filter / sizeof *filter, .filter = filter};
+    CHECK(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 && prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) == 0);
+    no_waitv = true;
+}
+
 static struct walk kill_at(long n)
 {
     bool naive = lock_kind != SYNCX;
@@ -676,13 +722,13 @@ static struct walk kill_at(long n)
             nanosleep(&(struct timespec){.tv_nsec = 20000}, NULL);
         CHECK(wait_asleep(pid));
         tell(S, PASS);
-        CHECK(wait_asleep(agents[S].pid));
+        wait_for_survivor();
         ask(H, UNLOCK);
     }
     first_stop(pid);
     if (scenario->waiter) {
         tell(S, PASS);
-        CHECK(wait_asleep(agents[S].pid));
+        wait_for_survivor();
     }
     struct walk w = walk(pid, n);
     if (atomic_load(&control->victim_status) == -1)
@@ -697,8 +743,8 @@ static struct walk kill_at(long n)
     bool s_has_it = s_waits && (last & SX_ID_MASK) == atomic_load(&control->agent_id[S]);
     bool expect_death = (dead_owner && !s_has_it) || last & MUTEX_OWNER_DIED;
 
-    if (sx_belt_off && scenario->relay && held) {
-        /* S watches H's life, not V's: this death is the belt's, and there is none */
+    if (sx_belt_off && no_waitv && held) {
+        /* this death is for the belt, and there is none: S is given up, another one cleans up */
         restart_survivor();
         judge((struct reply[]){ask(S, PASS)}, true, since);
         return w;
@@ -706,11 +752,11 @@ static struct walk kill_at(long n)
     if (!s_waits && !scenario->names) {
         tell(S, PASS);
         if (scenario->first_holder && !w.h_released)
-            wait_asleep(agents[S].pid);
+            wait_for_survivor();
         s_waits = true;
     }
     if (scenario->first_holder && !scenario->relay && !w.h_released) {
-        ask(H, UNLOCK);
+        release_by_holder();
         since = sx_now();
     }
     if (s_waits) {
@@ -818,9 +864,10 @@ static void run_depart(void)
     }
     CHECK(wait_asleep(pid));
     tell(S, PASS);
-    CHECK(wait_asleep(agents[S].pid));
+    wait_for_survivor();
     ask(H, UNLOCK);
     CHECK(step_ends(pid)); /* V was woken */
+    nanosleep(&(struct timespec){.tv_nsec = 5000000}, NULL); /* its reservation lapses, or H would sleep for it too */
     ask(H, LOCK);
     nanosleep(&(struct timespec){.tv_nsec = 200000000}, NULL); /* the deadline passes */
     CHECK(ptrace(PTRACE_CONT, pid, NULL, NULL) == 0);
@@ -910,6 +957,8 @@ int main(int argc, char **argv)
     for (int i = 3; i < argc; i++) {
         if (strcmp(argv[i], "--belt-off") == 0)
             sx_belt_off = true;
+        else if (strcmp(argv[i], "--no-waitv") == 0)
+            forbid_waitv();
         else if (strcmp(argv[i], "--system-calls") == 0)
             by_system_call = true;
         else if (strcmp(argv[i], "--lock=futex") == 0)

@@ -5,11 +5,9 @@ The rules that each kill is judged by are in tests/singlestep.c.  Twins show tha
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 import singlestep
-from twins import Twin, Workshop, table
+from twins import Twin, Workshop, table, workshop_for
 
 pytestmark = [
     pytest.mark.death,
@@ -19,9 +17,7 @@ pytestmark = [
 
 @pytest.fixture(scope="session")
 def workshop(tmp_path_factory: pytest.TempPathFactory) -> Workshop:
-    """One for all workers: what one has compiled the others use."""
-    base = tmp_path_factory.getbasetemp()
-    return Workshop((base.parent if base.name.startswith("popen-") else base) / "twins")
+    return workshop_for(tmp_path_factory)
 
 
 SCENARIOS = [
@@ -30,6 +26,8 @@ SCENARIOS = [
     ("contended", (), 41),
     ("release", (), 1),
     ("release", ("--belt-off",), 1),
+    # without a second word to sleep on, nothing but the release itself can wake the waiter
+    ("release", ("--belt-off", "--no-waitv"), 1),
     ("relay", (), 7),
     ("relay", ("--belt-off",), 1),
     ("recover", (), 3),
@@ -65,7 +63,7 @@ def test_harness_finds_the_hang_of_a_plain_lock(workshop: Workshop, lock: str) -
 
 CAUGHT = [
     # scenario, options, twin, what the harness reports of it
-    ("relay", ("--belt-off", "--stop-after=1"), table.STORE_THEN_WAKE, "hang"),
+    ("release", ("--belt-off", "--no-waitv", "--stop-after=1"), table.STORE_THEN_WAKE, "hang"),
     ("depart", ("--belt-off",), table.LEAVE_WITHOUT_WAKE, "hang"),
     ("contended", ("--stop-after=1",), table.TAKES_FROM_THE_LIVING, "canary"),
     ("free", ("--stop-after=1",), table.DEATH_NOT_TOLD, "status"),

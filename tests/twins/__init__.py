@@ -10,8 +10,10 @@ import hashlib
 import os
 import shutil
 import subprocess
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 CORE = Path(__file__).resolve().parents[2] / "syncx" / "_core"
 FLAGS = ("-std=gnu11", "-O2", "-g", "-w")
@@ -86,7 +88,7 @@ class Workshop:
             f"{Path(name).stem}-{key}.o", lambda out: [*FLAGS, "-c", f"-I{folder}", str(folder / name), "-o", out]
         )
 
-    def _made(self, name: str, arguments) -> Path:
+    def _made(self, name: str, arguments: Callable[[str], list[str]]) -> Path:
         target = self._directory / name
         if not target.exists():
             # under a name of our own first: another process may be making the same
@@ -96,3 +98,9 @@ class Workshop:
             assert done.returncode == 0, f"{' '.join(command)}\n{done.stderr}"
             temporary.replace(target)
         return target
+
+
+def workshop_for(factory: Any) -> Workshop:
+    """The workshop of a test session, given pytest's tmp_path_factory: one for all of its workers."""
+    base = factory.getbasetemp()
+    return Workshop((base.parent if base.name.startswith("popen-") else base) / "twins")

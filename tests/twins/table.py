@@ -1,4 +1,4 @@
-"""The twins: what each takes out of the core.  tests/test_laws.py and tests/test_singlestep.py say which law it breaks."""
+"""The twins: what each takes out of the core.  test_laws.py and test_singlestep.py say which law it breaks."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ STORE_THEN_WAKE = Twin(
     (
         Edit(
             "mutex.c",
-            "int woken = sx_futex_wake_op(sx_low_half(&m->word), FUTEX_OP_SET, flags, count);",
+            "int woken = sx_futex_wake_op(sx_low_half(&m->word), FUTEX_OP_ANDN, ~keep, count);",
             "int woken = -1;",
         ),
     ),
@@ -19,26 +19,13 @@ STORE_THEN_WAKE = Twin(
 # A waiter whose deadline has passed goes at once.  Right, as long as it passes on the wake that it may have consumed.
 _LEAVE_EARLY = Edit(
     "mutex.c",
-    "        if (deadline == 0) {\n            status = SX_BUSY;",
-    "        if (deadline == 0 || (a.slept && sx_now() >= deadline)) {\n"
-    "            status = deadline == 0 ? SX_BUSY : SX_TIMEOUT;",
+    "        if (deadline == 0 || a.final) {",
+    "        if (deadline == 0 || a.final || (a.slept && sx_now() >= deadline)) {",
 )
 LEAVE_EARLY = Twin("leaves early, and passes the wake on", (_LEAVE_EARLY,))
 LEAVE_WITHOUT_WAKE = Twin(
     "leaves early, and keeps the wake",
-    (_LEAVE_EARLY, Edit("mutex.c", "            leave(m);\n", "            ;\n")),
-)
-
-# Everybody is taken for dead: two holders.
-TAKES_FROM_THE_LIVING = Twin(
-    "takes from the living",
-    (
-        Edit(
-            "participant.c",
-            "return generation == (uint32_t)(holder >> 32) && owned(life) ? SX_ALIVE : SX_DEAD;",
-            "return (void)generation, SX_DEAD;",
-        ),
-    ),
+    (_LEAVE_EARLY, Edit("mutex.c", "        leave(m);\n        landed(m, &a);\n", "        landed(m, &a);\n")),
 )
 
 # The taker of a dead owner's word does not tell.
@@ -55,14 +42,33 @@ DEATH_NOT_TOLD = Twin(
     ),
 )
 
+# Everybody is taken for dead, silently: two holders.
+TAKES_FROM_THE_LIVING = Twin(
+    "takes from the living",
+    (
+        Edit(
+            "participant.c",
+            "return generation == (uint32_t)(holder >> 32) && owned(life) ? SX_ALIVE : SX_DEAD;",
+            "return (void)generation, SX_DEAD;",
+        ),
+        *DEATH_NOT_TOLD.edits,
+    ),
+)
+
 HOST_LOCK_WHILE_SPINNING = Twin(
     "spins under the host's lock",
-    (Edit("mutex.c", "            sx_pause_block(&pause);\n            w = spin(m, w);", "            w = spin(m, w);"),),
+    (
+        Edit(
+            "mutex.c", "            sx_pause_block(&pause);\n            w = spin(m, w);", "            w = spin(m, w);"
+        ),
+    ),
 )
 HOST_LOCK_WHILE_SLEEPING = Twin(
     "sleeps under the host's lock",
     (
-        Edit("mutex.c", "            sx_pause_block(&pause);\n            w = spin(m, w);", "            w = spin(m, w);"),
+        Edit(
+            "mutex.c", "            sx_pause_block(&pause);\n            w = spin(m, w);", "            w = spin(m, w);"
+        ),
         Edit(
             "wait.c",
             "    sx_pause_block(pause);\n    publish(pause, cell, holder);",
@@ -110,4 +116,148 @@ NO_REBUILD = Twin(
             "s = SX_OK;",
         ),
     ),
+)
+
+# ---- of tests/twins/laws.c ------------------------------------------------------------------------------------------
+
+PRIVATE_WAIT = Twin(
+    "sleeps privately",
+    (
+        Edit(
+            "futex.h",
+            "{.val = value_a, .uaddr = (uintptr_t)a, .flags = FUTEX_32}",
+            "{.val = value_a, .uaddr = (uintptr_t)a, .flags = FUTEX_32 | FUTEX_PRIVATE_FLAG}",
+        ),
+    ),
+)
+PRIVATE_WAKE = Twin(
+    "wakes privately",
+    (Edit("futex.h", "word, FUTEX_WAKE_OP, count", "word, FUTEX_WAKE_OP | FUTEX_PRIVATE_FLAG, count"),),
+)
+NOBODY_TO_WAKE = Twin(
+    "the kernel is not told of sleepers",
+    (
+        Edit(
+            "participant.c",
+            "    atomic_fetch_or_explicit(sx_life_word(p), FUTEX_WAITERS, memory_order_seq_cst);\n",
+            "",
+        ),
+    ),
+)
+UNMAPS_EARLY = Twin(
+    "unmaps under a registered thread",
+    (
+        Edit(
+            "arena.c",
+            "        if (arena->registered == 0) {\n            leave(arena);",
+            "        {\n            leave(arena);",
+        ),
+    ),
+)
+DEADLINE_BEGINS_ANEW = Twin(
+    "a signal begins the wait anew",
+    (
+        Edit(
+            "wait.c",
+            "    case -EINTR:\n",
+            "    case -EINTR:\n        pause->deadline += sx_now() - now;\n",
+        ),
+    ),
+)
+WALL_CLOCK = Twin(
+    "deadlines by the wall clock",
+    (
+        Edit(
+            "futex.h",
+            "syscall(SYS_futex_waitv, v, 2, 0, limit, CLOCK_MONOTONIC)",
+            "syscall(SYS_futex_waitv, v, 2, 0, limit, CLOCK_REALTIME)",
+        ),
+    ),
+)
+CHILD_IS_PARENT = Twin(
+    "a forked child goes on as its parent",
+    (Edit("process.c", "    sx_forget_registrations();\n    sx_hostless", "    sx_hostless"),),
+)
+WITNESS_INHERITED = Twin(
+    "a forked child keeps its parent's witness alive",
+    (Edit("process.c", "        int fd = sx_reopen(a);\n", "        int fd = dup(a->fd);\n"),),
+)
+NOT_RETIRED = Twin(
+    "what is unlinked does not know",
+    (
+        Edit(
+            "object.c",
+            "    sx_mutex_retire((struct sx_mutex *)cell);\n    sx_name_remove(arena, at);",
+            "    sx_name_remove(arena, at);",
+        ),
+    ),
+)
+INDEX_UNCHECKED = Twin(
+    "a unit is not checked",
+    (Edit("heap.c", "    if (cursor > heap->capacity || unit >= cursor)\n        return NULL;\n", ""),),
+)
+REFERENCE_UNCHECKED = Twin(
+    "the free list of references is not checked",
+    (Edit("object.c", "    if (cursor > SX_MAX_REFERENCES || i > cursor)\n        return SX_DAMAGED;\n", ""),),
+)
+PAGES_AT_TOUCH = Twin(
+    "pages come when they are touched",
+    (
+        Edit(
+            "heap.c",
+            "r = posix_fallocate(fd, (off_t)(h->regions[region].offset + ready), (off_t)(bytes - ready));",
+            "r = 0;",
+        ),
+    ),
+)
+ONE_WITNESS = Twin(
+    "only the kernel's mark is believed",
+    (Edit("participant.c", "    if (!thread_gone(arena, p, life))\n", ""),),
+)
+SAME_GENERATION = Twin(
+    "a slot's new owner has the old id",
+    (Edit("participant.c", "uint32_t generation = old + 1 == 0 ? 1 : old + 1;", "uint32_t generation = old;"),),
+)
+SAME_START = Twin(
+    "generations start at the same number",
+    (
+        Edit(
+            "participant.c",
+            "        old = (uint32_t)sx_now() * 2654435761u ^ (uint32_t)tid * 40503u ^ slot;",
+            "        old = 1;",
+        ),
+    ),
+)
+PID_ALONE = Twin(
+    "a pid is believed without its start time",
+    (
+        Edit("process.c", "return sx_start_time((int)pid, 0) == start && start != 0 &&", "return start != 0 &&"),
+        Edit("participant.c", "return now != 0 && now != start;", "return false;"),
+    ),
+)
+OLD_ARENA_BELIEVED = Twin(
+    "an id of another arena is believed",
+    (
+        Edit(
+            "object.c",
+            "} else if (atomic_load(&cell->arena_id[0]) != mine[0] || atomic_load(&cell->arena_id[1]) != mine[1]) {",
+            "} else if (false) {",
+        ),
+    ),
+)
+RESERVED_FOR_EVER = Twin(
+    "a reservation does not lapse",
+    (
+        Edit(
+            "mutex.c",
+            "uint32_t left = w & MUTEX_RESERVED && !a.slept ? reservation_left(m) : 0;",
+            "uint32_t left = w & MUTEX_RESERVED ? SX_RESERVATION_US : 0;",
+        ),
+    ),
+)
+KNOWS_PYTHON = Twin(
+    "the core knows Python", (Edit("mutex.c", '#include "core.h"', '#include "core.h"\n#include <Python.h>'),)
+)
+KNOWS_PYTHON_INDIRECTLY = Twin(
+    "the core knows the binding", (Edit("wait.c", '#include "core.h"', '#include "core.h"\n#include "py_common.h"'),)
 )

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import array
+import contextlib
 import io
 import json
 import mmap
+import multiprocessing
 import os
 import re
 import select
@@ -13,6 +15,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -152,6 +155,16 @@ def test_no_files(tmp_path: Path) -> None:
         assert done.stderr.count("\n") == 1
 
 
+def test_stopped_while_the_workers_start(tree: Path, tmp_path: Path) -> None:
+    """Ctrl-C goes to all of them, half started as they are."""
+    process = start(tmp_path, str(tree))
+    until(lambda: len(members(process.pid)) >= 4, "two workers and a helper are there")
+    os.killpg(process.pid, signal.SIGINT)
+    _, err = process.communicate(timeout=PATIENCE)
+    assert (process.returncode, err) == (130, "")
+    assert_nothing_left(process, tmp_path)
+
+
 @pytest.mark.parametrize("moment", ["half-way, two", "half-way worker"])
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_stopped_in_the_middle(tree: Path, tmp_path: Path, moment: str, number: signal.Signals) -> None:
@@ -278,6 +291,59 @@ def test_a_ledger_changes_all_at_once() -> None:
             spare = other._copies[1 - other._switch[0]]
             spare[:done] = memoryview(array.array("Q", [77] * done))
             assert ledger.read() == numbers
+
+
+class Died(Exception):
+    pass
+
+
+@pytest.mark.parametrize("step", range(5))
+def test_an_heir_counts_nothing_twice(arena: syncx.Arena, tmp_path: Path, step: int) -> None:
+    """A worker that dies at any step of entering a file has it entered once, by its heir."""
+    files = ["a.txt", "b.txt"]
+    for name in files:
+        (tmp_path / name).write_text("one two\n")
+    job = demo.Job(arena.name, tmp_path, files, 3, tmp_path, demo.Locks)
+    shared = demo.Shared(job.memory, job.workers)
+    shared.results.write([0, 0, demo.NEVER, 0, 0, 0])
+    job.results.touch()
+    ours, theirs = multiprocessing.Pipe()
+    worker, heir = demo.Worker(job, 0, theirs), demo.Worker(job, 1, theirs)
+    assert worker.take() == 0
+    worker.finish(0, 0)
+    index = worker.take()
+    assert index == 1
+
+    steps = iter(range(5))
+
+    def die_at(method: Callable[..., Any]) -> Callable[..., Any]:
+        """Before the call, or right after it."""
+
+        def call(*arguments: Any) -> Any:
+            if next(steps, None) == step:
+                raise Died
+            result = method(*arguments)
+            if next(steps, None) == step:
+                raise Died
+            return result
+
+        return call
+
+    for ledger in (worker.shared.results, worker.shared.totals):
+        ledger.write = die_at(ledger.write)  # type: ignore[method-assign]
+    with contextlib.suppress(Died):
+        worker.finish(0, index)
+    size = shared.results.read()[0]
+    os.truncate(job.results, size)  # what the repair does
+    for _ in range(2):
+        heir.finish(0, index)
+    assert shared.totals.read()[:4] == [2, 2, 4, 16]
+    assert [json.loads(line)["file"] for line in job.results.read_text().splitlines()] == files
+    assert shared.results.read()[:2] == [job.results.stat().st_size, 2]
+    for w in (worker, heir):
+        os.close(w.results)
+    ours.close()
+    theirs.close()
 
 
 def test_which_files(tree: Path) -> None:

@@ -239,12 +239,13 @@ COUNT_SIGNALS = """
     signal.set_wakeup_fd(writer)
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2):
         signal.signal(number, lambda number, frame: None)
-    print("ready", flush=True)
-    got = os.read(reader, 1)
-    select.select([reader], [], [], 0.3)  # for a second one that should not come
-    os.write(writer, b"$")
-    got += os.read(reader, 9)
-    print([n for n in got if n != ord("$")], flush=True)
+    for _ in range(int(sys.argv[1])):
+        print("ready", flush=True)
+        got = os.read(reader, 1)
+        select.select([reader], [], [], 0.2)  # for a second one that should not come
+        os.write(writer, b"$")
+        got += os.read(reader, 9)
+        print([n for n in got if n != ord("$")], flush=True)
     sys.exit(7)
 """
 
@@ -252,7 +253,7 @@ COUNT_SIGNALS = """
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT", "SIGUSR1", "SIGUSR2"])
 def test_signals_are_passed_on(arena: syncx.Arena, launch: Launch, name: str) -> None:
     number = signal.Signals[name]
-    process = launch("--lock", "jobs", "--", *python(COUNT_SIGNALS))
+    process = launch("--lock", "jobs", "--", *python(COUNT_SIGNALS), "1")
     assert line(process.stdout) == "ready"
     process.send_signal(number)
     out, err = process.communicate(timeout=PATIENCE)
@@ -261,30 +262,33 @@ def test_signals_are_passed_on(arena: syncx.Arena, launch: Launch, name: str) ->
 
 
 def test_control_c_reaches_the_command_once(arena: syncx.Arena) -> None:
-    """The terminal sends it to both of us."""
+    """The terminal sends it to both of us.  Several times, since two signals at one moment count as one."""
+    times = 8
     setsid = shutil.which("setsid")
     if setsid is None:
         pytest.skip("needs setsid of util-linux")
     master, slave = pty.openpty()
     process = subprocess.Popen(
-        [setsid, "--ctty", "--wait", *command(arena, "--lock", "jobs", "--", *python(COUNT_SIGNALS))],
+        [setsid, "--ctty", "--wait", *command(arena, "--lock", "jobs", "--", *python(COUNT_SIGNALS), str(times))],
         stdin=slave, stdout=slave, stderr=slave,
     )  # fmt: skip
     os.close(slave)
     shown = b""
     try:
-        while b"]" not in shown:
+        sent = 0
+        while shown.count(b"]") < times:
             ready, _, _ = select.select([master], [], [], PATIENCE)
             assert ready, shown
-            before, shown = shown, shown + os.read(master, 4096)
-            if b"ready" in shown and b"ready" not in before:
+            shown += os.read(master, 4096)
+            if shown.count(b"ready") > sent:
                 os.write(master, b"\x03")
+                sent += 1
         assert process.wait(PATIENCE) == 7
     finally:
         process.kill()
         process.wait(PATIENCE)
         os.close(master)
-    assert f"[{int(signal.SIGINT)}]" in shown.decode()
+    assert shown.count(f"[{int(signal.SIGINT)}]".encode()) == times, shown
 
 
 def test_what_is_ignored_stays_ignored(arena: syncx.Arena) -> None:
@@ -295,6 +299,22 @@ def test_what_is_ignored_stays_ignored(arena: syncx.Arena) -> None:
         ["sh", "-c", 'trap "" HUP; exec "$@"', "sh", *quoted], capture_output=True, text=True, timeout=PATIENCE
     )
     assert done.stdout == "True False\n", done.stderr
+
+
+def test_what_is_ignored_does_not_end_the_wait(arena: syncx.Arena, child: Start, launch: Launch) -> None:
+    holder = child(HOLD)
+    holder.hear()
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # it is inherited
+    try:
+        process = launch("--lock", "jobs", "--", "echo", "ran")
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    until_waiting(arena)
+    process.send_signal(signal.SIGHUP)
+    holder.say()
+    assert process.communicate(timeout=PATIENCE) == ("ran\n", "")
+    assert process.returncode == 0
+    holder.finish()
 
 
 def test_the_command_has_a_clean_signal_state(arena: syncx.Arena) -> None:

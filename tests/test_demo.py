@@ -100,6 +100,17 @@ def members(group: int) -> list[str]:
     return found
 
 
+def starting(group: int) -> list[str]:
+    """What /proc says of the status of the worker processes."""
+    found = []
+    for pid in members(group):
+        with contextlib.suppress(OSError):
+            status = Path(f"/proc/{pid}/status").read_text()
+            if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes():
+                found.append(status)
+    return found
+
+
 # ---- the whole -----------------------------------------------------------------------------------------------------
 
 
@@ -158,7 +169,10 @@ def test_no_files(tmp_path: Path) -> None:
 def test_stopped_while_the_workers_start(tree: Path, tmp_path: Path) -> None:
     """Ctrl-C goes to all of them, half started as they are."""
     process = start(tmp_path, str(tree))
-    until(lambda: len(members(process.pid)) >= 4, "two workers and a helper are there")
+    until(lambda: starting(process.pid), "a worker is there")
+    for status in starting(process.pid):
+        (blocked,) = re.findall(r"^SigBlk:\s*(\w+)", status, re.M)
+        assert int(blocked, 16) & 1 << (signal.SIGINT - 1)  # it could not print a traceback if it would
     os.killpg(process.pid, signal.SIGINT)
     _, err = process.communicate(timeout=PATIENCE)
     assert (process.returncode, err) == (130, "")

@@ -43,12 +43,12 @@
 #define HANG_MS 3000                /* beyond any scheduling noise */
 #define MAX_STEPS 2000000
 
-#define CHECK(condition)                                                                 \
-    do                                                                                   \
-        if (!(condition)) {                                                              \
-            fprintf(stderr, "%s:%d: %s: errno %d\n", __FILE__, __LINE__, #condition, errno); \
-            _exit(70);                                                                   \
-        }                                                                                \
+#define CHECK(condition)                                                                                               \
+    do                                                                                                                 \
+        if (!(condition)) {                                                                                            \
+            fprintf(stderr, "%s:%d: %s: errno %d\n", __FILE__, __LINE__, #condition, errno);                           \
+            _exit(70);                                                                                                 \
+        }                                                                                                              \
     while (0)
 
 /* Driver and victim share one CPU, which makes a step four times as cheap.  The core must not learn of it, or it would
@@ -84,7 +84,7 @@ enum agent_name { H, S, AGENTS };
 static struct control {
     sx_a64 victim_id;
     sx_a64 agent_id[AGENTS];
-    sx_a64 cell; /* offset of the mutex in the arena */
+    sx_a64 cell;       /* offset of the mutex in the arena */
     atomic_int canary; /* who is in the critical section */
     atomic_int host_locked;
     atomic_int victim_status;
@@ -717,7 +717,7 @@ static struct walk kill_at(long n)
             fail("status", "first holder", (long long)r.status);
     }
     pid_t pid = spawn_victim();
-    if (scenario->relay) { /* V sleeps on H's hold, S behind it; H releases, V takes */
+    if (scenario->relay) {                            /* V sleeps on H's hold, S behind it; H releases, V takes */
         while (atomic_load(&control->victim_id) == 0) /* until then it may sleep for the arena's own lock */
             nanosleep(&(struct timespec){.tv_nsec = 20000}, NULL);
         CHECK(wait_asleep(pid));
@@ -866,7 +866,7 @@ static void run_depart(void)
     tell(S, PASS);
     wait_for_survivor();
     ask(H, UNLOCK);
-    CHECK(step_ends(pid)); /* V was woken */
+    CHECK(step_ends(pid));                                   /* V was woken */
     nanosleep(&(struct timespec){.tv_nsec = 5000000}, NULL); /* its reservation lapses, or H would sleep for it too */
     ask(H, LOCK);
     nanosleep(&(struct timespec){.tv_nsec = 200000000}, NULL); /* the deadline passes */
@@ -1011,7 +1011,7 @@ int main(int argc, char **argv)
         end_agent(S);
     }
     unlink(path);
-    printf("{\"scenario\": \"%s\", \"points\": %ld, \"steps\": %ld, \"failures\": %ld}\n", scenario->name, points, total,
-           failures);
+    printf("{\"scenario\": \"%s\", \"points\": %ld, \"steps\": %ld, \"failures\": %ld}\n", scenario->name, points,
+           total, failures);
     return failures != 0;
 }

@@ -70,3 +70,16 @@ def sweep(
     *failures, summary = map(json.loads, done.stdout.splitlines())
     assert summary["failures"] == len(failures)
     return Sweep(summary["points"], summary["steps"], failures)
+
+
+def step_program(workshop: Workshop, instructions: int, command: list[str]) -> tuple[bool, int]:
+    """Runs a command that sends itself SIGSTOP, steps so many instructions beyond that and kills it.
+
+    Returns whether it had stopped itself a second time by then, and how many instructions it had done.
+    """
+    done = subprocess.run(
+        [workshop.program(SOURCE), "--exec", str(instructions), *command], capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 0, f"the driver failed ({done.returncode}):\n{done.stdout}{done.stderr}"
+    what, steps = done.stdout.split()
+    return what == "end", int(steps)

@@ -5,9 +5,14 @@ The rules that each kill is judged by are in tests/singlestep.c.  Twins show tha
 
 from __future__ import annotations
 
+import sys
+import time
+
 import pytest
 import singlestep
 from twins import Twin, Workshop, table, workshop_for
+
+import syncx
 
 pytestmark = [
     pytest.mark.death,
@@ -86,3 +91,36 @@ def test_harness_catches(workshop: Workshop, scenario: str, options: tuple[str, 
 def test_waiter_that_leaves_passes_the_wake_on(workshop: Workshop, twin: Twin | None) -> None:
     # twin: leaving early is no mistake as long as the wake is passed on
     assert singlestep.sweep(workshop, "depart", "--belt-off", twin=twin).failures == []
+
+
+PYTHON = """
+import os, signal, sys, syncx
+m = syncx.Mutex("m", arena=syncx.Arena(sys.argv[1]))
+with m:
+    pass  # registered, and all caches are warm
+os.kill(os.getpid(), signal.SIGSTOP)
+with m:
+    pass
+os.kill(os.getpid(), signal.SIGSTOP)
+"""
+
+
+@pytest.mark.timeout(3600)
+def test_python_killed_around_a_with(workshop: Workshop, arena: syncx.Arena) -> None:
+    """The same for an interpreter: `with` on a lock that nobody else wants."""
+    m = syncx.Mutex("m", arena=arena)
+    command = [sys.executable, "-c", PYTHON, arena.path]
+    ended, total = singlestep.step_program(workshop, 10**6, command)
+    assert ended
+    told = []
+    for n in range(0, total, singlestep.stride(max(1, total // 24))):
+        singlestep.step_program(workshop, n, command)
+        (info,) = arena.objects()
+        start = time.monotonic()
+        with m:
+            assert m.owner_died == info.owner_died  # exactly if the word names the dead
+            assert time.monotonic() - start < 0.25
+        told.append(info.owner_died)
+    assert not told[0]
+    assert True in told
+    assert told.index(True) + told.count(True) == len(told) - told[::-1].index(True), "one hold, in one piece"

@@ -28,19 +28,19 @@
 
 #define MS INT64_C(1000000)
 
-#define LAW(condition)                                                                                       \
-    do                                                                                                       \
-        if (!(condition)) {                                                                                  \
-            fprintf(stderr, "broken, line %d: %s\n", __LINE__, #condition);                                  \
-            _exit(1);                                                                                        \
-        }                                                                                                    \
+#define LAW(condition)                                                                                                 \
+    do                                                                                                                 \
+        if (!(condition)) {                                                                                            \
+            fprintf(stderr, "broken, line %d: %s\n", __LINE__, #condition);                                            \
+            _exit(1);                                                                                                  \
+        }                                                                                                              \
     while (0)
-#define SETUP(condition)                                                                                     \
-    do                                                                                                       \
-        if (!(condition)) {                                                                                  \
-            fprintf(stderr, "set-up failed, line %d: %s: %s\n", __LINE__, #condition, strerror(errno));      \
-            _exit(70);                                                                                       \
-        }                                                                                                    \
+#define SETUP(condition)                                                                                               \
+    do                                                                                                                 \
+        if (!(condition)) {                                                                                            \
+            fprintf(stderr, "set-up failed, line %d: %s: %s\n", __LINE__, #condition, strerror(errno));                \
+            _exit(70);                                                                                                 \
+        }                                                                                                              \
     while (0)
 
 static char directory[256], path[300];
@@ -215,8 +215,8 @@ static void law_published(void)
     int found = 0;
     for (uint32_t i = 0; i < sx_participants_ready(arena); i++) {
         struct sx_wait *w = &arena->participants[i].wait;
-        found += atomic_load(&w->state) == SX_WAITING &&
-                 atomic_load(&w->cell) == (uint64_t)((char *)mutex - arena->base);
+        found +=
+            atomic_load(&w->state) == SX_WAITING && atomic_load(&w->cell) == (uint64_t)((char *)mutex - arena->base);
     }
     LAW(found == 1);
     say(holder.fd);
@@ -319,7 +319,7 @@ static void part_parent(int fd)
     if (pid == 0) {
         prctl(PR_SET_PDEATHSIG, 0);
         say_number(fd, (uint64_t)arena->process); /* SX_NOBODY, or a slot of its own */
-        hear(fd);                                  /* lives on */
+        hear(fd);                                 /* lives on */
         _exit(0);
     }
     say_number(fd, (uint64_t)arena->process_generation << 32 | arena->process);
@@ -418,7 +418,8 @@ static void read_with(int fd, int which, const unsigned char *noise, const char 
     close(reader.fd);
     if (status != 0) {
         fprintf(stderr, "broken: noise in page %d, %s %u: %s %d\n", which, what, number,
-                WIFSIGNALED(status) ? "signal" : "status", WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status));
+                WIFSIGNALED(status) ? "signal" : "status",
+                WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status));
         _exit(1);
     }
 }
@@ -512,7 +513,8 @@ static void part_exec(int fd)
 static pthread_mutex_t *foreign_mutexes(int n)
 {
     pthread_mutexattr_t attr;
-    pthread_mutex_t *all = mmap(NULL, (size_t)n * sizeof *all, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    pthread_mutex_t *all =
+        mmap(NULL, (size_t)n * sizeof *all, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     SETUP(all != MAP_FAILED);
     pthread_mutexattr_init(&attr);
     pthread_mutexattr_setpshared(&attr, PTHREAD_PROCESS_SHARED);
@@ -623,8 +625,7 @@ static void law_reused_pid(void)
         prctl(PR_SET_PDEATHSIG, SIGKILL);
         int fd = open(path, O_RDWR | O_CLOEXEC);
         struct stat st;
-        if (fd < 0 || fstat(fd, &st) != 0 ||
-            mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_SHARED, fd, 0) == MAP_FAILED)
+        if (fd < 0 || fstat(fd, &st) != 0 || mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_SHARED, fd, 0) == MAP_FAILED)
             _exit(70);
         say(pair[1]);
         for (;;)

@@ -102,8 +102,8 @@ NO_REBUILD = Twin(
     (
         Edit(
             "arena.c",
-            "        s = sx_arena_rebuild(arena);\n        if (s != SX_OK) {\n            atomic_store(&arena->header->damaged",
-            "        s = SX_OK;\n        if (s != SX_OK) {\n            atomic_store(&arena->header->damaged",
+            "        s = sx_arena_rebuild(arena);\n        if (s != SX_OK) {\n            atomic_store(",
+            "        s = SX_OK;\n        if (s != SX_OK) {\n            atomic_store(",
         ),
         Edit(
             "arena.c",

@@ -230,6 +230,16 @@ static enum sx_status map(int fd, const struct stat *st, const struct sx_header 
     a->process = SX_NOBODY;
     pthread_mutex_init(&a->local, NULL);
     strcpy(a->path, path);
+    /* The witness is a description of its own: a mapping keeps the description that it was made through, and a forked
+       child inherits the mapping, so that a byte locked through that one would outlive us. */
+    int own = sx_reopen(a);
+    if (own < 0) {
+        munmap(a->base, a->size);
+        free(a);
+        return SX_ERRNO;
+    }
+    close(fd);
+    a->fd = own;
     *out = a;
     return SX_OK;
 }
@@ -299,12 +309,6 @@ static enum sx_status open_file(const char *path, bool create_it, bool named, mo
         }
         if (fd < 0)
             return SX_ERRNO;
-        if (fd < 3) { /* not where a program expects its standard streams */
-            int higher = fcntl(fd, F_DUPFD_CLOEXEC, 3);
-            close(fd);
-            if ((fd = higher) < 0)
-                return SX_ERRNO;
-        }
         enum sx_status s = fstat(fd, &st) != 0 ? SX_ERRNO : SX_OK;
         if (s == SX_OK && named && st.st_uid != geteuid()) {
             errno = EPERM;

@@ -5,7 +5,8 @@
  * last copy of that descriptor is closed: at the death of the process, or at its execve.  Unlike a POSIX record
  * lock it does not vanish when somebody in the process opens the file and closes it again.  A forked child
  * inherits the description, so it replaces its copy before it does anything else (after_fork_child); until then
- * the parent seems alive, which errs in the safe direction.
+ * the parent seems alive, which errs in the safe direction.  It is never the description that the file is mapped
+ * through, which the inherited mapping would keep.
  *
  * Bytes above the file's end serve as locks: byte 0 of the range orders attaching (shared) against unlinking and
  * the reset after a reboot (exclusive); byte 1 + i belongs to process slot i.
@@ -305,6 +306,11 @@ int sx_reopen(struct sx_arena *arena)
         close(fd);
         errno = ESTALE;
         fd = -1;
+    }
+    if (fd >= 0 && fd < 3) { /* not where a program expects its standard streams */
+        int higher = fcntl(fd, F_DUPFD_CLOEXEC, 3);
+        close(fd);
+        fd = higher;
     }
     return fd;
 }

@@ -24,7 +24,8 @@
 enum {
     FORKS = 1,  /* starts processes: not under TSan, which sees one process at a time */
     NATIVE = 2, /* kills, traces or confuses its own threads: without sanitizers and valgrind only */
-    HEAVY = 4,  /* too slow under valgrind */
+    HEAVY = 4,  /* too slow, or too strange, for valgrind */
+    WAITV = 8,  /* a death must be noticed without the belt: where the kernel, or valgrind, has futex_waitv */
 };
 struct test {
     const char *name;

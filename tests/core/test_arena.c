@@ -420,7 +420,7 @@ static void fills_it(void *argument)
     sx_arena_release(a);
 }
 
-TEST(a_full_file_system, FORKS, 40)
+TEST(a_full_file_system, FORKS | HEAVY, 40)
 {
     room = shared(2 * sizeof *room);
     no_room = shared(sizeof *no_room);
@@ -448,7 +448,7 @@ static void takes_the_arena_lock(void *argument)
     kill(getpid(), SIGKILL);
 }
 
-TEST(no_room_to_rebuild, FORKS, 20)
+TEST(no_room_to_rebuild, FORKS | HEAVY, 20)
 {
     may_mount();
     tiny_file_system(512);

@@ -106,7 +106,7 @@ static void all_get_in(struct death *d, uint32_t waiters, int64_t since)
 }
 
 /* Without the belt: the kernel wakes one sleeper of the life word, and it passes that on. */
-TEST(a_killed_holder_with_waiters, FORKS, 30)
+TEST(a_killed_holder_with_waiters, FORKS | WAITV, 30)
 {
     sx_belt_off = true;
     struct death *d = death();
@@ -144,7 +144,7 @@ static void waits_and_is_killed(void *argument)
     pause();
 }
 
-TEST(a_chain_of_deaths, FORKS, 30)
+TEST(a_chain_of_deaths, FORKS | WAITV, 30)
 {
     sx_belt_off = true;
     struct death *d = death();
@@ -178,7 +178,7 @@ TEST(a_thread_ends_while_holding, 0, 20)
     }
 }
 
-TEST(a_thread_ends_while_holding_and_others_wait, 0, 20)
+TEST(a_thread_ends_while_holding_and_others_wait, WAITV, 20)
 {
     sx_belt_off = true;
     struct death *d = death();

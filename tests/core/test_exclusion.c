@@ -210,7 +210,7 @@ TEST(leavers_pass_their_wake_on, 0, 40)
 
 /* Nobody dies, so the belt must not have rescued anybody: with short sections, and with sections so long that
  * waits outlast the belt again and again. */
-TEST(the_belt_rescues_nobody_while_all_live, FORKS, 40)
+TEST(the_belt_rescues_nobody_while_all_live, FORKS | HEAVY, 40)
 {
     struct sx_arena *a = arena_new();
     struct sx_mutex *m = named(a, "m", NULL), *long_one = named(a, "long", NULL);
@@ -327,7 +327,7 @@ static enum sx_status leaves_without_a_word(struct sx_arena *a, struct sx_mutex 
     return SX_TIMEOUT;
 }
 
-TEST(twin_that_excludes_nobody_is_seen, FORKS, 30)
+TEST(twin_that_excludes_nobody_is_seen, FORKS | HEAVY, 30)
 {
     static const struct lock twin = {excludes_nobody, gives_anything};
     struct sx_arena *a = arena_new();
@@ -338,7 +338,7 @@ TEST(twin_that_excludes_nobody_is_seen, FORKS, 30)
     CHECK(c.section->counter != *c.entries);
 }
 
-TEST(twin_that_forgets_to_wake_is_seen, FORKS, 30)
+TEST(twin_that_forgets_to_wake_is_seen, FORKS | HEAVY, 30)
 {
     static const struct lock twin = {real_lock, forgets_to_wake};
     sx_belt_off = true;
@@ -360,7 +360,7 @@ TEST(twin_that_forgets_to_wake_is_seen, FORKS, 30)
     CHECK(d.mutex->rescues != 0);
 }
 
-TEST(twin_that_keeps_a_wake_is_seen, FORKS, 30)
+TEST(twin_that_keeps_a_wake_is_seen, FORKS | HEAVY, 30)
 {
     static const struct lock twin = {leaves_without_a_word, real_unlock};
     sx_belt_off = true;

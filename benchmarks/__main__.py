@@ -101,7 +101,6 @@ def main() -> int:
         output.line()
     settings = Settings(options.rounds, options.seconds, options.quick)
     groups: dict[str, list[Section]] = {}
-    interrupted = False
     try:
         with Place() as place, output.progress() as settings.step:
             try:
@@ -110,18 +109,15 @@ def main() -> int:
                     if tables:
                         for section in groups[group]:
                             output.section(section, before)
-            except KeyboardInterrupt:
-                interrupted = True
             finally:
                 signal.signal(signal.SIGINT, signal.SIG_IGN)  # what follows is short, and leaves nothing behind
                 signal.signal(signal.SIGTERM, signal.SIG_IGN)
                 children.end_all()
-    finally:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    if interrupted:
+    except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     sections = [section for group in groups.values() for section in group]
     verdicts = judge(chosen, {section.key: section for section in sections})
     if options.check and tables:

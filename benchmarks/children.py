@@ -12,9 +12,9 @@ import signal
 import subprocess
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 Connection = multiprocessing.connection.Connection
 PATIENCE = 30.0
@@ -40,6 +40,19 @@ def own_pages() -> None:
             _libc.madvise(ctypes.c_void_p(low), ctypes.c_size_t(high - low), _MADV_POPULATE_WRITE)
 
 
+@contextlib.contextmanager
+def undisturbed() -> Iterator[None]:
+    """Ctrl-C waits until what is made here is registered to be undone.
+
+    During a fork Python would even drop its exception.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 class Late(Exception):
     """A child did not answer in time, or ended without an answer."""
 
@@ -53,25 +66,30 @@ class Child:
 
     def __init__(self, body: Callable[[Connection], None]) -> None:
         self._connection, theirs = multiprocessing.Pipe()
-        self.pid = os.fork()
-        if self.pid == 0:
-            code = 1
-            try:
-                _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-                signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides; it kills us
-                signal.signal(signal.SIGTERM, signal.SIG_DFL)
-                self._connection.close()
-                gc.disable()
-                body(theirs)
-                code = 0
-            except (EOFError, BrokenPipeError):
-                code = 0
-            except BaseException:
-                traceback.print_exc()
-            finally:
-                os._exit(code)
+        with undisturbed():
+            self.pid = os.fork()
+            if self.pid == 0:
+                self._run(body, theirs)
+            _alive.add(self)
         theirs.close()
-        _alive.add(self)
+
+    def _run(self, body: Callable[[Connection], None], connection: Connection) -> NoReturn:
+        code = 1
+        try:
+            _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+            signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides; it kills us
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT, signal.SIGTERM})
+            self._connection.close()
+            gc.disable()
+            body(connection)
+            code = 0
+        except (EOFError, BrokenPipeError):
+            code = 0
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            os._exit(code)
 
     def send(self, message: Any) -> None:
         self._connection.send(message)
@@ -100,10 +118,13 @@ class Program:
     """A program that talks in lines, with the same methods as `Child`."""
 
     def __init__(self, path: Path, *arguments: str) -> None:
-        self._process = subprocess.Popen([path, *arguments], stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0)
-        self.pid = self._process.pid
         self._buffer = b""
-        _alive.add(self)
+        with undisturbed():
+            self._process = subprocess.Popen(
+                [path, *arguments], stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0
+            )
+            self.pid = self._process.pid
+            _alive.add(self)
 
     def send(self, message: str) -> None:
         assert self._process.stdin is not None

@@ -18,6 +18,7 @@ from typing import Any
 import syncx
 
 from . import floors
+from .children import undisturbed
 from .place import Place
 
 Open = Callable[[], Any]
@@ -62,8 +63,9 @@ def _multiprocessing(_: Place) -> Open:
 
 def _posix_ipc(module: ModuleType) -> Callable[[Place], Open]:
     def create(place: Place) -> Open:
-        semaphore = module.Semaphore(f"/syncx-{place.name()}", module.O_CREX, initial_value=1)
-        semaphore.unlink()  # children have the mapping by fork; now nothing can be left behind
+        with undisturbed():
+            semaphore = module.Semaphore(f"/syncx-{place.name()}", module.O_CREX, initial_value=1)
+            semaphore.unlink()  # children have the mapping by fork; now nothing can be left behind
         place.on_end(semaphore.close)
         return lambda: semaphore
 
@@ -72,8 +74,9 @@ def _posix_ipc(module: ModuleType) -> Callable[[Place], Open]:
 
 def _sysv_ipc(module: ModuleType, undo: bool) -> Callable[[Place], Open]:
     def create(place: Place) -> Open:
-        semaphore = module.Semaphore(None, module.IPC_CREX, initial_value=1)
-        place.on_end(semaphore.remove)
+        with undisturbed():
+            semaphore = module.Semaphore(None, module.IPC_CREX, initial_value=1)
+            place.on_end(semaphore.remove)
 
         def open_it() -> Any:
             mine = module.Semaphore(semaphore.key)
@@ -89,8 +92,9 @@ def _posixipc(module: ModuleType) -> Callable[[Place], Open]:
     def create(place: Place) -> Open:
         layout = module.Layout()
         mutex = layout.add(module.RobustMutex, on_owner_died=lambda _: None)
-        region = layout.create(f"/syncx-{place.name()}")
-        region.unlink()
+        with undisturbed():
+            region = layout.create(f"/syncx-{place.name()}")
+            region.unlink()
         return lambda: (layout, region, mutex)[2]  # all three are kept alive
 
     return create

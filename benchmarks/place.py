@@ -14,6 +14,8 @@ from typing import Any
 import syncx
 from syncx.arena import arena_paths
 
+from .children import undisturbed
+
 
 class Place:
     """A context manager; `on_end` registers what else has to be undone."""
@@ -24,10 +26,11 @@ class Place:
 
     def __enter__(self) -> Place:
         self.prefix = f"bench-{os.getpid()}"
-        self.directory = Path(tempfile.mkdtemp(prefix="syncx-bench-"))
-        self.on_end(shutil.rmtree, self.directory, ignore_errors=True)
-        self.on_end(self.unlink_arenas)
-        self.arena = syncx.Arena(self.prefix)
+        with undisturbed():
+            self.directory = Path(tempfile.mkdtemp(prefix="syncx-bench-"))
+            self.on_end(shutil.rmtree, self.directory, ignore_errors=True)
+            self.on_end(self.unlink_arenas)
+            self.arena = syncx.Arena(self.prefix)
         return self
 
     def __exit__(self, *_: object) -> None:

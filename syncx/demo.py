@@ -230,7 +230,7 @@ class Worker:
         self.locks = job.locks(Arena(job.arena, create=False), self.shared, self)
 
     def tell(self, event: NamedTuple) -> None:
-        with self.speech:  # our threads share the pipe
+        with self.speech, contextlib.suppress(ConnectionError):  # our threads share the pipe
             self.pipe.send(event)
 
     def main(self) -> None:
@@ -312,7 +312,7 @@ def work(job: Job, number: int, pipe: connection.Connection) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the one who started us
     logging.getLogger("syncx").addHandler(logging.NullHandler())  # it would tell of every death, and so do we
     sys.setswitchinterval(0.0005)  # the watchers should not wait for the thread that counts
-    with contextlib.suppress(EOFError, BrokenPipeError):  # it is gone, and its files with it
+    with contextlib.suppress(EOFError, ConnectionError):  # it is gone
         Worker(job, number, pipe).main()
 
 
@@ -324,7 +324,7 @@ class Recovery(NamedTuple):
 
     by: int
     lock: str
-    seconds: float
+    seconds: float | None
     """From the SIGKILL of its owner to the next holder inside its `with`."""
     action: str
 
@@ -336,7 +336,8 @@ class Death:
     worker: int
     pid: int
     where: str
-    at_ns: int
+    at_ns: int | None
+    """None: somebody else killed it, and we do not know when."""
     recoveries: list[Recovery] = field(default_factory=list)
 
 
@@ -351,6 +352,7 @@ class Supervisor:
         self.deaths: dict[int, Death] = {}
         self.standing: Standing | None = None
         self.random_due = 0.0
+        self.killed_at_random = False
         self.problems: list[str] = []
         self.processes: list[BaseProcess] = []
         self.pipes: list[connection.Connection] = []
@@ -373,10 +375,10 @@ class Supervisor:
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
         for pipe in self.pipes:
-            with contextlib.suppress(EOFError):
+            with contextlib.suppress(EOFError, OSError):
                 pipe.recv()
         for pipe in self.pipes:
-            with contextlib.suppress(BrokenPipeError):
+            with contextlib.suppress(OSError):
                 pipe.send("go")
 
     def watch(self) -> None:
@@ -422,24 +424,31 @@ class Supervisor:
                 f"half-way worker {event.worker + 1} stands inside `with results:`, half of a record written: {file}"
             )
         elif isinstance(event, Recovered):
-            victim = self.victim_of(event)
-            # an heir may have been killed before it had done: then that is the death to measure from
-            earlier = [r for r in victim.recoveries if r.lock == event.lock and r.by in self.deaths]
-            owner = self.deaths[earlier[-1].by] if earlier else victim
-            recovery = Recovery(event.worker, event.lock, (event.at_ns - owner.at_ns) / 1e9, event.action)
-            victim.recoveries.append(recovery)
-            self.screen.say(
-                f"         worker {recovery.by + 1} is inside `with {recovery.lock}:` {duration(recovery.seconds)} "
-                f"after that, and {printable(recovery.action)}",
-                "green",
-            )
+            self.note(event)
 
-    def victim_of(self, event: Recovered) -> Death:
+    def note(self, event: Recovered) -> None:
+        """Files a recovery under the death it belongs to."""
+        death = self.death_behind(event)
+        seconds = None
+        if death is not None:
+            # an heir may have been killed before it had done: then that is the death to measure from
+            heirs = [r.by for r in death.recoveries if r.lock == event.lock and r.by in self.deaths]
+            killed_ns = (self.deaths[heirs[-1]] if heirs else death).at_ns
+            seconds = None if killed_ns is None else (event.at_ns - killed_ns) / 1e9
+            death.recoveries.append(Recovery(event.worker, event.lock, seconds, event.action))
+        after = "" if seconds is None else f" {duration(seconds)} after that"
+        text = f"worker {event.worker + 1} is inside `with {event.lock}:`{after}, and {printable(event.action)}"
+        self.screen.say(" " * 9 + text, "green")
+
+    def death_behind(self, event: Recovered) -> Death | None:
         if event.victim is not None:
+            if event.victim not in self.deaths:  # the user plays with us
+                self.deaths[event.victim] = Death(event.victim, self.pid(event.victim), "by somebody else", None)
             return self.deaths[event.victim]
-        # the one who stood held `results`, so no other can have died holding that; and it held nothing else
+        # the one who stood held `results`, so the other one cannot have; and it held nothing else that all use
         stood = self.standing.worker if self.standing is not None else -1
-        return next(d for d in self.deaths.values() if (d.worker == stood) == (event.lock == "results"))
+        ours = [d for d in self.deaths.values() if d.at_ns is not None]
+        return next((d for d in ours if (d.worker == stood) == (event.lock == "results")), None)
 
     def strike(self) -> None:
         """Once a worker stands inside its `with`: kills another at random, then, when others wait for it, that one."""
@@ -447,19 +456,23 @@ class Supervisor:
             return
         now = time.monotonic()
         stood = self.standing.worker
-        if not self.deaths:
+        if not self.killed_at_random:
+            others = [n for n in range(self.job.workers) if n != stood and n not in self.deaths]
             if now >= self.random_due:
-                others = [n for n in range(self.job.workers) if n != stood]
-                self.kill(random.choice(others), "at random")
+                self.killed_at_random = True
+                self.kill(random.choice(others or [stood]), "at random")
         elif now > self.random_due + 2.0 or any(o.waiters for o in self.arena.objects() if o.name == "results"):
             self.kill(stood, "inside `with results:`")
 
     def kill(self, worker: int, where: str) -> None:
+        self.screen.say(f"kill -9  worker {worker + 1} (process {self.pid(worker)}), {where}", "bold red")
+        self.deaths[worker] = Death(worker, self.pid(worker), where, time.monotonic_ns())
+        os.kill(self.pid(worker), signal.SIGKILL)
+
+    def pid(self, worker: int) -> int:
         pid = self.processes[worker].pid
         assert pid is not None
-        self.screen.say(f"kill -9  worker {worker + 1} (process {pid}), {where}", "bold red")
-        self.deaths[worker] = Death(worker, pid, where, time.monotonic_ns())
-        os.kill(pid, signal.SIGKILL)
+        return pid
 
 
 # ---- the whole -----------------------------------------------------------------------------------------------------
@@ -601,7 +614,7 @@ def _show(outcome: Outcome, screen: Screen) -> None:
     for death in outcome.deaths:
         died = f"worker {death.worker + 1}, {death.where}"
         for r in death.recoveries:
-            rows.append([died, r.lock, f"worker {r.by + 1}", duration(r.seconds), r.action])
+            rows.append([died, r.lock, f"worker {r.by + 1}", _duration(r.seconds), r.action])
             died = ""
         if died:
             rows.append([died, "-", "-", "-", "it held nothing"])
@@ -619,6 +632,10 @@ def _show(outcome: Outcome, screen: Screen) -> None:
     screen.say()
     if outcome.agree:
         screen.say(f"{len(outcome.deaths)} workers were killed; the totals and all records agree.", "bold green")
+
+
+def _duration(seconds: float | None) -> str:
+    return "?" if seconds is None else duration(seconds)
 
 
 def _row(who: str, counts: Sequence[int], seconds: float) -> list[str]:

@@ -138,6 +138,30 @@ def test_two_are_killed_and_nothing_is_lost(tree: Path, tmp_path: Path) -> None:
     assert_nothing_left(process, tmp_path)
 
 
+def test_somebody_else_kills_one_more(tmp_path: Path) -> None:
+    directory, scratch = tmp_path / "tree", tmp_path / "scratch"
+    directory.mkdir()
+    scratch.mkdir()
+    for i in range(150):  # enough work to be met at it
+        (directory / f"{i}.txt").write_text("some words for each of them to count\n" * 1000)
+    process = start(scratch, str(directory), "--workers", "5", "--json")
+    until(lambda: f"syncx-{os.geteuid()}-demo-{process.pid}" in arenas(), "it has its arena")
+    with syncx.Arena(f"demo-{process.pid}", create=False) as arena:
+
+        def alive() -> list[int]:
+            return [o.holder.pid for o in arena.objects() if o.holder is not None and o.name and "worker" in o.name]
+
+        until(lambda: len(alive()) == 5, "all workers are at work")
+        os.kill(alive()[0], signal.SIGKILL)
+    out, err = process.communicate(timeout=3 * PATIENCE)
+    assert process.returncode == 0, err
+    outcome = json.loads(out)
+    assert outcome["agree"] is True
+    assert [d["where"] for d in outcome["deaths"]].count("by somebody else") == 1
+    assert len(outcome["deaths"]) == 3
+    assert_nothing_left(process, scratch)
+
+
 @pytest.mark.parametrize("files", [1, 2, 5])
 def test_few_files(files: int, tmp_path: Path) -> None:
     directory = tmp_path / "tree"

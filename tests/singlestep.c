@@ -90,6 +90,7 @@ static struct control {
     atomic_int victim_status;
     atomic_int naive;
     sem_t sem;
+    _Alignas(SX_LINE) unsigned char user_memory[2 * SX_LINE];
 } *control;
 
 enum lock_kind { SYNCX, FUTEX, SEM };
@@ -173,10 +174,11 @@ static bool acquired(enum sx_status s)
 }
 
 /* ---- agents --------------------------------------------------------------------------------------------- */
-enum request { LOCK, UNLOCK, PASS, NAMES, QUIT };
+enum request { LOCK, UNLOCK, PASS, NAMES, PLACE, QUIT };
 struct reply {
     enum sx_status status;
     int canary;        /* whom the agent met in the critical section */
+    int depth;         /* of somebody else's recursion */
     int64_t at;        /* when it had the lock, or was done */
     const char *where; /* of NAMES: what went wrong (a literal: the same address in every fork) */
 };
@@ -223,6 +225,27 @@ static struct reply try_names(void)
     return r;
 }
 
+/* The cell in the user's memory can be opened and used, whatever its maker had got done. */
+static struct reply try_place(void)
+{
+    struct sx_object object;
+    enum sx_kind found;
+    struct sx_mutex *m = (struct sx_mutex *)control->user_memory;
+    struct reply r = {.where = "open"};
+    r.status = sx_object_at(arena, m, SX_KIND_MUTEX, SX_CREATE, &object, &found);
+    if (r.status == SX_OK) {
+        uint64_t w = atomic_load(&m->word);
+        r.where = sx_is_free(w) ? "lock" : "lock of the dead";
+        r.status = sx_mutex_lock(arena, m, sx_now() + 2 * BOUND_NS);
+        if (acquired(r.status))
+            sx_mutex_unlock(arena, m, false);
+        r.status = r.status == (sx_is_free(w) ? SX_OK : SX_OWNER_DIED) ? SX_OK : SX_DAMAGED;
+        sx_object_close(arena, &object);
+    }
+    r.at = sx_now();
+    return r;
+}
+
 static _Noreturn void agent(enum agent_name which, int fd)
 {
     enum request request;
@@ -240,6 +263,8 @@ static _Noreturn void agent(enum agent_name which, int fd)
             r.status = lock_until(SX_NEVER);
             r.at = sx_now();
             r.canary = atomic_exchange(&control->canary, 100 + (int)which);
+            if (acquired(r.status) && lock_kind == SYNCX && atomic_load(&mutex->depth) != 0)
+                r.depth = (int)atomic_load(&mutex->depth);
             if (request == LOCK)
                 break;
             /* fall through */
@@ -250,6 +275,9 @@ static _Noreturn void agent(enum agent_name which, int fd)
             break;
         case NAMES:
             r = try_names();
+            break;
+        case PLACE:
+            r = try_place();
             break;
         case QUIT:
             sx_arena_leave_all();
@@ -378,6 +406,7 @@ struct scenario {
     bool corpse;             /* a process died holding the lock just before */
     bool may_sleep;          /* look at every instruction */
     bool names;              /* S then uses the names too */
+    bool place;              /* ... or rather the cell in the user's memory */
     bool fresh;              /* the victim's arena is its own: it makes it */
 };
 
@@ -454,6 +483,34 @@ static void operate_anonymous(void)
     CHECK(sx_object_anonymous(arena, SX_KIND_MUTEX, &object) == SX_OK);
     sx_object_close(arena, &object);
 }
+static void operate_recursion(void)
+{
+    uint64_t me;
+    enter(SX_NEVER);
+    CHECK(sx_identity(arena, &me) == SX_OK);
+    CHECK(sx_rlock_again(mutex, me) && sx_rlock_again(mutex, me));
+    CHECK(sx_rlock_back(mutex, me) && sx_rlock_back(mutex, me));
+    operate_unlock();
+}
+static void operate_place(void)
+{
+    struct sx_object object;
+    enum sx_kind found;
+    struct sx_mutex *m = (struct sx_mutex *)control->user_memory;
+    CHECK(sx_object_at(arena, m, SX_KIND_MUTEX, SX_CREATE, &object, &found) == SX_OK);
+    CHECK(sx_mutex_lock(arena, m, SX_NEVER) == SX_OK);
+    CHECK(sx_mutex_unlock(arena, m, false) == SX_OK);
+    sx_object_close(arena, &object);
+}
+static void before_unlink(void)
+{
+    open_arena();
+    open_mutex();
+}
+static void operate_unlink(void)
+{
+    sx_arena_unlink(arena, true);
+}
 static void operate_leave(void)
 {
     sx_arena_leave_all();
@@ -475,6 +532,9 @@ static const struct scenario scenarios[] = {
     {"name", before_name, operate_name, .names = true},
     {"anonymous", before_name, operate_anonymous, .names = true},
     {"leave", before_holding, operate_leave, .names = true},
+    {"recursion", before_attached, operate_recursion},
+    {"place", before_attached, operate_place, .names = true, .place = true},
+    {"unlink", before_unlink, operate_unlink, .fresh = true},
     {"create", before_nothing, operate_create, .fresh = true},
 };
 static const struct scenario *scenario;
@@ -675,6 +735,8 @@ static void judge(struct reply *r, bool expect_death, int64_t since)
         fail("status", expect_death ? "the owner's death was not told" : "not plain success", (long long)r->status);
     if (r->canary != 0 && r->status != SX_OWNER_DIED)
         fail("canary", "somebody else is in the critical section", r->canary);
+    if (r->depth != 0)
+        fail("depth", "a new hold begins with the dead owner's recursion", r->depth);
     if (took > BOUND_NS)
         survivor_is_late = true;
 }
@@ -709,6 +771,7 @@ static struct walk kill_at(long n)
     struct reply r;
     survivor_is_late = false;
     atomic_store(&control->canary, 0);
+    memset(control->user_memory, 0, sizeof control->user_memory);
     if (scenario->corpse)
         make_corpse();
     if (scenario->first_holder) {
@@ -733,9 +796,15 @@ static struct walk kill_at(long n)
     struct walk w = walk(pid, n);
     if (atomic_load(&control->victim_status) == -1)
         fail("canary", "the victim met somebody in the critical section", atomic_load(&control->canary));
+    bool s_waits = w.s_waits || scenario->waiter || scenario->relay;
+    if (s_waits && poll(&(struct pollfd){.fd = agents[S].fd, .events = POLLIN}, 1, 0) == 1) {
+        /* S has overtaken the victim, which is stopped for long: it comes again */
+        CHECK(receive(S, &r));
+        judge(&r, scenario->corpse, sx_now());
+        s_waits = w.s_waits = false;
+    }
     uint64_t last = word(), id = atomic_load(&control->victim_id), h = atomic_load(&control->agent_id[H]);
     bool held = id != 0 && (last & SX_ID_MASK) == id;
-    bool s_waits = w.s_waits || scenario->waiter || scenario->relay;
     kill_victim(pid);
     int64_t since = sx_now();
     bool dead_owner = !sx_is_free(last) && !(scenario->first_holder && (last & SX_ID_MASK) == h);
@@ -777,14 +846,14 @@ static struct walk kill_at(long n)
         }
         judge(&r, told, since);
         since = sx_now();
-        tell(S, NAMES);
+        tell(S, scenario->place ? PLACE : NAMES);
         if (!receive(S, &r)) {
-            fail("hang", "the survivor could not use names", 0);
+            fail("hang", "the survivor could not use what the victim made", 0);
             restart_survivor();
             return w;
         }
         if (r.status != SX_OK)
-            fail("names", r.where, (long long)r.status);
+            fail(scenario->place ? "place" : "names", r.where, (long long)r.status);
         if (r.at - since > BOUND_NS)
             survivor_is_late = true;
     }
@@ -795,7 +864,8 @@ static struct walk kill_at(long n)
     return w;
 }
 
-/* The victim makes an arena in an empty directory: afterwards there is a whole one or none. */
+/* The victim makes an arena in an empty directory, or unlinks the one there is: afterwards there is a whole one or
+ * none. */
 static struct walk kill_creator_at(long n)
 {
     pid_t pid = spawn_victim();

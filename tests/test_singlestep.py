@@ -43,11 +43,17 @@ SCENARIOS = [
     ("anonymous", (), 61),
     ("leave", (), 97),
     ("create", (), 2999),
+    ("recursion", (), 1),
+    ("place", (), 3),
+    ("unlink", (), 61),
+    # on a kernel without futex_waitv the belt finds what the second word would have told
+    ("contended", ("--no-waitv",), 101),
     # what the kernel sees of it, whole: before and after every system call
     ("register", ("--system-calls",), 1),
     ("open", ("--system-calls",), 1),
     ("create", ("--system-calls",), 1),
     ("leave", ("--system-calls",), 1),
+    ("unlink", ("--system-calls",), 1),
 ]
 
 

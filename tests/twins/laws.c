@@ -749,11 +749,11 @@ static const struct {
     void (*law)(void);
     unsigned seconds;
 } laws[] = {
-    {"shared-futex", law_shared_futex, 4},
-    {"death-wakes", law_death_wakes, 4},
-    {"published", law_published, 4},
-    {"stays-mapped", law_stays_mapped, 4},
-    {"deadline", law_deadline, 4},
+    {"shared-futex", law_shared_futex, 2},
+    {"death-wakes", law_death_wakes, 2},
+    {"published", law_published, 2},
+    {"stays-mapped", law_stays_mapped, 2},
+    {"deadline", law_deadline, 2},
     {"fork", law_fork, 4},
     {"witness-not-inherited", law_witness_not_inherited, 4},
     {"retired", law_retired, 4},
@@ -766,7 +766,7 @@ static const struct {
     {"reused-pid", law_reused_pid, 4},
     {"ids", law_ids, 10},
     {"arena-gone", law_arena_gone, 4},
-    {"reservation-lapses", law_reservation_lapses, 4},
+    {"reservation-lapses", law_reservation_lapses, 2},
 };
 
 /* The law itself runs in a child, so that main outlives it and takes everybody with it. */

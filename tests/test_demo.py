@@ -148,11 +148,20 @@ def test_somebody_else_kills_one_more(tmp_path: Path) -> None:
     until(lambda: f"syncx-{os.geteuid()}-demo-{process.pid}" in arenas(), "it has its arena")
     with syncx.Arena(f"demo-{process.pid}", create=False) as arena:
 
-        def alive() -> list[int]:
-            return [o.holder.pid for o in arena.objects() if o.holder is not None and o.name and "worker" in o.name]
+        def holders() -> dict[str | None, int]:
+            return {o.name: o.holder.pid for o in arena.objects() if o.holder is not None}
 
-        until(lambda: len(alive()) == 5, "all workers are at work")
-        os.kill(alive()[0], signal.SIGKILL)
+        def waiting() -> int:
+            return sum(len(o.waiters) for o in arena.objects() if o.name == "results")
+
+        workers = {f"worker-{n}" for n in range(1, 6)}
+        until(lambda: holders().keys() >= workers, "all workers are at work")
+        os.kill(process.pid, signal.SIGSTOP)  # so that it kills nobody before we do
+        until(lambda: waiting() == 4, "one stands inside its `with`, and the others wait for it")
+        held = holders()
+        assert held.keys() >= workers
+        os.kill(next(held[name] for name in sorted(workers) if held[name] != held["results"]), signal.SIGKILL)
+        os.kill(process.pid, signal.SIGCONT)
     out, err = process.communicate(timeout=3 * PATIENCE)
     assert process.returncode == 0, err
     outcome = json.loads(out)

@@ -59,7 +59,7 @@ LAWS: dict[str, tuple[Twin, ...]] = {
     "deadline": (table.DEADLINE_BEGINS_ANEW, table.WALL_CLOCK),
     # the child of a fork owns nothing; open-file-description locks are inherited
     "fork": (table.CHILD_IS_PARENT,),
-    "witness-not-inherited": (table.WITNESS_INHERITED,),
+    "witness-not-inherited": (table.WITNESS_INHERITED, table.WITNESS_MAPPED),
     # unlinked and made anew is never two locks
     "retired": (table.NOT_RETIRED,),
     # every index read from shared memory is checked

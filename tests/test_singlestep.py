@@ -75,6 +75,7 @@ def test_harness_finds_the_hang_of_a_plain_lock(workshop: Workshop, lock: str) -
 CAUGHT = [
     # scenario, options, twin, what the harness reports of it
     ("release", ("--belt-off", "--no-waitv", "--stop-after=1"), table.STORE_THEN_WAKE, "hang"),
+    ("relay", ("--belt-off", "--stop-after=1"), table.NOBODY_WATCHES, "hang"),
     ("depart", ("--belt-off",), table.LEAVE_WITHOUT_WAKE, "hang"),
     ("contended", ("--stop-after=1",), table.TAKES_FROM_THE_LIVING, "canary"),
     ("free", ("--stop-after=1",), table.DEATH_NOT_TOLD, "status"),

@@ -16,6 +16,12 @@ STORE_THEN_WAKE = Twin(
     ),
 )
 
+# Those who slept through a change of the holder go on watching the life of the one before.
+NOBODY_WATCHES = Twin(
+    "nobody watches the new holder's life",
+    (Edit("mutex.c", "        wake_one(m);\n    return true;", "        ;\n    return true;"),),
+)
+
 # A waiter whose deadline has passed goes at once.  Right, as long as it passes on the wake that it may have consumed.
 _LEAVE_EARLY = Edit(
     "mutex.c",
@@ -181,6 +187,10 @@ CHILD_IS_PARENT = Twin(
 WITNESS_INHERITED = Twin(
     "a forked child keeps its parent's witness alive",
     (Edit("process.c", "        int fd = sx_reopen(a);\n", "        int fd = dup(a->fd);\n"),),
+)
+WITNESS_MAPPED = Twin(
+    "the witness is the description of the mapping",
+    (Edit("arena.c", "    int own = sx_reopen(a);\n", "    int own = dup(fd);\n"),),
 )
 NOT_RETIRED = Twin(
     "what is unlinked does not know",

@@ -15,7 +15,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -70,15 +70,33 @@ def command(*arguments: str) -> list[str]:
     return [sys.executable, "-m", "syncx", "demo", *arguments]
 
 
-def start(tmp_path: Path, *arguments: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        command(*arguments),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-        env={**os.environ, "TMPDIR": str(tmp_path)},
-    )
+Start = Callable[..., "subprocess.Popen[str]"]
+
+
+@pytest.fixture
+def start() -> Iterator[Start]:
+    """Starts a demo with its temporary files in a directory; what a failed test leaves of it is removed."""
+    started: list[subprocess.Popen[str]] = []
+
+    def call(scratch: Path, *arguments: str) -> subprocess.Popen[str]:
+        process = subprocess.Popen(
+            command(*arguments),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+            env={**os.environ, "TMPDIR": str(scratch)},
+        )
+        started.append(process)
+        return process
+
+    yield call
+    for process in started:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.communicate(timeout=PATIENCE)
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(f"/dev/shm/syncx-{os.geteuid()}-demo-{process.pid}")
 
 
 def assert_nothing_left(process: subprocess.Popen[str], tmp_path: Path) -> None:
@@ -114,7 +132,7 @@ def starting(group: int) -> list[str]:
 # ---- the whole -----------------------------------------------------------------------------------------------------
 
 
-def test_two_are_killed_and_nothing_is_lost(tree: Path, tmp_path: Path) -> None:
+def test_two_are_killed_and_nothing_is_lost(tree: Path, start: Start, tmp_path: Path) -> None:
     process = start(tmp_path, str(tree), "--json")
     out, err = process.communicate(timeout=3 * PATIENCE)
     assert process.returncode == 0, err
@@ -138,7 +156,7 @@ def test_two_are_killed_and_nothing_is_lost(tree: Path, tmp_path: Path) -> None:
     assert_nothing_left(process, tmp_path)
 
 
-def test_somebody_else_kills_one_more(tmp_path: Path) -> None:
+def test_somebody_else_kills_one_more(start: Start, tmp_path: Path) -> None:
     directory, scratch = tmp_path / "tree", tmp_path / "scratch"
     directory.mkdir()
     scratch.mkdir()
@@ -151,13 +169,15 @@ def test_somebody_else_kills_one_more(tmp_path: Path) -> None:
         def holders() -> dict[str | None, int]:
             return {o.name: o.holder.pid for o in arena.objects() if o.holder is not None}
 
-        def waiting() -> int:
-            return sum(len(o.waiters) for o in arena.objects() if o.name == "results")
+        def waiting(what: str) -> int:
+            return sum(len(o.waiters) for o in arena.objects() if o.name is not None and o.name.startswith(what))
 
         workers = {f"worker-{n}" for n in range(1, 6)}
-        until(lambda: holders().keys() >= workers, "all workers are at work")
+        until(lambda: waiting("worker-") == 5 * 4, "all are at work, and watch each other")
         os.kill(process.pid, signal.SIGSTOP)  # so that it kills nobody before we do
-        until(lambda: waiting() == 4, "one stands inside its `with`, and the others wait for it")
+        (memory,) = scratch.glob("syncx-demo-*/memory")
+        ledger = demo.Shared(memory, 5).results
+        until(lambda: ledger.read()[2] == demo.NEVER, "one stands inside its `with`")
         held = holders()
         assert held.keys() >= workers
         os.kill(next(held[name] for name in sorted(workers) if held[name] != held["results"]), signal.SIGKILL)
@@ -172,7 +192,7 @@ def test_somebody_else_kills_one_more(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("files", [1, 2, 5])
-def test_few_files(files: int, tmp_path: Path) -> None:
+def test_few_files(files: int, start: Start, tmp_path: Path) -> None:
     directory = tmp_path / "tree"
     directory.mkdir()
     for i in range(files):
@@ -199,7 +219,7 @@ def test_no_files(tmp_path: Path) -> None:
         assert done.stderr.count("\n") == 1
 
 
-def test_stopped_while_the_workers_start(tree: Path, tmp_path: Path) -> None:
+def test_stopped_while_the_workers_start(tree: Path, start: Start, tmp_path: Path) -> None:
     """Ctrl-C goes to all of them, half started as they are."""
     process = start(tmp_path, str(tree))
     until(lambda: starting(process.pid), "a worker is there")
@@ -214,7 +234,7 @@ def test_stopped_while_the_workers_start(tree: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("moment", ["half-way, two", "half-way worker"])
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_stopped_in_the_middle(tree: Path, tmp_path: Path, moment: str, number: signal.Signals) -> None:
+def test_stopped_in_the_middle(tree: Path, start: Start, tmp_path: Path, moment: str, number: signal.Signals) -> None:
     """While the workers start, and while one of them stands inside its `with`."""
     process = start(tmp_path, str(tree))
     assert process.stdout is not None

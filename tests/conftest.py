@@ -31,8 +31,9 @@ os.environ.pop("PYTHONPATH", None)
 PSM = f"psm_{secrets.token_hex(2)}"
 multiprocessing.shared_memory._SHM_NAME_PREFIX = f"/{PSM}"
 
-import syncx  # noqa: E402
 from support import Child, Leaks, Place, own_system_v  # noqa: E402
+
+import syncx  # noqa: E402
 
 OWN_SYSTEM_V = own_system_v()
 

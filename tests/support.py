@@ -8,6 +8,7 @@ that a child is inside a lock; nothing here sleeps and hopes.
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import mmap
 import os
@@ -27,7 +28,7 @@ from typing import Any
 
 import syncx
 
-PATIENCE = 10.0
+PATIENCE = 30.0
 """Seconds after which anything that should happen has failed to."""
 
 HERE = Path(__file__).resolve().parent
@@ -150,7 +151,7 @@ class Child:
         import textwrap
 
         text = (_PRELUDE if prelude else "") + textwrap.dedent(code)
-        self._stderr = tempfile.TemporaryFile()
+        self._stderr = tempfile.TemporaryFile()  # noqa: SIM115
         self._buffer = b""
         self._answers = prelude
         self.process = subprocess.Popen(
@@ -222,10 +223,8 @@ class Child:
             os.killpg(self.pid, signal.SIGKILL)
             self.process.wait(PATIENCE)
         else:
-            try:
+            with contextlib.suppress(ProcessLookupError):
                 os.killpg(self.pid, signal.SIGKILL)  # a group lives as long as any member, and keeps its number
-            except ProcessLookupError:
-                pass
         for stream in (self.process.stdin, self.process.stdout, self._stderr):
             if stream is not None:
                 stream.close()
@@ -328,10 +327,8 @@ class Place:
                 lock.close()
         for shm in self._segments:
             shm.unlink()
-            try:
+            with contextlib.suppress(BufferError):  # a failed test holds a lock in it; it goes with the process
                 shm.close()
-            except BufferError:  # a failed test holds a lock in it; the mapping goes with the process
-                pass
 
 
 # ---- leaks --------------------------------------------------------------------------------------------------------

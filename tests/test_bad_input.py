@@ -11,9 +11,10 @@ import inspect
 import threading
 
 import pytest
+from test_mutex import in_thread
+
 import syncx
 from syncx import _core
-from test_mutex import in_thread
 
 EXCEPTIONS = {
     syncx.Timeout: TimeoutError,
@@ -29,7 +30,8 @@ EXCEPTIONS = {
 
 @pytest.mark.parametrize(("cls", "builtin"), EXCEPTIONS.items(), ids=lambda c: c.__name__)
 def test_every_exception_is_a_built_in_one_too(cls, builtin):
-    assert issubclass(cls, syncx.SyncxError) and issubclass(cls, builtin)
+    assert issubclass(cls, syncx.SyncxError)
+    assert issubclass(cls, builtin)
     assert cls.__doc__
 
 
@@ -37,7 +39,8 @@ def test_every_exception_is_exported():
     import syncx.errors as errors
 
     found = {n for n, c in vars(errors).items() if inspect.isclass(c) and issubclass(c, syncx.SyncxError)}
-    assert found == set(errors.__all__) and found <= set(syncx.__all__)
+    assert found == set(errors.__all__)
+    assert found <= set(syncx.__all__)
     assert {c.__name__ for c in EXCEPTIONS} | {"SyncxError"} == found
 
 

@@ -1,4 +1,7 @@
-"""fork: the child owns nothing and knows everything.  Every fork happens in a child of the test, never in its process."""
+"""fork: the child owns nothing and knows everything.
+
+Every fork happens in a child of the test, never in its own process.
+"""
 
 from __future__ import annotations
 
@@ -6,8 +9,9 @@ import os
 import signal
 
 import pytest
-import syncx
 from support import Place
+
+import syncx
 
 
 @pytest.fixture(params=[syncx.Mutex, syncx.RLock])
@@ -246,7 +250,7 @@ def test_fork_while_other_threads_lock_make_and_drop(arena, child):
         """
     )
     # a child that leaves by os._exit holds the locks: its parent's threads find them marked, which is not the point
-    codes = c.hear(18)
+    codes = c.hear()
     assert codes == [0] * 60
     c.finish()
 
@@ -276,7 +280,7 @@ def test_fork_while_another_process_makes_and_drops(arena, child):
         say(codes)
         """
     )
-    assert c.hear(18) == [0] * 60
+    assert c.hear() == [0] * 60
     c.finish()
     busy.say()
     busy.finish()

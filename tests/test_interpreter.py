@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -9,10 +10,33 @@ import sysconfig
 import tempfile
 
 import pytest
+
 import syncx
 
-HEAVY = """argparse asyncio concurrent.futures ctypes dataclasses email inspect importlib.metadata json logging
-multiprocessing pickle rich selectors shutil socket sqlite3 subprocess tempfile traceback unittest urllib""".split()
+HEAVY = [
+    "argparse",
+    "asyncio",
+    "concurrent.futures",
+    "ctypes",
+    "dataclasses",
+    "email",
+    "inspect",
+    "importlib.metadata",
+    "json",
+    "logging",
+    "multiprocessing",
+    "pickle",
+    "rich",
+    "selectors",
+    "shutil",
+    "socket",
+    "sqlite3",
+    "subprocess",
+    "tempfile",
+    "traceback",
+    "unittest",
+    "urllib",
+]
 
 
 def run(code, **kwargs):
@@ -52,7 +76,8 @@ except ImportError as e:
 """
     for platform in ("darwin", "win32", "freebsd14"):
         done = subprocess.run([sys.executable, "-c", code, platform], capture_output=True, text=True, timeout=15)
-        assert "Linux" in done.stdout and platform in done.stdout, done.stderr
+        assert "Linux" in done.stdout, done.stderr
+        assert platform in done.stdout, done.stderr
 
 
 def test_version():
@@ -107,7 +132,8 @@ def test_a_lock_in_a_module_that_is_torn_down(child, arena):
     except AssertionError:
         pass
     c.finish()
-    assert said and set(said) == {"late"}
+    assert said
+    assert set(said) == {"late"}
     assert "Traceback" not in c.stderr()
 
 
@@ -281,11 +307,12 @@ def test_no_reference_is_leaked(arena):
                 pass
             with lock.within(1):
                 pass
-            for bad in (lambda: lock.acquire(timeout="1"), lock.release, lambda: cls("", arena=arena)):
-                try:
-                    bad()
-                except (TypeError, ValueError, RuntimeError):
-                    pass
+            with contextlib.suppress(TypeError):
+                lock.acquire(timeout="1")
+            with contextlib.suppress(ValueError):
+                cls("", arena=arena)
+            with contextlib.suppress(RuntimeError):
+                lock.release()
             lock.close()
             arena.unlink("x")
 

@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 
 import pytest
+
 import syncx
 
 SOURCE = Path(__file__).resolve().parent.parent / "syncx"

@@ -9,6 +9,7 @@ from __future__ import annotations
 import unittest
 
 import pytest
+
 import syncx
 
 lock_tests = pytest.importorskip("test.lock_tests", reason="this Python was installed without its test package")

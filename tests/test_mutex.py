@@ -11,8 +11,9 @@ import time
 import weakref
 
 import pytest
-import syncx
 from support import Child, Place, add, until_waiting
+
+import syncx
 
 
 def in_thread(call, *args):
@@ -99,12 +100,14 @@ class LockContract:
     def test_with_yields_the_lock(self, lock):
         with lock as m:
             assert m is lock
-            assert lock.locked() and lock.depth == 1
-        assert not lock.locked() and lock.depth == 0
+            assert lock.locked()
+            assert lock.depth == 1
+        assert not lock.locked()
+        assert lock.depth == 0
 
     def test_with_lets_the_exception_of_the_body_through_and_releases(self, lock):
         with pytest.raises(ZeroDivisionError), lock:
-            1 / 0
+            raise ZeroDivisionError
         assert not lock.locked()
 
     def test_acquire_returns_true(self, lock):
@@ -183,10 +186,12 @@ class LockContract:
         other = place.again(lock)
         assert other is not lock
         with lock:
-            assert other.locked() and other.holder == lock.holder
+            assert other.locked()
+            assert other.holder == lock.holder
             assert in_thread(other.acquire, False) is False
         with other:
-            assert lock.locked() and lock.depth == 1
+            assert lock.locked()
+            assert lock.depth == 1
             with pytest.raises(syncx.NotOwner):
                 in_thread(lock.release)
 
@@ -201,7 +206,8 @@ class LockContract:
     def test_release_of_a_free_lock(self, lock):
         with pytest.raises(RuntimeError) as e:
             lock.release()
-        assert isinstance(e.value, syncx.NotOwner) and "does not hold" in str(e.value)
+        assert isinstance(e.value, syncx.NotOwner)
+        assert "does not hold" in str(e.value)
 
     def test_release_by_another_thread(self, lock):
         with lock:
@@ -273,7 +279,8 @@ class LockContract:
 
     def test_within(self, lock):
         with lock.within(5) as m:
-            assert m is lock and lock.locked()
+            assert m is lock
+            assert lock.locked()
         with held_elsewhere(lock), pytest.raises(syncx.Timeout) as e, lock.within(0.02):
             raise AssertionError("the body ran without the lock")
         assert isinstance(e.value, TimeoutError)
@@ -294,7 +301,8 @@ class LockContract:
 
     def test_timeout_of_the_object(self, place, lock):
         timed = place.again(lock, timeout=0.02)
-        assert timed.timeout == 0.02 and lock.timeout is None
+        assert timed.timeout == 0.02
+        assert lock.timeout is None
         with timed:
             pass
         with held_elsewhere(lock):
@@ -338,11 +346,13 @@ class LockContract:
 
     def test_repr(self, lock, place):
         kind = self.cls.__name__
-        assert repr(lock).startswith(f"<syncx.{kind}") and "unlocked" in repr(lock)
+        assert repr(lock).startswith(f"<syncx.{kind}")
+        assert "unlocked" in repr(lock)
         if place.how == "named":
             assert "'lock 1'" in repr(lock)
         with lock:
-            assert " locked by this process" in repr(lock) and "unlocked" not in repr(lock)
+            assert " locked by this process" in repr(lock)
+            assert "unlocked" not in repr(lock)
         lock.close()
         assert "closed" in repr(lock)
         assert repr(self.cls.__new__(self.cls)) == f"<syncx.{kind} never opened>"
@@ -368,12 +378,16 @@ class LockContract:
         assert lock.statistics() == {"contended": 1, "recoveries": 0, "rescues": 0}
 
     def test_no_truth_value_and_no_length_of_its_own(self, lock):
-        assert not hasattr(lock, "__bool__") and not hasattr(lock, "__len__")
-        assert lock and bool(lock)
+        assert not hasattr(lock, "__bool__")
+        assert not hasattr(lock, "__len__")
+        assert lock
+        assert bool(lock)
 
     def test_identity_hash_and_equality(self, lock, place):
         other = place.again(lock)
-        assert lock == lock and lock != other and len({lock, other}) == 2
+        assert lock == lock
+        assert lock != other
+        assert len({lock, other}) == 2
 
     def test_weak_references(self, place):
         lock = place.new(self.cls)
@@ -384,7 +398,8 @@ class LockContract:
             pass
         del lock
         gc.collect()
-        assert ref() is None and gone == [True]
+        assert ref() is None
+        assert gone == [True]
 
     # ---- closing
 
@@ -398,7 +413,9 @@ class LockContract:
                 use()
         with pytest.raises(ValueError, match="closed"), lock:
             raise AssertionError("the body ran")
-        assert lock.holder is None and lock.owner_died is False and lock.depth == 0
+        assert lock.holder is None
+        assert lock.owner_died is False
+        assert lock.depth == 0
         with other:
             pass
 
@@ -420,7 +437,9 @@ class LockContract:
         for use in (lock.acquire, lock.release, lock.locked, lock.recover, lock.statistics, lock.__enter__):
             with pytest.raises(ValueError):
                 use()
-        assert lock.arena is None and lock.holder is None and not lock.owner_died
+        assert lock.arena is None
+        assert lock.holder is None
+        assert not lock.owner_died
 
     # ---- subclasses
 
@@ -431,7 +450,8 @@ class LockContract:
         lock = place.new(Mine)
         lock.note = "mine"
         with lock as m:
-            assert m is lock and m.note == "mine"
+            assert m is lock
+            assert m.note == "mine"
         assert "Mine" in repr(lock)
 
     def test_subclass_that_overrides_enter_and_exit(self, place):
@@ -449,7 +469,8 @@ class LockContract:
 
         lock = place.new(Traced)
         with lock as m:
-            assert m is lock and lock.locked()
+            assert m is lock
+            assert lock.locked()
         with pytest.raises(KeyError), lock:
             raise KeyError
         assert not lock.locked()
@@ -508,8 +529,10 @@ class LockContract:
         with contextlib.ExitStack() as stack:
             assert stack.enter_context(lock) is lock
             stack.enter_context(second)
-            assert lock.locked() and second.locked()
-        assert not lock.locked() and not second.locked()
+            assert lock.locked()
+            assert second.locked()
+        assert not lock.locked()
+        assert not second.locked()
 
     def test_condition(self, lock):
         """threading.Condition within this process, on a lock that other processes share."""
@@ -527,7 +550,8 @@ class LockContract:
             box.append(1)
             condition.notify()
         t.join(10)
-        assert results == [[1]] and not lock.locked()
+        assert results == [[1]]
+        assert not lock.locked()
         with pytest.raises(RuntimeError):
             condition.notify()
         with condition:
@@ -610,7 +634,8 @@ class TestMutex(LockContract):
             for again in (lock.acquire, lock.__enter__, other.acquire, lock.recover):
                 with pytest.raises(syncx.DeadlockError) as e:
                     again()
-                assert isinstance(e.value, RuntimeError) and "RLock" in str(e.value)
+                assert isinstance(e.value, RuntimeError)
+                assert "RLock" in str(e.value)
             assert lock.locked()
         assert not lock.locked()
 

@@ -6,8 +6,9 @@ import threading
 import time
 
 import pytest
-import syncx
 from support import until_waiting
+
+import syncx
 
 
 @pytest.fixture(params=[syncx.Mutex, syncx.RLock])
@@ -160,7 +161,8 @@ def test_another_kind_of_that_name(arena):
     for create in (True, False):
         with pytest.raises(ValueError) as e:
             syncx.RLock("jobs", arena=arena, create=create)
-        assert "jobs" in str(e.value) and "Mutex" in str(e.value)
+        assert "jobs" in str(e.value)
+        assert "Mutex" in str(e.value)
 
 
 def test_a_named_lock_stays_when_nobody_has_it_open(arena, child):
@@ -188,7 +190,8 @@ def test_unlinked_means_gone_for_old_handles(cls, arena):
             use()
     with pytest.raises(syncx.NotOwner):
         old.release()
-    assert not old.locked() and old.holder is None
+    assert not old.locked()
+    assert old.holder is None
     repr(old)
     old.close()
 
@@ -200,7 +203,8 @@ def test_recreated_is_independent(cls, arena):
     with new:
         with pytest.raises(syncx.Gone):
             old.acquire(False)
-        assert new.locked() and not old.locked()
+        assert new.locked()
+        assert not old.locked()
     del old
     with new:
         pass
@@ -273,7 +277,8 @@ def test_unlink_by_force_wakes_who_waits_and_spares_who_holds(cls, arena):
         arena.unlink("jobs", force=True)
         for t in threads:
             t.join(10)
-        assert len(errors) == 2 and time.monotonic() - start < 1
+        assert len(errors) == 2
+        assert time.monotonic() - start < 1
         new = cls("jobs", arena=arena)
         assert not new.locked()
         assert lock.depth == 1  # the holder keeps what it has

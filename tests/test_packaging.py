@@ -29,12 +29,10 @@ def have_build_tools() -> bool:
     return subprocess.run([sys.executable, "-c", code], capture_output=True).returncode == 0
 
 
-@pytest.fixture(scope="module")
-def built(tmp_path_factory):
-    """(sdist, wheel built from the unpacked sdist), from a copy of the sources."""
+def build(directory):
+    """The sdist's name and members, and the wheel built from the unpacked sdist; all from a copy of the sources."""
     if not have_build_tools() or shutil.which("cc") is None:
         pytest.skip("setuptools >= 77, pip or a C compiler is missing here")
-    directory = tmp_path_factory.mktemp("packaging")
     copy = directory / "copy"
     shutil.copytree(
         ROOT,
@@ -52,17 +50,13 @@ def built(tmp_path_factory):
             tar.extractall(directory / "unpacked")
         members = tar.getnames()
     (source,) = (directory / "unpacked").iterdir()
-    run(
-        sys.executable, "-m", "pip", "wheel", "--no-build-isolation", "--no-deps", "--no-index", "-w", directory, source,
-        cwd=directory,
-    )  # fmt: skip
+    offline = ("--no-build-isolation", "--no-deps", "--no-index")
+    run(sys.executable, "-m", "pip", "wheel", *offline, "-w", directory, source, cwd=directory)
     (wheel,) = directory.glob("*.whl")
     return source.name, {m.partition("/")[2] for m in members}, wheel
 
 
-@pytest.mark.timeout(120)
-def test_the_sdist_has_everything_to_build_from(built):
-    root, members, _ = built
+def check_the_sdist_has_everything_to_build_from(root, members):
     assert root.startswith("syncx-")
     core = {f"syncx/_core/{p.name}" for p in (ROOT / "syncx" / "_core").glob("*.[ch]")}
     assert core <= members
@@ -72,9 +66,7 @@ def test_the_sdist_has_everything_to_build_from(built):
     assert not [m for m in members if m.endswith((".so", ".o", ".pyc"))]
 
 
-@pytest.mark.timeout(120)
-def test_the_wheel_has_no_sources_of_c(built):
-    *_, wheel = built
+def check_the_wheel_has_no_sources_of_c(wheel):
     names = zipfile.ZipFile(wheel).namelist()
     assert not [n for n in names if n.endswith((".c", ".h", ".o")) or "/_core/" in n]
     assert [n for n in names if n.startswith("syncx/_core.") and n.endswith(".so")]
@@ -87,9 +79,7 @@ def test_the_wheel_has_no_sources_of_c(built):
     assert top == {"syncx", next(n for n in top if n.endswith(".dist-info"))}  # no tests, benchmarks or contrib
 
 
-@pytest.mark.timeout(120)
-def test_the_wheel_works(built, tmp_path):
-    *_, wheel = built
+def check_the_wheel_works(wheel, tmp_path):
     zipfile.ZipFile(wheel).extractall(tmp_path / "site")
     code = (
         "import syncx, sys\n"
@@ -103,4 +93,14 @@ def test_the_wheel_works(built, tmp_path):
     assert done.stdout == "True\n", done.stderr
     (metadata,) = (tmp_path / "site").glob("*.dist-info/METADATA")
     text = metadata.read_text()
-    assert "Requires-Python: >=3.10" in text and "\nRequires-Dist: " not in text.split("Provides-Extra")[0]
+    assert "Requires-Python: >=3.10" in text
+    assert "\nRequires-Dist: " not in text.split("Provides-Extra")[0]
+
+
+@pytest.mark.timeout(120)
+def test_sdist_and_wheel(tmp_path):
+    """One test, so that under pytest-xdist one worker builds once."""
+    root, members, wheel = build(tmp_path)
+    check_the_sdist_has_everything_to_build_from(root, members)
+    check_the_wheel_has_no_sources_of_c(wheel)
+    check_the_wheel_works(wheel, tmp_path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import array
+import contextlib
 import ctypes
 import gc
 import mmap
@@ -11,8 +12,9 @@ import threading
 from multiprocessing.shared_memory import SharedMemory
 
 import pytest
-import syncx
 from support import prefix
+
+import syncx
 
 
 @pytest.fixture(params=[syncx.Mutex, syncx.RLock])
@@ -26,13 +28,16 @@ def memory():
 
 
 def test_size_and_alignment(cls):
-    assert cls.SIZE == 128 and cls.ALIGNMENT == 64
+    assert cls.SIZE == 128
+    assert cls.ALIGNMENT == 64
     assert isinstance(cls.SIZE, int)
 
 
 def test_at_yields_an_open_lock(cls, memory, arena):
     lock = cls.at(memory, arena=arena)
-    assert type(lock) is cls and lock.name is None and not lock.closed
+    assert type(lock) is cls
+    assert lock.name is None
+    assert not lock.closed
     with lock as m:
         assert m is lock
 
@@ -66,7 +71,8 @@ def test_what_is_there_is_opened(memory, arena, create):
     first = syncx.Mutex.at(memory, arena=arena)
     with first:
         second = syncx.Mutex.at(memory, arena=arena, create=create)
-        assert second.locked() and second.depth == 1
+        assert second.locked()
+        assert second.depth == 1
 
 
 def test_create_false_wants_a_lock(memory, arena):
@@ -264,7 +270,8 @@ def test_the_lock_stays_in_the_memory(tmp_path, arena):
     a = syncx.Mutex.at(mapped(), arena=arena)
     b = syncx.Mutex.at(mapped(), arena=arena)  # another address, the same lock
     with a:
-        assert b.locked() and b.depth == 1
+        assert b.locked()
+        assert b.depth == 1
     got = []
     with a:
         t = threading.Thread(target=lambda: got.append(b.acquire(timeout=0.02)))
@@ -357,10 +364,8 @@ def test_a_handle_of_the_old_arena_and_one_of_the_new_are_not_both_let_in(memory
     with syncx.Arena(place) as anew:
         other = syncx.Mutex.at(memory, arena=anew)
         with other:
-            try:
+            with contextlib.suppress(syncx.Gone, syncx.ArenaError):
                 assert lock.acquire(False) is False
-            except (syncx.Gone, syncx.ArenaError):
-                pass
         other.close()
         anew.unlink()
     lock.close()

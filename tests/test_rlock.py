@@ -6,9 +6,10 @@ import os
 import threading
 
 import pytest
-import syncx
 from support import until_waiting
 from test_mutex import LockContract, in_thread
+
+import syncx
 
 
 class TestRLock(LockContract):
@@ -29,7 +30,8 @@ class TestRLock(LockContract):
 
     def test_nested_with(self, lock):
         with lock as a, lock as b, lock:
-            assert a is b is lock and lock.depth == 3
+            assert a is b is lock
+            assert lock.depth == 3
             assert "depth 3" in repr(lock)
         assert not lock.locked()
 
@@ -91,7 +93,8 @@ class TestRLock(LockContract):
             with condition:
                 condition.notify()
         t.join(10)
-        assert seen == [2] and not lock.locked()
+        assert seen == [2]
+        assert not lock.locked()
 
     def test_depth_is_the_holders_own(self, lock, place, child):
         with lock, lock:

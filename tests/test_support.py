@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
 
 import pytest
-import syncx
 from conftest import OWN_SYSTEM_V, PSM, RUN
 from support import MARK, Child, Leaks
+
+import syncx
 
 
 @pytest.fixture
@@ -81,7 +83,8 @@ def test_a_system_v_semaphore_left_behind_is_found(leaks):
     ident = libc.semget(0, 1, 0o600)  # IPC_PRIVATE
     assert ident >= 0
     (found,) = leaks.found()
-    assert found.startswith("System V sem") and found.endswith(f" {ident}")
+    assert found.startswith("System V sem")
+    assert found.endswith(f" {ident}")
     assert libc.semctl(ident, 0, 0) == 0  # IPC_RMID
     assert leaks.found() == []
 
@@ -95,7 +98,7 @@ def test_the_session_fails_on_a_leak(child, tmp_path):
         "def test_leaky():\n"
         "    syncx.Mutex('left', arena=syncx.Arena(RUN + '-leaky'))\n"
     )
-    (tmp_path / "conftest.py").write_text(open(os.path.join(os.path.dirname(__file__), "conftest.py")).read())
+    shutil.copy(os.path.join(os.path.dirname(__file__), "conftest.py"), tmp_path)
     env = {**os.environ, "PYTHONPATH": os.path.dirname(__file__)}
     for name in [n for n in env if n.startswith("PYTEST_")]:
         del env[name]
@@ -111,7 +114,8 @@ def test_the_session_fails_on_a_leak(child, tmp_path):
         if os.path.exists(path):
             os.unlink(path)
     assert run.returncode == 1, run.stdout
-    assert "left behind" in run.stdout and "-leaky" in run.stdout
+    assert "left behind" in run.stdout
+    assert "-leaky" in run.stdout
     assert "1 passed, 1 error" in run.stdout
 
 

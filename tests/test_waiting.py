@@ -8,8 +8,9 @@ import threading
 import time
 
 import pytest
-import syncx
 from support import Place, until_waiting, waiters
+
+import syncx
 
 WAITS = """
     lock = open_lock(recipe)
@@ -51,7 +52,8 @@ def test_ctrl_c_ends_the_wait(place: Place, child, arena, how):
         assert time.monotonic() - start < 1
         c.finish()
         assert lock.depth == 1
-    assert not lock.locked() and waiters(arena) == 0
+    assert not lock.locked()
+    assert waiters(arena) == 0
 
 
 def test_a_handler_that_returns_lets_the_wait_go_on(place: Place, child, arena):
@@ -241,7 +243,8 @@ def test_a_handler_may_lock_something_else_and_wait_for_it(place: Place, child, 
     lock.release()
     assert c.hear() == "lock"
     c.finish()
-    assert not lock.locked() and not other.locked()
+    assert not lock.locked()
+    assert not other.locked()
 
 
 def test_a_handler_may_take_the_lock_that_its_thread_waits_for(place: Place, child, arena):
@@ -366,7 +369,8 @@ def test_other_threads_run_while_one_waits(place: Place, arena, how):
     n = 0
     while time.monotonic() < end:
         n += 1
-    assert n > 1000 and t.is_alive()
+    assert n > 1000
+    assert t.is_alive()
     lock.release()
     t.join(10)
     assert not t.is_alive()

@@ -680,11 +680,9 @@ static struct walk walk(pid_t pid, long n)
         if (next == FUTEX_WAITS && !w.slept) {
             w.slept = true;
             wait_asleep(pid);
-            if (!scenario->last_holder) {
-                tell(S, PASS);
-                w.s_waits = true;
-                wait_for_survivor();
-            }
+            tell(S, PASS);
+            w.s_waits = true;
+            wait_for_survivor();
             if (w.steps == n)
                 return w; /* killed in its sleep */
             if (!scenario->last_holder) {

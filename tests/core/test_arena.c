@@ -316,6 +316,24 @@ TEST(a_damaged_body_while_attached, FORKS | HEAVY, 60)
     survives(true, 1, 1 + (uint64_t)rounds(400));
 }
 
+/* A word that names a slot that cannot be: no lock, no wait for ever, and no look beyond the slots. */
+TEST(an_impossible_holder, 0, 20)
+{
+    struct sx_arena *a = arena_new();
+    struct sx_mutex *m = named(a, "m", NULL);
+    my_id(a);
+    for (uint32_t slot = sx_participants_ready(a); slot < 0xfffe; slot = slot * 2 + 1) {
+        m->word = UINT64_C(7) << 32 | (uint64_t)(slot + 1) << SX_SLOT_SHIFT;
+        STATUS(sx_mutex_lock(a, m, 0), SX_DAMAGED);
+        STATUS(sx_mutex_lock(a, m, in(SECOND)), SX_DAMAGED);
+        STATUS(sx_mutex_lock(a, m, SX_NEVER), SX_DAMAGED);
+        STATUS(sx_mutex_unlock(a, m, false), SX_NOT_OWNER);
+        STATUS(sx_object_unlink(a, "m", 1, false), SX_OK);
+        m = named(a, "m", NULL);
+    }
+    CHECK(usable(a, m));
+}
+
 /* ---- a full file system ---------------------------------------------------------------------------------------------- */
 static void write_text(const char *path, const char *text)
 {

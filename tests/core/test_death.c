@@ -134,6 +134,42 @@ TEST(a_killed_holder_with_waiters, FORKS | WAITV, 30)
     }
 }
 
+/* It held several locks, and each has a sleeper: the kernel wakes one of them, for its own lock, which tells the rest. */
+enum { SEVERAL = 6 };
+
+static void holds_several_until_killed(void *argument)
+{
+    struct death *d = argument;
+    for (int i = 0; i < SEVERAL; i++)
+        STATUS(sx_mutex_lock(d[i].arena, d[i].mutex, SX_NEVER), SX_OK);
+    gate_open(&d->held);
+    pause();
+}
+
+TEST(a_killed_holder_of_several, FORKS | WAITV, 30)
+{
+    sx_belt_off = true;
+    struct death *d = shared(SEVERAL * sizeof *d);
+    pthread_t threads[SEVERAL];
+    struct sx_arena *a = arena_new();
+    for (int i = 0; i < SEVERAL; i++)
+        d[i].arena = a, d[i].mutex = anonymous(a);
+    pid_t pid = spawn(holds_several_until_killed, d);
+    gate_pass(&d->held);
+    for (int i = 0; i < SEVERAL; i++)
+        threads[i] = thread(waits, &d[i]);
+    for (int i = 0; i < SEVERAL; i++)
+        UNTIL(sleepers(a, d[i].mutex) == 1);
+    int64_t start = sx_now();
+    killed(pid);
+    for (int i = 0; i < SEVERAL; i++)
+        all_get_in(&d[i], 1, start);
+    for (int i = 0; i < SEVERAL; i++) {
+        gate_open(&d[i].stop);
+        joined(threads[i]);
+    }
+}
+
 /* One dies after another, each while the rest wait: each death is told once. */
 static void waits_and_is_killed(void *argument)
 {

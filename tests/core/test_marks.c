@@ -11,7 +11,7 @@
 #include <sys/stat.h>
 #include <sys/syscall.h>
 
-enum way { EXECVE, TOO_MANY, UNMAPPED };
+enum way { EXECVE, EXECVE_UNMARKED, TOO_MANY, UNMAPPED };
 
 struct scene {
     struct sx_arena *arena;
@@ -45,7 +45,7 @@ static void lock_robust(pthread_mutex_t *mutexes, int n)
 
 static void lose_the_mark(enum way way)
 {
-    if (way == TOO_MANY) {
+    if (way == TOO_MANY || way == EXECVE_UNMARKED) {
         lock_robust(shared(2100 * sizeof(pthread_mutex_t)), 2100);
     } else if (way == UNMAPPED) {
         void *page = shared(4096);
@@ -60,7 +60,7 @@ static void *holds(void *argument)
     STATUS(sx_mutex_lock(s->arena, s->mutex, SX_NEVER), SX_OK);
     lose_the_mark(s->way);
     gate_open(&s->held);
-    if (s->way == EXECVE) {
+    if (s->way <= EXECVE_UNMARKED) {
         gate_pass(&s->go);
         execl("/proc/self/exe", "coretests", "--pause", (char *)NULL);
         FAIL("execve: %s", strerror(errno));
@@ -93,7 +93,7 @@ static pid_t dies(struct scene *s, enum way way, bool in_a_thread)
     s->held = s->go = 0;
     pid_t pid = spawn(in_a_thread ? holds_in_a_thread : holds_in_the_main_thread, s);
     gate_pass(&s->held);
-    if (way == EXECVE) {
+    if (way <= EXECVE_UNMARKED) {
         char path[64], name[32] = "";
         snprintf(path, sizeof path, "/proc/%d/cmdline", (int)pid);
         gate_open(&s->go);
@@ -157,7 +157,7 @@ static void the_mark_is_missing(enum way way, bool in_a_thread)
         pid_t pid = dies(s, way, in_a_thread);
         CHECK(by_the_words(s, s->mutex->word) == SX_ALIVE); /* or the test shows nothing */
         recover[i](s);
-        if (way == EXECVE) {
+        if (way <= EXECVE_UNMARKED) {
             CHECK(kill(pid, 0) == 0); /* the other program is still there */
             killed(pid);
         }
@@ -168,6 +168,11 @@ static void the_mark_is_missing(enum way way, bool in_a_thread)
 TEST(execve_from_another_thread, FORKS | NATIVE, 30)
 {
     the_mark_is_missing(EXECVE, true);
+}
+/* pid, tid and start time stay the same: only the mapping is gone */
+TEST(execve_from_the_main_thread_without_a_mark, FORKS | NATIVE, 30)
+{
+    the_mark_is_missing(EXECVE_UNMARKED, false);
 }
 TEST(more_robust_mutexes_than_the_kernel_walks, FORKS | NATIVE, 30)
 {
@@ -377,7 +382,7 @@ static void seems_alive(struct scene *s)
     STATUS(sx_mutex_lock(s->arena, s->mutex, in(350 * MS)), SX_TIMEOUT);
     for (int64_t end = in(250 * MS); sx_now() < end; usleep(5000))
         STATUS(sx_mutex_lock(s->arena, s->mutex, 0), SX_BUSY);
-    for (int i = 0; i < 40; i++) /* more than there are slots ready: each looks for a free one */
+    for (int i = 0; i < 80; i++) /* more than there are slots ready: each looks for a free one, in turn */
         ended_well(spawn(comes_and_goes, NULL));
     STATUS(sx_arena_collect(s->arena), SX_OK);
     CHECK(sx_holder_examine(s->arena, holder) == SX_ALIVE);

@@ -69,7 +69,7 @@ def test_kill_at_every_instruction(workshop: Workshop, scenario: str, options: t
 @pytest.mark.parametrize("lock", ["futex", "sem"])
 def test_harness_finds_the_hang_of_a_plain_lock(workshop: Workshop, lock: str) -> None:
     # a plain lock knows no owner: killed inside, it is held for ever
-    found = singlestep.sweep(workshop, "free", f"--lock={lock}", "--stop-after=1", step=3)
+    found = singlestep.sweep(workshop, "free", f"--lock={lock}", "--stop-after=1", step=11)
     assert found.kinds() == {"hang"}
 
 

@@ -159,6 +159,9 @@ def _os_error(number: int, what: object) -> OSError:
     return OSError(number, os.strerror(number), str(what))
 
 
+_WARNING = 30  # logging.WARNING
+
+
 def report_owner_death(lock: object, pid: int, tid: int) -> None:
     """Writes one line to the logger "syncx": the holder of `lock` died, and this thread has it now."""
     who = f"process {pid} (thread {tid})" if pid else "a process of which no trace is left"
@@ -167,6 +170,10 @@ def report_owner_death(lock: object, pid: int, tid: int) -> None:
     # logging the line goes where logging would send it by default.
     get_logger = getattr(sys.modules.get("logging"), "getLogger", None)
     if get_logger is not None:
-        get_logger("syncx").warning("%s", text)
+        logger = get_logger("syncx")
+        if logger.isEnabledFor(_WARNING):
+            # as logger.warning() would, but for its walk up the stack, which ends here anyway: we hold the lock
+            line = report_owner_death.__code__.co_firstlineno
+            logger.handle(logger.makeRecord("syncx", _WARNING, __file__, line, text, (), None, "report_owner_death"))
     elif sys.stderr is not None:
         print(text, file=sys.stderr)

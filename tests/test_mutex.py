@@ -65,13 +65,14 @@ def count_in_threads(make_lock, threads: int = 4, times: int = 2000) -> int:
 
     def run():
         lock = make_lock()
-        for _ in range(times):
+        for n in range(times):
             with lock:
                 inside.append(None)
                 value = number[0]
                 if len(inside) != 1:
                     overlaps.append(None)
-                time.sleep(0)  # gives up the GIL between the two steps
+                # gives up the GIL between the two steps; now and then for long enough that somebody takes it
+                time.sleep(0 if n % 20 else 0.00001)
                 number[0] = value + 1
                 inside.pop()
 

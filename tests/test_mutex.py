@@ -605,25 +605,35 @@ class Excludes:
 
 
 def test_the_oracle_of_exclusion_catches_a_lock_that_excludes_nobody():
-    assert count_in_threads(Excludes) > 0
+    # a busy machine may run the threads one after the other, but not ten times
+    assert any(count_in_threads(Excludes) for _ in range(10))
 
 
 def test_the_oracle_between_processes_catches_a_lock_that_excludes_nobody(child, tmp_path):
     path = tmp_path / "number"
-    path.write_bytes(b"")
     code = """
         import contextlib
-        say(); hear(); say(add(contextlib.nullcontext(), path, 20000))
+        say()
+        while (times := hear()):
+            say(add(contextlib.nullcontext(), path, times))
     """
+    path.write_bytes(b"")
     children = [child(code, path=str(path)) for _ in range(2)]
     for c in children:
         c.hear()
+    for _ in range(10):
+        path.write_bytes(b"")
+        for c in children:
+            c.say(20000)
+        for c in children:
+            c.hear()
+        if int(path.read_bytes()) < 40000:
+            break
+    else:
+        raise AssertionError("ten rounds without exclusion, and nothing was lost")
     for c in children:
-        c.say()
-    for c in children:
-        c.hear()
+        c.say(0)
         c.finish()
-    assert int(path.read_bytes()) < 40000
 
 
 class TestMutex(LockContract):

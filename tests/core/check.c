@@ -14,6 +14,8 @@ static const struct test *current;
 const char *test_directory;
 bool slow_machine;
 static uint64_t random_state;
+static sigset_t awaited; /* by the runner: the end of a child, and being told to stop */
+static bool stopped;
 
 void test_register(struct test *test)
 {
@@ -307,9 +309,6 @@ static int run(const struct test *t)
     }
     setpgid(pid, pid);
 
-    sigset_t child;
-    sigemptyset(&child);
-    sigaddset(&child, SIGCHLD);
     int64_t limit = in((int64_t)t->seconds * SECOND);
     int status = 0, result = -1;
     while (result < 0) {
@@ -324,7 +323,10 @@ static int run(const struct test *t)
             result = 1;
         } else {
             struct timespec wait = sx_timespec(left);
-            sigtimedwait(&child, NULL, &wait);
+            int signal = sigtimedwait(&awaited, NULL, &wait);
+            stopped = signal == SIGTERM || signal == SIGINT;
+            if (stopped)
+                result = 1;
         }
     }
     kill(-pid, SIGKILL);
@@ -361,11 +363,12 @@ int main(int argc, char **argv)
     }
 
     prctl(PR_SET_CHILD_SUBREAPER, 1);
-    sigset_t child;
-    sigemptyset(&child);
-    sigaddset(&child, SIGCHLD);
-    sigprocmask(SIG_BLOCK, &child, NULL);
-    for (struct test *t = first; t != NULL; t = t->next) {
+    sigemptyset(&awaited);
+    sigaddset(&awaited, SIGCHLD);
+    sigaddset(&awaited, SIGTERM);
+    sigaddset(&awaited, SIGINT);
+    sigprocmask(SIG_BLOCK, &awaited, NULL);
+    for (struct test *t = first; t != NULL && !stopped; t = t->next) {
         if (t->flags & without || !chosen(t, argc, argv))
             continue;
         int64_t start = sx_now();

@@ -323,7 +323,7 @@ class Place:
 
     def close(self) -> None:
         for lock in list(self._locks):  # they export the segments' buffers
-            if lock.depth == 0:
+            with contextlib.suppress(RuntimeError):  # held still, by a failed test
                 lock.close()
         for shm in self._segments:
             shm.unlink()

@@ -40,7 +40,7 @@ def name_to_bytes(name: object, what: str = "name") -> bytes:
     return data
 
 
-def _path_of(name_or_path: str | os.PathLike[str]) -> tuple[str, bool]:
+def path_of(name_or_path: str | os.PathLike[str]) -> tuple[str, bool]:
     """The file of an arena, and whether it was given by name."""
     text = os.fspath(name_or_path)
     if not isinstance(text, str):
@@ -79,7 +79,7 @@ class Arena(_core.BaseArena):
     mode: int
 
     def __init__(self, name_or_path: str | os.PathLike[str], *, mode: int = 0o600, create: bool = True) -> None:
-        path, named = _path_of(name_or_path)
+        path, named = path_of(name_or_path)
         if not isinstance(mode, int) or isinstance(mode, bool):
             raise TypeError(f"mode must be an int such as 0o600, not {type(mode).__name__}")
         if not 0 <= mode <= 0o777 or mode & 0o600 != 0o600:
@@ -168,7 +168,7 @@ def default_arena() -> Arena:
     arena = _default
     if arena is None or arena.closed or arena.retired:
         given = os.environ.get("SYNCX_ARENA") or DEFAULT_NAME
-        arena = _default = _shared(_path_of(given)[0], given)
+        arena = _default = _shared(path_of(given)[0], given)
     return arena
 
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from . import __version__
-from .arena import DEFAULT_NAME, Arena, _path_of, arena_paths, name_to_bytes
+from .arena import DEFAULT_NAME, Arena, path_of, arena_paths, name_to_bytes
 from .errors import ArenaError, InUse, SyncxError
 
 if TYPE_CHECKING:
@@ -87,7 +87,7 @@ def _lock_name(text: str) -> str:
 
 
 def _arena_name(text: str) -> str:
-    return _checked(text, _path_of)
+    return _checked(text, path_of)
 
 
 def _checked(text: str, check: Callable[[str], object]) -> str:
@@ -440,7 +440,7 @@ def _rm_arena(name: str, force: bool) -> int:
     except InUse:
         return _fail(f"the arena {name!r} is in use by a live process; --force removes it all the same")
     except ArenaError as e:
-        path, by_name = _path_of(name)
+        path, by_name = path_of(name)
         if not by_name and not _was_arena(path):
             return _fail(f"{path} never was an arena and is left alone: {e}")
         if not force:

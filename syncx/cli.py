@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from . import __version__
-from .arena import DEFAULT_NAME, Arena, path_of, arena_paths, name_to_bytes
+from .arena import DEFAULT_NAME, Arena, arena_paths, name_to_bytes, path_of
 from .errors import ArenaError, InUse, SyncxError
 
 if TYPE_CHECKING:

@@ -274,5 +274,8 @@ enum sx_status sx_arena_rebuild(struct sx_arena *arena)
         }
         unit += cell->units;
     }
-    return fill_index(arena, live);
+    enum sx_status s = fill_index(arena, live);
+    if (s == SX_OK)
+        atomic_store(&h->damaged, 0); /* what an earlier attempt could not mend, for want of room */
+    return s;
 }

@@ -66,9 +66,44 @@ enum policy { POLICY_RECOVER, POLICY_RAISE, POLICY_IGNORE, POLICY_CALL };
 
 extern PyType_Spec sx_arena_spec, sx_mutex_spec, sx_gate_spec, sx_descriptor_spec;
 
+/* what several files ask of a lock object */
+static inline enum sx_status identity_of(MutexObject *self, uint64_t *me)
+{
+    if (self->core == &sx_closed_arena)
+        return SX_CLOSED;
+    return sx_identity(self->core, me);
+}
+
+/* The id in the word, or 0 when it is free or names a dead thread. */
+static inline uint64_t live_holder(MutexObject *self)
+{
+    uint32_t life;
+    uint64_t w = atomic_load_explicit(&self->mutex->word, memory_order_acquire);
+    return sx_is_free(w) || sx_holder_life(self->core, w, &life) != SX_ALIVE ? 0 : w & SX_ID_MASK;
+}
+
+static inline bool closed(MutexObject *self)
+{
+    return self->core == &sx_closed_arena;
+}
+
+static inline bool is_owned(MutexObject *self)
+{
+    uint64_t me;
+    return identity_of(self, &me) == SX_OK &&
+           (atomic_load_explicit(&self->mutex->word, memory_order_relaxed) & SX_ID_MASK) == me;
+}
+
 /* mutex <-> gate */
 PyObject *sx_mutex_enter(MutexObject *self);
 PyObject *sx_mutex_exit(MutexObject *self, bool raised);
+PyObject *sx_mutex_open(PyObject *op, PyObject *args);
+PyObject *sx_mutex_open_reference(PyObject *op, PyObject *args);
+PyObject *sx_mutex_open_at(PyObject *op, PyObject *args);
+PyObject *sx_mutex_close(PyObject *op, PyObject *unused);
+PyObject *sx_mutex_pin(PyObject *op, PyObject *unused);
+PyObject *sx_mutex_configure(PyObject *op, PyObject *args);
+void sx_mutex_drop(MutexObject *self);
 PyObject *sx_mutex_own_methods(PyObject *module, PyObject *cls);
 int sx_gates_add_to_type(struct module_state *state, PyTypeObject *type);
 void sx_gates_finalize(PyObject *self);

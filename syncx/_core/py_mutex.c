@@ -2,21 +2,6 @@
 #include "py_common.h"
 #include <structmember.h>
 
-static enum sx_status identity_of(MutexObject *self, uint64_t *me)
-{
-    if (self->core == &sx_closed_arena)
-        return SX_CLOSED;
-    return sx_identity(self->core, me);
-}
-
-/* The id in the word, or 0 when it is free or names a dead thread. */
-static uint64_t live_holder(MutexObject *self)
-{
-    uint32_t life;
-    uint64_t w = atomic_load_explicit(&self->mutex->word, memory_order_acquire);
-    return sx_is_free(w) || sx_holder_life(self->core, w, &life) != SX_ALIVE ? 0 : w & SX_ID_MASK;
-}
-
 /* ---- acquiring and what follows from a death ---------------------------------------------------------- */
 
 /* A lock in the user's memory outlives its arena: once that is unlinked, another arena may adopt the memory, and its
@@ -260,18 +245,6 @@ static PyObject *mutex_recover(PyObject *op, PyObject *const *args, Py_ssize_t n
 }
 
 /* ---- looking ------------------------------------------------------------------------------------------ */
-static bool closed(MutexObject *self)
-{
-    return self->core == &sx_closed_arena;
-}
-
-static bool is_owned(MutexObject *self)
-{
-    uint64_t me;
-    return identity_of(self, &me) == SX_OK &&
-           (atomic_load_explicit(&self->mutex->word, memory_order_relaxed) & SX_ID_MASK) == me;
-}
-
 static PyObject *mutex_locked(PyObject *op, PyObject *unused)
 {
     (void)unused;
@@ -382,7 +355,7 @@ static PyObject *mutex_at_fork_reinit(PyObject *op, PyObject *unused)
     Py_RETURN_NONE;
 }
 
-/* ---- opening and closing ------------------------------------------------------------------------------ */
+/* ---- life; opening and closing are in py_open.c --------------------------------------------------------- */
 static PyObject *mutex_new(PyTypeObject *type, PyObject *args, PyObject *keywords)
 {
     (void)args, (void)keywords;
@@ -394,226 +367,6 @@ static PyObject *mutex_new(PyTypeObject *type, PyObject *args, PyObject *keyword
         self->object.unit = SX_NOBODY;
     }
     return (PyObject *)self;
-}
-
-static int ready_to_open(MutexObject *self, PyObject *arena, int recursive)
-{
-    struct module_state *state = self->state;
-    if (self->arena != NULL) {
-        PyErr_SetString(PyExc_RuntimeError, "the lock is open already; make a new object instead of calling __init__");
-        return -1;
-    }
-    if (!PyObject_TypeCheck(arena, state->arena_type)) {
-        PyErr_Format(PyExc_TypeError, "arena must be a syncx.Arena, not %.100s", Py_TYPE(arena)->tp_name);
-        return -1;
-    }
-    if (((ArenaObject *)arena)->core == NULL) {
-        sx_raise(state, SX_CLOSED, arena, 0);
-        return -1;
-    }
-    self->recursive = recursive;
-    self->kind = recursive ? SX_KIND_RLOCK : SX_KIND_MUTEX;
-    return 0;
-}
-
-/* The end of opening, with the handle that sx_arena_keep took before it: the Arena object may be closed while we wait
- * for the arena's lock (by another thread, or a signal handler), and before us afterwards. */
-static void opened(MutexObject *self, PyObject *arena, struct sx_arena *core)
-{
-    Py_INCREF(arena);
-    self->arena = (ArenaObject *)arena;
-    self->mutex = (struct sx_mutex *)self->object.cell;
-    self->core = core;
-}
-
-static PyObject *not_opened(MutexObject *self, enum sx_status s, PyObject *arena, struct sx_arena *core, long found)
-{
-    sx_raise(self->state, s, arena, found);
-    sx_arena_release(core);
-    return NULL;
-}
-
-static PyObject *mutex_open(PyObject *op, PyObject *args)
-{
-    MutexObject *self = (MutexObject *)op;
-    PyObject *arena;
-    const char *name;
-    Py_ssize_t length;
-    int create, recursive;
-    enum sx_kind found = SX_KIND_NONE;
-    if (!PyArg_ParseTuple(args, "Oz#ip:_open", &arena, &name, &length, &create, &recursive) ||
-        ready_to_open(self, arena, recursive) < 0)
-        return NULL;
-    struct sx_arena *core = ((ArenaObject *)arena)->core;
-    sx_arena_keep(core);
-    enum sx_status s = name == NULL ? sx_object_anonymous(core, self->kind, &self->object)
-                                    : sx_object_open(core, name, (uint32_t)length, self->kind, (enum sx_create)create,
-                                                     &self->object, &found);
-    if (s != SX_OK)
-        return not_opened(self, s, arena, core, found);
-    opened(self, arena, core);
-    return PyBool_FromLong(self->object.created);
-}
-
-static PyObject *mutex_open_reference(PyObject *op, PyObject *args)
-{
-    MutexObject *self = (MutexObject *)op;
-    PyObject *arena;
-    unsigned int unit, generation;
-    int recursive;
-    if (!PyArg_ParseTuple(args, "OIIp:_open_reference", &arena, &unit, &generation, &recursive) ||
-        ready_to_open(self, arena, recursive) < 0)
-        return NULL;
-    struct sx_arena *core = ((ArenaObject *)arena)->core;
-    sx_arena_keep(core);
-    enum sx_status s = sx_object_reference(core, unit, generation, self->kind, &self->object);
-    if (s != SX_OK)
-        return not_opened(self, s, arena, core, 0);
-    opened(self, arena, core);
-    Py_RETURN_NONE;
-}
-
-static PyObject *mutex_open_at(PyObject *op, PyObject *args)
-{
-    MutexObject *self = (MutexObject *)op;
-    PyObject *arena, *buffer;
-    Py_ssize_t offset;
-    int create, recursive;
-    enum sx_kind found = SX_KIND_NONE;
-    if (!PyArg_ParseTuple(args, "OOnip:_open_at", &arena, &buffer, &offset, &create, &recursive) ||
-        ready_to_open(self, arena, recursive) < 0)
-        return NULL;
-    if (PyObject_GetBuffer(buffer, &self->buffer, PyBUF_WRITABLE) < 0) {
-        if (PyErr_ExceptionMatches(PyExc_BufferError) || PyErr_ExceptionMatches(PyExc_TypeError))
-            PyErr_Format(PyExc_TypeError,
-                         "a lock needs writable, contiguous, shared memory (mmap, SharedMemory.buf, memoryview), "
-                         "not this %.100s",
-                         Py_TYPE(buffer)->tp_name);
-        return NULL;
-    }
-    char *at = (char *)self->buffer.buf + offset;
-    Py_ssize_t size = (Py_ssize_t)sizeof(struct sx_mutex);
-    if (offset < 0 || self->buffer.len < size || offset > self->buffer.len - size)
-        PyErr_Format(PyExc_ValueError, "%zd bytes are needed at offset %zd, but the buffer has %zd", size, offset,
-                     self->buffer.len);
-    else if ((uintptr_t)at % SX_LINE != 0)
-        PyErr_Format(PyExc_ValueError,
-                     "the lock must start at a multiple of %d bytes; offset %zd of this buffer is %d bytes past one",
-                     SX_LINE, offset, (int)((uintptr_t)at % SX_LINE));
-    if (!PyErr_Occurred()) {
-        struct sx_arena *core = ((ArenaObject *)arena)->core;
-        sx_arena_keep(core);
-        enum sx_status s = sx_object_at(core, at, self->kind, (enum sx_create)create, &self->object, &found);
-        if (s == SX_OK) {
-            opened(self, arena, core);
-            return PyBool_FromLong(self->object.created);
-        }
-        if (s == SX_DAMAGED)
-            PyErr_Format(PyExc_ValueError,
-                         "the %zd bytes at offset %zd are neither zero nor a lock of this version; fill them with "
-                         "zeros before the first use",
-                         size, offset);
-        else
-            sx_raise(((MutexObject *)op)->state, s, arena, found);
-        sx_arena_release(core);
-    }
-    PyBuffer_Release(&self->buffer);
-    return NULL;
-}
-
-static void drop(MutexObject *self)
-{
-    if (!closed(self)) {
-        struct sx_arena *core = self->core;
-        bool quiet = sx_quiet;
-        self->core = &sx_closed_arena;
-        sx_quiet = true; /* no signal handlers from here, and so no exceptions; they run a moment later */
-        sx_object_close(core, &self->object);
-        sx_quiet = quiet;
-        sx_arena_release(core);
-    }
-    if (self->buffer.obj != NULL)
-        PyBuffer_Release(&self->buffer);
-}
-
-PyDoc_STRVAR(
-    close_doc,
-    "close($self, /)\n--\n\n"
-    "Give this handle up; using it afterwards raises ValueError.  The lock itself stays (a named one until it is\n"
-    "unlinked).  Releases the buffer of a lock in the user's memory.  RuntimeError while a thread of this process "
-    "holds\n"
-    "the lock or waits for it.");
-
-/* Does any thread of this process hold it?  It could not release what has been closed. */
-static bool held_here(MutexObject *self)
-{
-    uint64_t holder = closed(self) ? 0 : live_holder(self);
-    struct sx_participant *p = holder == 0 ? NULL : sx_participant(self->core, holder);
-    return p != NULL && atomic_load_explicit(&p->process, memory_order_acquire) == self->core->process + 1;
-}
-
-static PyObject *mutex_close(PyObject *op, PyObject *unused)
-{
-    (void)unused;
-    MutexObject *self = (MutexObject *)op;
-    if (is_owned(self)) {
-        PyErr_Format(PyExc_RuntimeError, "%R is held by this thread: release it before closing it", op);
-        return NULL;
-    }
-    if (self->waiting != 0 || held_here(self)) {
-        PyErr_Format(PyExc_RuntimeError, "%R is in use by another thread of this process: close it afterwards", op);
-        return NULL;
-    }
-    drop(self);
-    Py_RETURN_NONE;
-}
-
-static PyObject *mutex_pin(PyObject *op, PyObject *unused)
-{
-    (void)unused;
-    MutexObject *self = (MutexObject *)op;
-    if (closed(self))
-        return sx_raise(((MutexObject *)op)->state, SX_CLOSED, op, 0);
-    if (self->object.unit == SX_NOBODY)
-        return PyErr_Format(PyExc_TypeError,
-                            "%R lies in memory that you brought: send that memory (its SharedMemory, its file) to "
-                            "the other process and call %s.at there",
-                            op, Py_TYPE(op)->tp_name);
-    sx_object_pin(self->core, &self->object);
-    return Py_BuildValue("II", self->object.unit, self->object.generation);
-}
-
-static PyObject *mutex_configure(PyObject *op, PyObject *args)
-{
-    MutexObject *self = (MutexObject *)op;
-    PyObject *timeout, *policy;
-    if (!PyArg_ParseTuple(args, "OO:_configure", &timeout, &policy))
-        return NULL;
-    int64_t patience = SX_NEVER;
-    if (timeout != Py_None && (patience = sx_nanoseconds(timeout)) < 0)
-        return NULL;
-    if (PyUnicode_Check(policy)) {
-        static const char *const names[] = {"recover", "raise", "ignore"};
-        int which = -1;
-        for (int i = 0; i < 3; i++)
-            if (PyUnicode_CompareWithASCIIString(policy, names[i]) == 0)
-                which = i;
-        if (which < 0)
-            return PyErr_Format(PyExc_ValueError,
-                                "on_owner_death must be \"recover\", \"raise\", \"ignore\" or a callable, not %R",
-                                policy);
-        self->policy = which;
-    } else if (PyCallable_Check(policy)) {
-        self->policy = POLICY_CALL;
-    } else {
-        return PyErr_Format(PyExc_TypeError,
-                            "on_owner_death must be \"recover\", \"raise\", \"ignore\" or a callable, not %.100s",
-                            Py_TYPE(policy)->tp_name);
-    }
-    self->patience = patience;
-    Py_INCREF(policy);
-    Py_XSETREF(self->on_owner_death, policy);
-    Py_RETURN_NONE;
 }
 
 static int mutex_traverse(PyObject *op, visitproc visit, void *arg)
@@ -642,7 +395,7 @@ static void mutex_dealloc(PyObject *op)
         PyObject_ClearWeakRefs(op);
     PyObject *et, *ev, *tb;
     PyErr_Fetch(&et, &ev, &tb);
-    drop(self);
+    sx_mutex_drop(self);
     PyErr_Restore(et, ev, tb);
     sx_gates_clear(self);
     Py_CLEAR(self->on_owner_death);
@@ -675,13 +428,21 @@ static PyObject *mutex_timeout(PyObject *op, void *unused)
     return PyFloat_FromDouble((double)patience / 1e9);
 }
 
+PyDoc_STRVAR(
+    close_doc,
+    "close($self, /)\n--\n\n"
+    "Give this handle up; using it afterwards raises ValueError.  The lock itself stays (a named one until it is\n"
+    "unlinked).  Releases the buffer of a lock in the user's memory.  RuntimeError while a thread of this process "
+    "holds\n"
+    "the lock or waits for it.");
+
 static PyMethodDef mutex_methods[] = {
     {"acquire", (PyCFunction)(void (*)(void))mutex_acquire, METH_FASTCALL | METH_KEYWORDS, acquire_doc},
     {"release", mutex_release, METH_NOARGS, release_doc},
     {"recover", (PyCFunction)(void (*)(void))mutex_recover, METH_FASTCALL | METH_KEYWORDS, recover_doc},
     {"locked", mutex_locked, METH_NOARGS,
      "locked($self, /)\n--\n\nTrue while a live thread of any process holds the lock."},
-    {"close", mutex_close, METH_NOARGS, close_doc},
+    {"close", sx_mutex_close, METH_NOARGS, close_doc},
     {"statistics", mutex_statistics, METH_NOARGS,
      "statistics($self, /)\n--\n\nA dict of what happened to the lock since it was made: contended (waits that "
      "slept),\n"
@@ -694,11 +455,11 @@ static PyMethodDef mutex_methods[] = {
     {"_acquire_restore", mutex_acquire_restore, METH_O,
      "_acquire_restore($self, saved, /)\n--\n\nAcquire as deep as _release_save found it."},
     {"_at_fork_reinit", mutex_at_fork_reinit, METH_NOARGS, at_fork_reinit_doc},
-    {"_open", mutex_open, METH_VARARGS, NULL},
-    {"_open_reference", mutex_open_reference, METH_VARARGS, NULL},
-    {"_open_at", mutex_open_at, METH_VARARGS, NULL},
-    {"_configure", mutex_configure, METH_VARARGS, NULL},
-    {"_pin", mutex_pin, METH_NOARGS, NULL},
+    {"_open", sx_mutex_open, METH_VARARGS, NULL},
+    {"_open_reference", sx_mutex_open_reference, METH_VARARGS, NULL},
+    {"_open_at", sx_mutex_open_at, METH_VARARGS, NULL},
+    {"_configure", sx_mutex_configure, METH_VARARGS, NULL},
+    {"_pin", sx_mutex_pin, METH_NOARGS, NULL},
     {NULL, NULL, 0, NULL},
 };
 

@@ -75,6 +75,12 @@ def _terminated(*_: object) -> None:
     raise SystemExit(128 + signal.SIGTERM)
 
 
+def _interrupted(*_: object) -> None:
+    """Ctrl-C, and again until it is heard: Python drops an exception that comes up in a finalizer."""
+    signal.setitimer(signal.ITIMER_REAL, 0.2)
+    raise KeyboardInterrupt
+
+
 def main() -> int:
     parser = _arguments()
     options = parser.parse_args()
@@ -91,6 +97,8 @@ def main() -> int:
         except ImportError:
             parser.error("--svg needs matplotlib: pip install '.[bench]'")
     signal.signal(signal.SIGTERM, _terminated)
+    signal.signal(signal.SIGINT, _interrupted)
+    signal.signal(signal.SIGALRM, _interrupted)
     output = report.Output()
     tables = options.json != "-"
     field = peers.gather()
@@ -112,6 +120,8 @@ def main() -> int:
             finally:
                 signal.signal(signal.SIGINT, signal.SIG_IGN)  # what follows is short, and leaves nothing behind
                 signal.signal(signal.SIGTERM, signal.SIG_IGN)
+                signal.signal(signal.SIGALRM, signal.SIG_IGN)
+                signal.setitimer(signal.ITIMER_REAL, 0)
                 children.end_all()
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)

@@ -159,21 +159,19 @@ def _os_error(number: int, what: object) -> OSError:
     return OSError(number, os.strerror(number), str(what))
 
 
-_WARNING = 30  # logging.WARNING
-
-
 def report_owner_death(lock: object, pid: int, tid: int) -> None:
-    """Writes one line to the logger "syncx": the holder of `lock` died, and this thread has it now."""
+    """Writes one line to the logger "syncx": the holder of `lock` died, and this process had it next.
+
+    Called when the hold that met the death has ended.
+    """
     who = f"process {pid} (thread {tid})" if pid else "a process of which no trace is left"
-    text = f"{who} died holding {lock!r}; recovered by process {os.getpid()}"
-    # Not imported here: the lock is held, and in a forked child the import lock may be nobody's to release.  Without
-    # logging the line goes where logging would send it by default.
+    name = getattr(lock, "name", None)
+    what = f"syncx.{type(lock).__name__} {name!r}" if name is not None else f"a nameless syncx.{type(lock).__name__}"
+    text = f"{who} died holding {what}; recovered by process {os.getpid()}"
+    # Not imported here: in a forked child the import lock may be nobody's to release.  Without logging the line goes
+    # where logging would send it by default.
     get_logger = getattr(sys.modules.get("logging"), "getLogger", None)
     if get_logger is not None:
-        logger = get_logger("syncx")
-        if logger.isEnabledFor(_WARNING):
-            # as logger.warning() would, but for its walk up the stack, which ends here anyway: we hold the lock
-            line = report_owner_death.__code__.co_firstlineno
-            logger.handle(logger.makeRecord("syncx", _WARNING, __file__, line, text, (), None, "report_owner_death"))
+        get_logger("syncx").warning("%s", text)
     elif sys.stderr is not None:
         print(text, file=sys.stderr)

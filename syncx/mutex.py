@@ -190,10 +190,10 @@ class Mutex(_Base):
         FileExistsError when it is.
     timeout: seconds a plain `with` waits before it raises `Timeout`; None waits for ever.
     on_owner_death: what to do when an owner died (was killed, or its thread ended) while it held the lock.
-        "recover": the next holder gets it, `owner_died` is true during that hold and a line is logged; if the body of
-        the `with` raises, the mark stays for the one after.  "raise": `OwnerDiedError` for everybody until somebody
-        calls `recover()`.  "ignore": nothing is told.  A callable: it gets the lock, held, and repairs the data; if
-        it raises, the lock is released and the mark stays.
+        "recover": the next holder gets it, `owner_died` is true during that hold, and when it ends a line goes to the
+        logger "syncx"; if the body of the `with` raises, the mark stays for the one after.  "raise":
+        `OwnerDiedError` for everybody until somebody calls `recover()`.  "ignore": nothing is told.  A callable: it
+        gets the lock, held, and repairs the data; if it raises, the lock is released and the mark stays.
 
     `with lock as m:` yields the lock.  Exclusion is between threads of any processes.  Not reentrant: its holder's
     untimed acquire raises DeadlockError.  Only the holding thread releases it (NotOwner otherwise); a forked child

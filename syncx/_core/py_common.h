@@ -57,7 +57,9 @@ typedef struct {
     PyObject *weak;
     enum sx_kind kind;
     int policy;
-    _Atomic int waiting; /* threads in a slow acquire through this object */
+    _Atomic int waiting;     /* threads in a slow acquire through this object */
+    long dead_pid, dead_tid; /* with untold: whom to name when the hold ends */
+    bool untold;
     bool recursive;
     bool plain; /* hand out ordinary bound methods from now on */
 } MutexObject;

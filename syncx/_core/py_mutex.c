@@ -78,7 +78,11 @@ static int after_death(MutexObject *self)
             sx_mutex_clear_mark(self->mutex, me);
         break;
     default:
-        r = PyObject_CallFunction(state->owner_died, "Oll", self, pid, tid);
+        /* the line is written when the hold ends: a log may be slow, or wait for something, and others wait for us */
+        self->dead_pid = pid;
+        self->dead_tid = tid;
+        self->untold = true;
+        return 0;
     }
     if (r == NULL) {
         PyObject *type, *value, *traceback;
@@ -89,6 +93,27 @@ static int after_death(MutexObject *self)
     }
     Py_DECREF(r);
     return 0;
+}
+
+/* unlock, and then the line about a dead owner if this was the hold that met it.  An exception of a log handler is
+ * reported and dropped, for the lock is released; what is no Exception (Ctrl-C) goes on: -1. */
+static enum sx_status unlock_and_tell(MutexObject *self, bool keep_mark, int *told)
+{
+    bool tell = self->untold && is_owned(self) && atomic_load_explicit(&self->mutex->depth, memory_order_relaxed) == 0;
+    long pid = self->dead_pid, tid = self->dead_tid;
+    if (tell)
+        self->untold = false;
+    enum sx_status s = unlock(self, keep_mark);
+    *told = 0;
+    if (!tell || s != SX_OK)
+        return s;
+    PyObject *r = PyObject_CallFunction(self->state->owner_died, "Oll", self, pid, tid);
+    if (r == NULL && PyErr_ExceptionMatches(PyExc_Exception))
+        PyErr_WriteUnraisable((PyObject *)self);
+    else if (r == NULL)
+        *told = -1;
+    Py_XDECREF(r);
+    return s;
 }
 
 /* 1: held; 0: not within the time; -1: an exception. */
@@ -132,7 +157,10 @@ PyObject *sx_mutex_enter(MutexObject *self)
  * a child that was forked inside the `with` and leaves it by sys.exit). */
 PyObject *sx_mutex_exit(MutexObject *self, bool raised)
 {
-    enum sx_status s = unlock(self, raised);
+    int told;
+    enum sx_status s = unlock_and_tell(self, raised, &told);
+    if (told < 0)
+        return NULL;
     if (s == SX_OK || (s == SX_NOT_OWNER && raised))
         Py_RETURN_NONE;
     return sx_raise(self->state, s, (PyObject *)self, 0);
@@ -215,9 +243,12 @@ static PyObject *mutex_release(PyObject *op, PyObject *unused)
     MutexObject *self = (MutexObject *)op;
     if (sx_self.arena == self->core && !self->recursive && sx_mutex_give(self->mutex, sx_self.id))
         Py_RETURN_NONE;
-    enum sx_status s = unlock(self, false);
+    int told;
+    enum sx_status s = unlock_and_tell(self, false, &told);
     if (s != SX_OK)
         return sx_raise(self->state, s, op, 0);
+    if (told < 0)
+        return NULL;
     Py_RETURN_NONE;
 }
 
@@ -318,7 +349,10 @@ static PyObject *mutex_release_save(PyObject *op, PyObject *unused)
     if (s != SX_OK)
         return sx_raise(((MutexObject *)op)->state, s, op, 0);
     uint32_t depth = atomic_exchange_explicit(&self->mutex->depth, 0, memory_order_relaxed);
-    s = unlock(self, true); /* a mark stays: nobody has said that the data are whole */
+    int told;
+    s = unlock_and_tell(self, true, &told); /* a mark stays: nobody has said that the data are whole */
+    if (told < 0)
+        return NULL;
     return s == SX_OK ? PyLong_FromUnsignedLong(depth) : sx_raise(((MutexObject *)op)->state, s, op, 0);
 }
 

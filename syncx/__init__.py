@@ -13,6 +13,14 @@ import sys
 if not sys.platform.startswith("linux"):
     raise ImportError(f"syncx needs Linux (it is built on futexes and robust mutexes); this is {sys.platform}")
 
+from . import _core
+
+if not hasattr(_core, "BaseArena"):  # the bare folder of the C sources, taken for a package
+    raise ImportError(
+        "this is the source tree of syncx without its C part: build it here (pip install -e .), or start Python in "
+        "another directory to get the installed one"
+    )
+
 from .arena import Arena, default_arena
 from .errors import (
     ArenaError,

@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+import syncx
+
 ROOT = Path(__file__).resolve().parent.parent
 
 pytestmark = pytest.mark.slow
@@ -104,3 +106,15 @@ def test_sdist_and_wheel(tmp_path):
     check_the_sdist_has_everything_to_build_from(root, members)
     check_the_wheel_has_no_sources_of_c(wheel)
     check_the_wheel_works(wheel, tmp_path)
+
+
+def test_a_source_tree_that_is_not_built_says_so(tmp_path):
+    """The bare folder of the C sources can be imported too; the message says what to do."""
+    shutil.copytree(Path(syncx.__file__).parent, tmp_path / "syncx", ignore=shutil.ignore_patterns("*.so"))
+    (tmp_path / "syncx" / "_core").mkdir(exist_ok=True)
+    done = subprocess.run(
+        [sys.executable, "-c", "import syncx"], cwd=tmp_path, capture_output=True, text=True, timeout=30
+    )
+    assert done.returncode == 1
+    assert "ImportError: this is the source tree of syncx without its C part" in done.stderr
+    assert "pip install -e ." in done.stderr

@@ -69,18 +69,11 @@ static bool read_boot_id(uint8_t id[16])
 /* The part of the header that is written once: the same for every arena of this ABI but for id, place and time. */
 static void describe(struct sx_header *h)
 {
-    pthread_mutexattr_t attr;
-    pthread_mutex_t mutex;
-    pthread_mutexattr_init(&attr);
-    pthread_mutexattr_setpshared(&attr, PTHREAD_PROCESS_SHARED);
-    pthread_mutexattr_setrobust(&attr, PTHREAD_MUTEX_ROBUST);
-    pthread_mutex_init(&mutex, &attr);
-    pthread_mutexattr_destroy(&attr);
     h->magic = SX_MAGIC;
     h->abi = SX_ABI;
     h->header_size = sizeof *h;
     h->pointer_size = sizeof(void *);
-    h->mutex_kind = (uint32_t)mutex.__data.__kind;
+    h->mutex_kind = sx_life_kind();
     uint64_t offset = SX_PAGE;
     for (int i = 0; i < SX_REGIONS; i++) {
         uint64_t bytes = (uint64_t)the_regions[i].item_size * the_regions[i].capacity;

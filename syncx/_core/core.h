@@ -7,6 +7,7 @@
 #define SYNCX_CORE_H
 
 #include <stdbool.h>
+#include <string.h>
 #include <sys/types.h>
 
 #include "futex.h"
@@ -126,6 +127,8 @@ bool sx_examination_due(bool now);                                       /* for 
 struct sx_participant *sx_participant(struct sx_arena *arena, uint64_t holder);
 uint32_t sx_participants_ready(struct sx_arena *arena);
 void sx_participant_leave(struct sx_arena *arena); /* the calling thread */
+void sx_forget_registrations(void);                /* in a forked child */
+uint32_t sx_life_kind(void);                       /* the kind word of a life lock in this glibc */
 
 /* ---- processes: process.c --------------------------------------------------------------------------- */
 enum sx_status sx_process_attach(struct sx_arena *arena); /* arena->local is held */
@@ -268,6 +271,15 @@ void sx_object_pin(struct sx_arena *arena, struct sx_object *object);
 enum sx_status sx_object_unlink(struct sx_arena *arena, const char *name, uint32_t length, bool force);
 uint32_t sx_kind_units(enum sx_kind kind);
 enum sx_kind sx_cell_kind(struct sx_cell *cell);
+
+/* Is the cell bound to this arena?  One in the user's memory may have been adopted by another. */
+static inline bool sx_cell_is_ours(struct sx_arena *arena, struct sx_cell *cell)
+{
+    uint64_t id[2];
+    memcpy(id, arena->id, sizeof id);
+    return atomic_load_explicit(&cell->arena_id[0], memory_order_acquire) == id[0] &&
+           atomic_load_explicit(&cell->arena_id[1], memory_order_acquire) == id[1];
+}
 
 /* what a process keeps of its own about the cells it knows */
 void sx_known_drop_all(struct sx_arena *arena);        /* the arena's lock is held */

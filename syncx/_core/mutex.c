@@ -175,15 +175,6 @@ static bool take(struct sx_arena *arena, struct sx_mutex *m, uint64_t *w, uint64
     return true;
 }
 
-/* Is the cell bound to this arena still?  One in the user's memory may have been adopted by another. */
-static bool ours(struct sx_arena *arena, struct sx_mutex *m)
-{
-    uint64_t id[2];
-    memcpy(id, arena->id, sizeof id);
-    return atomic_load_explicit(&m->cell.arena_id[0], memory_order_acquire) == id[0] &&
-           atomic_load_explicit(&m->cell.arena_id[1], memory_order_acquire) == id[1];
-}
-
 enum sx_status sx_mutex_lock_slow(struct sx_arena *arena, struct sx_mutex *m, uint64_t me, int64_t deadline)
 {
     struct sx_pause pause = {.arena = arena, .deadline = deadline};
@@ -221,7 +212,8 @@ enum sx_status sx_mutex_lock_slow(struct sx_arena *arena, struct sx_mutex *m, ui
             if (a.belted || a.final || (deadline == 0 && sx_examination_due(true)))
                 sx_holder_examine(arena, w);
             enum sx_life seen = sx_holder_life(arena, w, &life_value);
-            if (seen != SX_ALIVE && !ours(arena, m)) { /* the id is another arena's: it says nothing here */
+            if (seen != SX_ALIVE &&
+                !sx_cell_is_ours(arena, &m->cell)) { /* the id is another arena's: it says nothing here */
                 status = SX_RETIRED;
                 break;
             }

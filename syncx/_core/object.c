@@ -491,8 +491,7 @@ enum sx_status sx_object_at(struct sx_arena *arena, void *memory, enum sx_kind k
 {
     struct sx_cell *cell = memory;
     uint32_t units = sx_kind_units(kind);
-    uint64_t mine[2], none = 0;
-    memcpy(mine, arena->id, sizeof mine);
+    uint64_t none = 0;
     enum sx_status s = sx_arena_lock(arena);
     if (s != SX_OK)
         return s;
@@ -528,7 +527,7 @@ enum sx_status sx_object_at(struct sx_arena *arena, void *memory, enum sx_kind k
         s = SX_EXISTS;
     } else if (atomic_load(&cell->lineage) != arena->lineage) {
         s = SX_OTHER_ARENA;
-    } else if (atomic_load(&cell->arena_id[0]) != mine[0] || atomic_load(&cell->arena_id[1]) != mine[1]) {
+    } else if (!sx_cell_is_ours(arena, cell)) {
         sx_mutex_adopt((struct sx_mutex *)cell); /* the word first, the id after it: see mutex.c */
         cell_bind(arena, cell);
     }

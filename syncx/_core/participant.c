@@ -52,6 +52,12 @@ static void prepare(void)
     pthread_key_create(&at_thread_exit, leave_all);
 }
 
+uint32_t sx_life_kind(void)
+{
+    pthread_once(&once, prepare);
+    return (uint32_t)life_image.__data.__kind;
+}
+
 sx_a32 *sx_life_word(struct sx_participant *p)
 {
     return (sx_a32 *)&p->life.mutex.__data.__lock;

@@ -362,8 +362,6 @@ static void after_fork_parent(void)
     pthread_mutex_unlock(&sx_arenas_lock);
 }
 
-void sx_forget_registrations(void);
-
 static void after_fork_child(void)
 {
     sx_forget_registrations();

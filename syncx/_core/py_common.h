@@ -69,11 +69,14 @@ enum policy { POLICY_RECOVER, POLICY_RAISE, POLICY_IGNORE, POLICY_CALL };
 extern PyType_Spec sx_arena_spec, sx_mutex_spec, sx_gate_spec, sx_descriptor_spec;
 
 /* what several files ask of a lock object */
+static inline bool closed(MutexObject *self)
+{
+    return self->core == &sx_closed_arena;
+}
+
 static inline enum sx_status identity_of(MutexObject *self, uint64_t *me)
 {
-    if (self->core == &sx_closed_arena)
-        return SX_CLOSED;
-    return sx_identity(self->core, me);
+    return closed(self) ? SX_CLOSED : sx_identity(self->core, me);
 }
 
 /* The id in the word, or 0 when it is free or names a dead thread. */
@@ -82,11 +85,6 @@ static inline uint64_t live_holder(MutexObject *self)
     uint32_t life;
     uint64_t w = atomic_load_explicit(&self->mutex->word, memory_order_acquire);
     return sx_is_free(w) || sx_holder_life(self->core, w, &life) != SX_ALIVE ? 0 : w & SX_ID_MASK;
-}
-
-static inline bool closed(MutexObject *self)
-{
-    return self->core == &sx_closed_arena;
 }
 
 static inline bool is_owned(MutexObject *self)

@@ -8,13 +8,9 @@
  * threads cannot tell whether ours live.  (A lock in the arena has the mark in its own word.) */
 static bool retired(MutexObject *self)
 {
-    if (self->object.unit != SX_NOBODY)
-        return false;
-    uint64_t id[2];
-    memcpy(id, self->core->id, sizeof id);
-    return atomic_load_explicit(&self->core->header->retired, memory_order_acquire) != 0 ||
-           atomic_load_explicit(&self->object.cell->arena_id[0], memory_order_acquire) != id[0] ||
-           atomic_load_explicit(&self->object.cell->arena_id[1], memory_order_acquire) != id[1];
+    return self->object.unit == SX_NOBODY &&
+           (atomic_load_explicit(&self->core->header->retired, memory_order_acquire) != 0 ||
+            !sx_cell_is_ours(self->core, self->object.cell));
 }
 
 /* One acquisition by the words alone: SX_OK, SX_OWNER_DIED, or why not. */

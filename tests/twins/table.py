@@ -250,7 +250,7 @@ OLD_ARENA_BELIEVED = Twin(
     (
         Edit(
             "object.c",
-            "} else if (atomic_load(&cell->arena_id[0]) != mine[0] || atomic_load(&cell->arena_id[1]) != mine[1]) {",
+            "} else if (!sx_cell_is_ours(arena, cell)) {",
             "} else if (false) {",
         ),
     ),

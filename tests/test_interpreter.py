@@ -143,12 +143,14 @@ def test_a_daemon_thread_that_holds_at_shutdown(child, arena, cls):
     c = child(
         """
         lock = getattr(syncx, cls)("x", arena=arena)
+        held = threading.Event()
         def hold():
             with lock:
-                say()
+                held.set()
                 threading.Event().wait()
         threading.Thread(target=hold, daemon=True).start()
-        while not lock.locked(): time.sleep(0.001)
+        held.wait()
+        say()
         """,
         cls=cls,
     )

@@ -63,7 +63,19 @@ class ArenaFull(ArenaError):
     """An arena has no room for one more name, object, process or thread."""
 
 
-KIND_NAMES = {0: "nothing known", 1: "Mutex", 2: "RLock"}
+KIND_NAMES = {
+    0: "nothing known",
+    1: "Mutex",
+    2: "RLock",
+    4: "Semaphore",
+    5: "BoundedSemaphore",
+    6: "Event",
+    7: "Latch",
+    8: "Condition",
+    9: "Barrier",
+    10: "Once",
+    11: "RWLock",
+}
 """The number of a kind in the shared layout (enum sx_kind) and its name in Python."""
 
 

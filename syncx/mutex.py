@@ -5,67 +5,29 @@ from __future__ import annotations
 import os
 
 from . import _core
-from .arena import default_arena, name_to_bytes
-from .errors import Timeout
+from .handle import Locking, Shared
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:  # see arena.py
     from collections.abc import Callable
-    from contextlib import AbstractContextManager
-    from types import TracebackType
     from typing import Any, Literal, TypeAlias, TypeVar
 
     from .arena import Arena
+    from .handle import Create
 
-    Create: TypeAlias = bool | Literal["exclusive"]
     OnOwnerDeath: TypeAlias = Literal["recover", "raise", "ignore"] | Callable[[Any], object]
-    L = TypeVar("L", bound="_Base")
+    M = TypeVar("M", bound="_Base")
 
 __all__ = ["Lock", "Mutex", "RLock"]
 
-_CREATE: dict[object, int] = {True: _core.CREATE, False: _core.OPEN, "exclusive": _core.EXCLUSIVE}
 
-
-def _create_code(create: object) -> int:
-    try:
-        return _CREATE[create]
-    except (KeyError, TypeError):
-        raise ValueError(f'create must be True, False or "exclusive", not {create!r}') from None
-
-
-class _Within:
-    """`with lock.within(seconds):`"""
-
-    __slots__ = ("_lock", "_timeout")
-
-    def __init__(self, lock: Any, timeout: float) -> None:
-        self._lock = lock
-        self._timeout = timeout
-
-    def __enter__(self) -> Any:
-        if not self._lock.acquire(timeout=self._timeout):
-            raise Timeout(f"{self._lock!r} was not to be had within {self._timeout:g} s")
-        return self._lock
-
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self._lock.__exit__(kind, value, traceback)
-
-
-class _Base(_core.BaseMutex):
-    """What Mutex and RLock share; `_recursive` is the difference."""
+class _Base(Shared, Locking, _core.BaseMutex):
+    """What Mutex and RLock share; `_kind` is the difference."""
 
     __slots__ = ("name",)
 
-    SIZE = _core.SIZE
+    SIZE = _core.size_of(_core.KIND_MUTEX, 0)
     """Bytes that a lock takes in the user's memory."""
-    ALIGNMENT = _core.ALIGNMENT
-    """The lock's address must be a multiple of this many bytes."""
-
-    _recursive = False
-    name: str | None
-    """None for an anonymous lock and for one in the user's memory."""
 
     def __init__(
         self,
@@ -76,26 +38,12 @@ class _Base(_core.BaseMutex):
         timeout: float | None = None,
         on_owner_death: OnOwnerDeath = "recover",
     ) -> None:
-        self._configure(timeout, on_owner_death)
-        self.name = name
-        if name is None:
-            if create is not True:
-                raise ValueError(f"create={create!r} needs a name: an anonymous lock is always a new one")
-            self._open(default_arena() if arena is None else arena, None, _core.CREATE, self._recursive)
-            return
-        code, data = _create_code(create), name_to_bytes(name).decode()
-        try:
-            self._open(default_arena() if arena is None else arena, data, code, self._recursive)
-        except (FileNotFoundError, FileExistsError) as e:
-            e.filename = name
-            raise
-        except ValueError as e:
-            e.args = (f"{type(self).__name__}({name!r}): {e}",)
-            raise
+        self._set_options(timeout, on_owner_death)
+        self._open_named(name, arena, create)
 
     @classmethod
     def at(
-        cls: type[L],
+        cls: type[M],
         buffer: Any,
         offset: int = 0,
         *,
@@ -103,7 +51,7 @@ class _Base(_core.BaseMutex):
         arena: Arena | None = None,
         timeout: float | None = None,
         on_owner_death: OnOwnerDeath = "recover",
-    ) -> L:
+    ) -> M:
         """A lock in memory that the caller shares between processes.
 
         buffer: writable shared memory: an `mmap`, a `SharedMemory.buf`, a memoryview of either.  It stays exported
@@ -119,63 +67,25 @@ class _Base(_core.BaseMutex):
         TypeError for read-only memory; FileExistsError with create="exclusive"; ArenaError for another arena's lock.
         """
         self = cls.__new__(cls)
-        self._configure(timeout, on_owner_death)
-        self.name = None
-        if isinstance(offset, bool) or not isinstance(offset, int):
-            raise TypeError(f"offset must be an int, not {type(offset).__name__}")
-        code = _create_code(create)
-        self._open_at(default_arena() if arena is None else arena, buffer, offset, code, self._recursive)
+        self._set_options(timeout, on_owner_death)
+        self._open_in(buffer, offset, arena, create)
         return self
 
-    def within(self: L, timeout: float) -> AbstractContextManager[L]:
-        """A context manager that waits `timeout` seconds at most: `with lock.within(2.0):`.
+    def _options(self) -> tuple[Any, ...]:
+        return self.timeout, self.on_owner_death
 
-        It yields the lock and raises `Timeout`, without running the body, when the time is over.
-        """
-        if timeout is None or isinstance(timeout, str):
-            raise TypeError(f"within() takes a number of seconds, not {timeout!r}")
-        if not timeout >= 0:
-            raise ValueError(f"within() takes a number of seconds that is not negative, not {timeout!r}")
-        return _Within(self, timeout)
+    def _set_options(self, timeout: float | None = None, on_owner_death: OnOwnerDeath = "recover") -> None:
+        self._configure(timeout)
+        self._set_policy(on_owner_death)
 
-    def __repr__(self) -> str:
-        kind = f"{type(self).__module__.partition('.')[0]}.{type(self).__qualname__}"
-        arena = self.arena
-        if arena is None:
-            return f"<{kind} never opened>"
-        if self.name is not None:
-            kind += f" {self.name!r}"
-        if self.closed:
-            return f"<{kind} closed>"
+    def _state(self) -> str:
         holder = self.holder
         if holder is None:
-            return f"<{kind} unlocked>"
+            return "unlocked"
         pid, tid = holder
-        depth = f", depth {self.depth}" if self._recursive and self.depth else ""
+        depth = f", depth {self.depth}" if self._kind != _core.KIND_MUTEX and self.depth else ""
         thread = f", thread {tid}" if pid != tid else ""
-        return f"<{kind} locked by {'this process' if pid == os.getpid() else f'process {pid}'}{thread}{depth}>"
-
-    def __reduce__(self) -> tuple[object, ...]:
-        unit, generation = self._pin()
-        kept = (self.name, self.timeout, self.on_owner_death)
-        return _from_reference, (type(self), self.arena, unit, generation, *kept)
-
-
-def _from_reference(
-    cls: type[L],
-    arena: Arena,
-    unit: int,
-    generation: int,
-    name: str | None,
-    timeout: float | None,
-    on_owner_death: OnOwnerDeath,
-) -> L:
-    """Unpickles a reference to a lock; Gone if it is no more."""
-    self = cls.__new__(cls)
-    self._configure(timeout, on_owner_death)
-    self.name = name
-    self._open_reference(arena, unit, generation, cls._recursive)
-    return self
+        return f"locked by {'this process' if pid == os.getpid() else f'process {pid}'}{thread}{depth}"
 
 
 @_core.own_methods
@@ -204,6 +114,7 @@ class Mutex(_Base):
     """
 
     __slots__ = ()
+    _kind = _core.KIND_MUTEX
 
 
 @_core.own_methods
@@ -214,7 +125,7 @@ class RLock(_Base):
     """
 
     __slots__ = ()
-    _recursive = True
+    _kind = _core.KIND_RLOCK
 
 
 Lock = Mutex

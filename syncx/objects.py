@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, NamedTuple
@@ -12,12 +13,6 @@ if TYPE_CHECKING:
     from .arena import Arena
 
 __all__ = ["Holder", "ObjectInfo", "objects"]
-
-# the layout of a word, as syncx/_core/layout.h has it
-OWNER_DIED = 0x04
-FLAGS = 0xFF
-SLOT = 0xFFFF00
-
 
 class Holder(NamedTuple):
     """A thread that holds or awaits something: pid and tid, each in its own pid namespace."""
@@ -32,9 +27,14 @@ class ObjectInfo(NamedTuple):
     name: str | None
     """None: anonymous."""
     kind: str
-    """"Mutex" or "RLock"."""
-    holder: Holder | None
-    """The live holder."""
+    """The name of its class: "Mutex", "BoundedSemaphore", ..."""
+    parameter: int
+    """The value, parties or count it was made with; 0 where there is none."""
+    value: int | None
+    """Free units or permits; 1 for an event that is set; how many have arrived at a barrier; what a latch counts still;
+    None for a lock."""
+    holders: tuple[Holder, ...]
+    """The live holders: of a lock one at most, of permits one for each, of a readers-writer lock its readers."""
     owner_died: bool
     """An owner died and nobody has repaired the data since."""
     waiters: tuple[Holder, ...]
@@ -52,23 +52,33 @@ class ObjectInfo(NamedTuple):
     rescues: int
     """Wake-ups that only the 100 ms belt delivered; 0 where nobody died."""
 
+    @property
+    def holder(self) -> Holder | None:
+        """The first holder, or None."""
+        return self.holders[0] if self.holders else None
+
 
 def objects(arena: Arena) -> Iterator[ObjectInfo]:
     """The live objects of an arena, in the order of their places."""
+    rows = arena._cells()
+    places = [row[0] for row in rows]
     waiting: dict[int, list[tuple[int, Holder]]] = {}
-    people: dict[int, Holder] = {}
-    for ident, pid, tid, waits, cell, _, since, _ in arena._participants():
-        people[ident] = Holder(pid, tid)
-        if waits:
-            waiting.setdefault(cell, []).append((since, people[ident]))
+    for _, pid, tid, waits, cell, _, since, *_ in arena._participants():
+        if waits and cell:  # perhaps a mutex inside the object: the last place that is not beyond it
+            place = places[bisect.bisect_right(places, cell) - 1] if places else 0
+            waiting.setdefault(place, []).append((since, Holder(pid, tid)))
     now = time.monotonic_ns()
-    for cell, kind, name, word, _, processes, created, contended, recoveries, rescues, alive, _ in arena._cells():
+    for row in rows:
+        cell, kind, name, parameter, value, owner_died, holders, processes, created, *counters = row
+        contended, recoveries, rescues, _ = counters
         queue = sorted(waiting.get(cell, ()))
         yield ObjectInfo(
             name=name,
             kind=KIND_NAMES[kind],
-            holder=people.get(word & ~FLAGS) if alive else None,
-            owner_died=bool(word & OWNER_DIED) or (bool(word & SLOT) and not alive),
+            parameter=parameter,
+            value=None if value < 0 else value,
+            holders=tuple(Holder(pid, tid) for _, _, pid, tid, _ in holders),
+            owner_died=owner_died,
             waiters=tuple(holder for _, holder in queue),
             longest_wait=max(0.0, (now - queue[0][0]) / 1e9) if queue else 0.0,
             processes=processes,

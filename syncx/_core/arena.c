@@ -436,8 +436,9 @@ static enum sx_status retire_cells(struct sx_arena *arena)
         struct sx_cell *cell = sx_cell_at(arena, unit);
         if (cell == NULL)
             return SX_DAMAGED;
-        if (sx_cell_kind(cell) != SX_KIND_NONE)
-            sx_mutex_retire((struct sx_mutex *)cell);
+        const struct sx_kind_operations *operations = sx_kind_operations(sx_cell_kind(cell));
+        if (operations != NULL && sx_kind_size(sx_cell_kind(cell), cell->parameter) <= (size_t)cell->units * SX_LINE)
+            operations->retire(cell);
         unit += cell->units;
     }
     return SX_OK;

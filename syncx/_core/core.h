@@ -32,6 +32,11 @@ enum sx_status {
     SX_EXISTS,
     SX_WRONG_KIND,
     SX_IN_USE,
+    SX_OTHER_VALUE, /* an existing object was made with another value, parties or count */
+    SX_TOO_SMALL,   /* the user's memory */
+    SX_TOO_MANY,    /* more than can ever be: permits, read locks of a thread, nested waits */
+    SX_NOT_HELD,    /* a release of more than there is to release */
+    SX_BROKEN,      /* the barrier */
     SX_FULL_PARTICIPANTS,
     SX_FULL_PROCESSES,
     SX_FULL_NAMES,
@@ -77,6 +82,7 @@ struct sx_arena {
     pthread_mutex_t local; /* guards what follows, and serialises attaching */
     uint32_t process;      /* our slot, or SX_NOBODY */
     uint32_t process_generation;
+    uint64_t self; /* both as a process id; 0 while we have no slot */
     int handles;
     int registered;     /* threads of this process with a slot */
     atomic_int outside; /* locks open in the user's memory */
@@ -95,6 +101,7 @@ struct sx_arena {
 struct sx_self {
     struct sx_arena *arena;
     uint64_t id;
+    struct sx_participant *slot;
 };
 extern _Thread_local struct sx_self sx_self __attribute__((tls_model("initial-exec")));
 
@@ -134,6 +141,10 @@ uint32_t sx_life_kind(void);                       /* the kind word of a life lo
 enum sx_status sx_process_attach(struct sx_arena *arena); /* arena->local is held */
 void sx_process_detach(struct sx_arena *arena);
 bool sx_process_alive(struct sx_arena *arena, uint32_t slot, uint32_t generation);
+struct sx_watch;
+enum sx_life sx_process_life(struct sx_arena *arena, uint64_t process, uint64_t thread, struct sx_watch *watch);
+enum sx_life sx_process_examine(struct sx_arena *arena, uint64_t process, uint64_t thread);
+void sx_process_note_death(struct sx_arena *arena, struct sx_participant *thread);
 bool sx_other_processes(struct sx_arena *arena);
 bool sx_witnessed(struct sx_arena *arena);    /* does any process but us hold its byte? */
 void sx_process_reap(struct sx_arena *arena); /* arena->local is held */
@@ -152,27 +163,63 @@ bool sx_fork_pending(struct sx_arena *arena);
 struct sx_pause {
     struct sx_arena *arena;
     int64_t deadline; /* the caller's, absolute; SX_NEVER */
+    uint32_t units;   /* how many it waits for; 0 is 1 */
+    uint32_t mode;    /* enum sx_mode */
     bool blocked;     /* the host gave up its lock */
+    bool kept;        /* the record is a condition's: it stays while handlers run */
     void *host_state;
-    struct sx_participant *me;
-    bool belt; /* the last sleep ended at the belt */
+    struct sx_wait *record;
 };
 enum sx_wake { SX_WOKEN, SX_CHANGED, SX_BELT, SX_DEADLINE, SX_STOP };
 
 void sx_pause_block(struct sx_pause *pause);
 void sx_pause_end(struct sx_pause *pause);
-enum sx_wake sx_pause_sleep(struct sx_pause *pause, struct sx_cell *cell, sx_a32 *word, uint32_t value, sx_a32 *life,
-                            uint32_t life_value, uint64_t holder, int64_t bound);
+enum sx_wake sx_pause_sleep(struct sx_pause *pause, struct sx_cell *cell, sx_a32 *word, uint32_t value,
+                            const struct sx_watch *watch, int watched, uint64_t holder, int64_t bound);
 bool sx_pause_interrupted(struct sx_pause *pause, bool belt);
+bool sx_pause_enrol(struct sx_pause *pause, struct sx_cell *cell, uint64_t place);
+void sx_pause_withdraw(struct sx_pause *pause);
 bool sx_dead_waiter(struct sx_arena *arena, struct sx_cell *cell);
+void sx_note_death(struct sx_arena *arena, struct sx_cell *cell, uint64_t holder);
 bool sx_spinning_pays(void);
+bool sx_spin(sx_a32 *less, struct sx_statistics *statistics, bool (*ready)(void *), void *what);
 extern bool sx_belt_off; /* tests: no belt, so that a lost wake-up hangs */
+
+/* What one acquire knows beside the word. */
+struct sx_attempt {
+    bool slept;      /* others may sleep too: take with the waiters bit, and a reservation is for us */
+    bool spun;       /* since the last sleep */
+    bool woken;      /* a wake is ours to hand on: in_flight counts it */
+    bool belted;     /* the last sleep ended at the belt */
+    bool final;      /* the deadline has passed: one look more */
+    bool lost;       /* ... and then no wake was on its way to anybody, and none had found nobody asleep */
+    uint32_t missed; /* wakes that found nobody, before the last sleep */
+};
+void sx_missed(struct sx_wakes *wakes);
+void sx_wake_one(sx_a32 *word, struct sx_wakes *wakes);
+bool sx_nothing_in_flight(struct sx_wakes *wakes, struct sx_attempt *a);
+void sx_count_rescue(struct sx_arena *arena, struct sx_cell *cell, struct sx_wakes *wakes, struct sx_attempt *a,
+                     bool died);
+void sx_landed(struct sx_wakes *wakes, struct sx_attempt *a);
+void sx_before_sleep(struct sx_wakes *wakes, struct sx_statistics *statistics, struct sx_attempt *a);
+enum sx_status sx_after_sleep(struct sx_pause *pause, enum sx_wake wake, struct sx_attempt *a, uint64_t *me);
+
+static inline struct sx_statistics *sx_statistics(struct sx_cell *cell)
+{
+    return (struct sx_statistics *)((char *)cell + SX_STATISTICS_AT);
+}
+
+struct sx_look;
 
 /* ---- mutex: mutex.c --------------------------------------------------------------------------------- */
 enum sx_status sx_mutex_lock_slow(struct sx_arena *arena, struct sx_mutex *m, uint64_t me, int64_t deadline);
 enum sx_status sx_mutex_unlock_slow(struct sx_mutex *m, uint64_t me, bool keep_mark);
 void sx_mutex_retire(struct sx_mutex *m);
 void sx_mutex_adopt(struct sx_mutex *m);
+bool sx_mutex_held(struct sx_arena *arena, struct sx_mutex *m); /* by a live thread; asks the second witness */
+void sx_mutex_make_inside(struct sx_cell *outer, struct sx_mutex *m, enum sx_kind kind);
+void sx_mutex_look(struct sx_arena *arena, struct sx_mutex *m, struct sx_look *look);
+void sx_mutex_adopt_inside(struct sx_arena *arena, struct sx_mutex *m);
 
 /* Takes a word that is free and without flags: the only transition of an uncontended acquire.  Acquire: what
  * the last holder wrote is seen. */
@@ -235,6 +282,9 @@ static inline bool sx_rlock_back(struct sx_mutex *m, uint64_t me)
     return true;
 }
 
+/* ---- condition: condition.c; participant.c calls this one ------------------------------------------------ */
+void sx_condition_inherit(struct sx_arena *arena, struct sx_participant *dead); /* passes its notifications on */
+
 /* ---- heap and names: heap.c, names.c.  All but sx_ready need the arena's lock. ---------------------- */
 enum sx_status sx_ready(struct sx_arena *arena, enum sx_region_number region, uint64_t bytes);
 enum sx_status sx_heap_allocate(struct sx_arena *arena, bool cell, uint32_t units, uint32_t *unit);
@@ -252,25 +302,65 @@ enum sx_status sx_arena_rebuild(struct sx_arena *arena);
 
 /* ---- objects: object.c ------------------------------------------------------------------------------- */
 enum sx_create { SX_OPEN, SX_CREATE, SX_EXCLUSIVE };
+#define SX_ANY UINT32_MAX /* no value was named: what is there, or 1 */
 struct sx_object {
     struct sx_cell *cell;
     uint32_t unit; /* SX_NOBODY: in the user's memory */
     uint32_t generation;
     bool created;
 };
-enum sx_status sx_object_open(struct sx_arena *arena, const char *name, uint32_t length, enum sx_kind kind,
-                              enum sx_create create, struct sx_object *object, enum sx_kind *found);
-enum sx_status sx_object_anonymous(struct sx_arena *arena, enum sx_kind kind, struct sx_object *object);
+/* What is asked for, and, where that cannot be had, what is there instead. */
+struct sx_request {
+    enum sx_kind kind;
+    uint32_t parameter; /* value, parties or count; SX_ANY */
+    enum sx_create create;
+    enum sx_kind found;
+    uint32_t found_parameter;
+    size_t needed; /* with SX_TOO_SMALL */
+};
+enum sx_status sx_object_open(struct sx_arena *arena, const char *name, uint32_t length, struct sx_request *request,
+                              struct sx_object *object);
+enum sx_status sx_object_anonymous(struct sx_arena *arena, struct sx_request *request, struct sx_object *object);
 enum sx_status sx_object_reference(struct sx_arena *arena, uint32_t unit, uint32_t generation, enum sx_kind kind,
                                    struct sx_object *object);
-enum sx_status sx_object_at(struct sx_arena *arena, void *memory, enum sx_kind kind, enum sx_create create,
-                            struct sx_object *object, enum sx_kind *found);
+enum sx_status sx_object_at(struct sx_arena *arena, void *memory, size_t size, struct sx_request *request,
+                            struct sx_object *object);
 void sx_object_close(struct sx_arena *arena, struct sx_object *object); /* never waits */
 void sx_known_sweep(struct sx_arena *arena);
 void sx_object_pin(struct sx_arena *arena, struct sx_object *object);
 enum sx_status sx_object_unlink(struct sx_arena *arena, const char *name, uint32_t length, bool force);
-uint32_t sx_kind_units(enum sx_kind kind);
 enum sx_kind sx_cell_kind(struct sx_cell *cell);
+
+/* A look at an object that changes nothing. */
+struct sx_look {
+    int64_t value; /* free units or permits, how many have arrived, ...; -1: there is none */
+    bool owner_died;
+    /* called for each live holder: a process id or 0, a thread's holder id or 0, enum sx_mode */
+    void (*holder)(void *context, uint64_t process, uint64_t thread, uint32_t mode);
+    void *context;
+};
+
+/* What object.c must know of a kind; kinds.c has the table. */
+struct sx_kind_operations {
+    uint32_t parameter_max;                                     /* 0: there is none */
+    size_t (*size)(uint32_t parameter);                         /* bytes, header included */
+    void (*make)(struct sx_cell *cell, uint32_t parameter);     /* the body is zero; all but the tag is there */
+    bool (*held)(struct sx_arena *arena, struct sx_cell *cell); /* may a live thread or process hold it? */
+    void (*retire)(struct sx_cell *cell);                       /* refuse from now on, and wake all to be told */
+    bool (*retired)(struct sx_cell *cell);
+    /* in the user's memory: its arena is gone, and all holders with it; this is the new one */
+    void (*adopt)(struct sx_arena *arena, struct sx_cell *cell);
+    void (*look)(struct sx_arena *arena, struct sx_cell *cell, struct sx_look *look);
+};
+const struct sx_kind_operations *sx_kind_operations(enum sx_kind kind);
+size_t sx_kind_size(enum sx_kind kind, uint32_t parameter); /* 0: no such kind, or too large */
+
+/* Tells cells apart that may be in use at one time: 31 bits of the place, or random ones and the top bit. */
+static inline uint32_t sx_cell_key(struct sx_arena *arena, struct sx_cell *cell)
+{
+    uintptr_t at = (uintptr_t)cell - (uintptr_t)arena->cells;
+    return at < (uintptr_t)SX_MAX_CELL_UNITS * SX_LINE ? (uint32_t)(at / SX_LINE) + 1 : cell->key;
+}
 
 /* Is the cell bound to this arena?  One in the user's memory may have been adopted by another. */
 static inline bool sx_cell_is_ours(struct sx_arena *arena, struct sx_cell *cell)

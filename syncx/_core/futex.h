@@ -70,30 +70,41 @@ static inline sx_a32 *sx_low_half(sx_a64 *word)
 #endif
 }
 
-/* Sleeps while *a == value_a, and, where b is given, *b == value_b.  0: woken on a; 1: woken on b; or a negative
- * errno: -EAGAIN (a value had changed), -ETIMEDOUT, -EINTR.  Where the kernel has no futex_waitv, or a sandbox
- * forbids it, b is not watched: the caller bounds its deadline (the belt). */
-static inline int sx_futex_wait(sx_a32 *a, uint32_t value_a, sx_a32 *b, uint32_t value_b, int64_t deadline)
+/* Another word that a sleeper watches, and the value it must have. */
+struct sx_watch {
+    sx_a32 *word;
+    uint32_t value;
+};
+#define SX_MAX_WATCH 127 /* futex_waitv takes 128 words */
+
+/* Sleeps while *word == value, and all that is watched has its value.  0: woken on the word, or on it and others; 1:
+ * woken on another alone; or a negative errno: -EAGAIN (a value had changed), -ETIMEDOUT, -EINTR.  Where the kernel has
+ * no futex_waitv, or a sandbox forbids it, the others are not watched: the caller bounds its deadline (the belt). */
+static inline int sx_futex_wait(sx_a32 *word, uint32_t value, const struct sx_watch *watch, int watched,
+                                int64_t deadline)
 {
     static atomic_bool no_waitv;
     struct timespec t = sx_timespec(deadline);
     struct timespec *limit = deadline == SX_NEVER ? NULL : &t;
 
-    if (b != NULL && !atomic_load_explicit(&no_waitv, memory_order_relaxed)) {
-        struct sx_futex_waitv v[2] = {
-            /* the kernel names the last of those that were woken: a comes last, so that a wake of it is never
-             * hidden by one of b */
-            {.val = value_b, .uaddr = (uintptr_t)b, .flags = FUTEX_32},
-            {.val = value_a, .uaddr = (uintptr_t)a, .flags = FUTEX_32},
-        };
-        long r = syscall(SYS_futex_waitv, v, 2, 0, limit, CLOCK_MONOTONIC);
+    if (watched > 0 && !atomic_load_explicit(&no_waitv, memory_order_relaxed)) {
+        struct sx_futex_waitv v[SX_MAX_WATCH + 1];
+        if (watched > SX_MAX_WATCH)
+            watched = SX_MAX_WATCH;
+        for (int i = 0; i < watched; i++)
+            v[i] = (struct sx_futex_waitv){
+                .val = watch[i].value, .uaddr = (uintptr_t)watch[i].word, .flags = FUTEX_32};
+        /* the kernel names the last of those that were woken: the word comes last, so that a wake of it is never
+         * hidden by one of another */
+        v[watched] = (struct sx_futex_waitv){.val = value, .uaddr = (uintptr_t)word, .flags = FUTEX_32};
+        long r = syscall(SYS_futex_waitv, v, watched + 1, 0, limit, CLOCK_MONOTONIC);
         if (r >= 0)
-            return r == 0; /* 0: woken on a, 1: on b alone */
+            return r != watched;
         if (errno != ENOSYS && errno != EPERM && errno != EINVAL)
             return -errno;
         atomic_store_explicit(&no_waitv, true, memory_order_relaxed);
     }
-    long r = syscall(SYS_futex, a, FUTEX_WAIT_BITSET, value_a, limit, NULL, FUTEX_BITSET_MATCH_ANY);
+    long r = syscall(SYS_futex, word, FUTEX_WAIT_BITSET, value, limit, NULL, FUTEX_BITSET_MATCH_ANY);
     return r == 0 ? 0 : -errno;
 }
 
@@ -104,7 +115,8 @@ static inline int sx_futex_wake(sx_a32 *word, int count)
 }
 
 /* *word op= operand and a wake of up to count sleepers, in one system call: no death can fall between them.
- * op: FUTEX_OP_ANDN, FUTEX_OP_OR.  The kernel's access orders as a full barrier on x86-64 and as a release on
+ * op: FUTEX_OP_ANDN, FUTEX_OP_OR, FUTEX_OP_ADD (operand: twelve bits with a sign), or one of them with
+ * FUTEX_OP_OPARG_SHIFT (the operand is 1 << operand).  The kernel's access orders as a full barrier on x86-64 and as a release on
  * arm64; the fence makes it a release everywhere.  Returns how many were woken, or -1 when the kernel could
  * not reach the word. */
 static inline int sx_futex_wake_op(sx_a32 *word, int op, uint32_t operand, int count)
@@ -119,6 +131,16 @@ static inline int sx_futex_wake_op(sx_a32 *word, int op, uint32_t operand, int c
     uint32_t code = ((uint32_t)op << 28) | ((uint32_t)FUTEX_OP_CMP_EQ << 24) | ((operand & 0xfffu) << 12);
     long r = syscall(SYS_futex, word, FUTEX_WAKE_OP, count, (void *)0, word, code);
     return (int)r;
+}
+
+/* The other half, the futex of words that count in it. */
+static inline sx_a32 *sx_high_half(sx_a64 *word)
+{
+#if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
+    return (sx_a32 *)word + 1;
+#else
+    return (sx_a32 *)word;
+#endif
 }
 
 static inline void sx_cpu_relax(void)

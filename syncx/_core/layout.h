@@ -26,7 +26,7 @@ typedef _Atomic(uint64_t) sx_a64;
 typedef _Atomic(uint32_t) sx_a32;
 
 #define SX_MAGIC UINT64_C(0x314e524178636e79) /* "yncxARN1" in the order of a little-endian machine */
-#define SX_ABI 1u
+#define SX_ABI 2u
 #define SX_PAGE 4096u
 #define SX_LINE 64u /* a cache line; the unit of the cell region */
 
@@ -47,6 +47,8 @@ typedef _Atomic(uint32_t) sx_a32;
 #define SX_SLOT_MASK 0x00ffff00u
 #define SX_ID_MASK (~(uint64_t)MUTEX_FLAGS)
 
+/* A process id has the same form, with the process slot and its generation. */
+
 /* ---- capacities ------------------------------------------------------------------------------------ */
 #define SX_MAX_PROCESSES 4096u
 #define SX_MAX_PARTICIPANTS 4096u
@@ -59,6 +61,12 @@ typedef _Atomic(uint32_t) sx_a32;
 #define SX_MAX_CELL_UNITS (1u << 20)
 #define SX_MAX_NAME 255u /* bytes of UTF-8 */
 #define SX_CLASSES 40u   /* size classes of a heap, see heap.c */
+#define SX_WAITS 6u      /* wait records of a thread: a signal handler that waits inside a wait takes the next */
+#define SX_MARKS 64u     /* read locks that a thread may hold at once */
+#define SX_MAX_UNITS INT32_MAX /* of a Semaphore */
+#define SX_MAX_PERMITS (1u << 18)
+#define SX_MAX_PARTIES SX_MAX_PARTICIPANTS
+#define SX_ONCE_RESULT 768u /* bytes of a pickled result */
 
 enum sx_region_number {
     SX_PROCESSES,
@@ -76,6 +84,15 @@ enum sx_kind {
     SX_KIND_MUTEX,
     SX_KIND_RLOCK,
     SX_KIND_ARENA_LOCK, /* the one in the header */
+    SX_KIND_SEMAPHORE,
+    SX_KIND_PERMITS, /* BoundedSemaphore and BinarySemaphore */
+    SX_KIND_EVENT,
+    SX_KIND_LATCH,
+    SX_KIND_CONDITION,
+    SX_KIND_BARRIER,
+    SX_KIND_ONCE,
+    SX_KIND_RWLOCK,
+    SX_KIND_GUARD, /* a mutex inside one of the others, never alone */
     SX_KINDS
 };
 
@@ -92,9 +109,26 @@ struct sx_cell {
     sx_a64 arena_id[2];  /* the arena whose participants the word names */
     sx_a64 lineage;      /* that arena's place (a hash of its path): survives its re-creation */
     uint64_t created_ns; /* CLOCK_REALTIME */
-    uint64_t reserved;
+    uint32_t parameter;  /* the value, parties or count it was made with */
+    uint32_t key;        /* random and not 0: tells cells in users' memory apart, see sx_cell_key */
 };
 #define SX_TAG(kind) (0x53580000u | (SX_ABI << 8) | (uint32_t)(kind))
+
+/* What happened to an object since it was made; at the same place in each of them. */
+struct sx_statistics {
+    sx_a32 contended;  /* waits that slept, */
+    sx_a32 recoveries; /* holds taken over from a dead owner, */
+    sx_a32 rescues;    /* wake-ups that only the belt delivered; */
+    sx_a32 dead_pid;   /* and the owner that died last */
+    sx_a32 dead_tid;
+};
+
+/* What is known of the wake-ups of a word, see wait.c. */
+struct sx_wakes {
+    sx_a32 in_flight; /* sent and not yet turned into a hold, a waiters bit or a departure */
+    sx_a32 missed;    /* found nobody asleep */
+    sx_a32 spin;      /* how much less than the most to spin before sleeping, ns */
+};
 
 /* A mutex: two cache lines.  Who may write a field is said in mutex.c. */
 struct sx_mutex {
@@ -102,22 +136,144 @@ struct sx_mutex {
     sx_a64 word;        /* a holder id or free, and flags */
     sx_a32 depth;       /* an RLock's recursion beyond the first hold; the holder's own */
     sx_a32 reserved_us; /* when the word was last left reserved, microseconds, wraps */
-    sx_a32 in_flight;   /* wakes sent and not yet turned into a hold, a waiters bit or a departure */
-    sx_a32 missed;      /* wakes that found nobody asleep */
-    sx_a32 spin;        /* how much less than the most to spin, ns; see mutex.c */
-    sx_a32 contended;   /* statistics from here on: waits that slept, */
-    sx_a32 recoveries;  /* holds taken over from a dead owner, */
-    sx_a32 rescues;     /* wake-ups that only the belt delivered; */
-    sx_a32 dead_pid;    /* and the owner that died last */
-    sx_a32 dead_tid;
+    struct sx_wakes wakes;
+    struct sx_statistics statistics;
     uint32_t reserved[4];
 };
 
+/* A classic semaphore, semaphore.c: a count in the high half, which is the futex, and flags in the low half. */
+struct sx_semaphore {
+    struct sx_cell cell;
+    sx_a64 word;
+    struct sx_wakes wakes;
+    uint32_t reserved[2];
+    struct sx_statistics statistics;
+    uint32_t reserved2[4];
+};
+#define SEMAPHORE_RETIRED 0x80000000u /* in the high half: then there is no count */
+#define SEMAPHORE_WAITERS 0x01u       /* in the low half */
+
+/* A semaphore whose permits have owners, permits.c. */
+struct sx_permit {
+    sx_a64 word;   /* the id of the process that has it, and flags; 0: free */
+    sx_a64 thread; /* the holder id of the thread that took it: for people, and to watch its life */
+};
+struct sx_permits {
+    struct sx_cell cell;
+    sx_a32 wake; /* the futex: PERMITS_* flags, and from bit 8 a count of releases that met sleepers */
+    uint32_t reserved;
+    struct sx_wakes wakes;
+    uint32_t reserved2[2];
+    struct sx_statistics statistics;
+    uint32_t reserved3[4];
+    struct sx_mutex several; /* held by whoever takes more than one permit */
+    struct sx_permit permit[];
+};
+#define PERMIT_SCOPED 0x01u    /* taken by `with`: expected back from its own thread */
+#define PERMIT_TENTATIVE 0x02u /* of a set that is not complete yet */
+#define PERMITS_WAITERS 0x01u
+#define PERMITS_SEVERAL 0x02u /* a sleeper wants more than one: a release wakes all */
+#define PERMITS_RETIRED 0x10u
+#define PERMITS_STEP 0x100u
+
+/* An event, event.c. */
+struct sx_event {
+    struct sx_cell cell;
+    sx_a64 word; /* EVENT_* flags, and from bit 8 how often it was cleared; the low half is the futex */
+    sx_a32 spin;
+    uint32_t reserved[4];
+    struct sx_statistics statistics;
+    uint32_t reserved2[4];
+};
+#define EVENT_WAITERS 0x01u
+#define EVENT_SET 0x02u
+#define EVENT_RETIRED 0x10u
+#define EVENT_STEP 0x100u
+
+/* A latch, latch.c: a count in the high half, which is the futex, and flags in the low half. */
+struct sx_latch {
+    struct sx_cell cell;
+    sx_a64 word;
+    sx_a32 spin;
+    uint32_t reserved[4];
+    struct sx_statistics statistics;
+    uint32_t reserved2[4];
+};
+#define LATCH_RETIRED 0x80000000u /* in the high half */
+#define LATCH_WAITERS 0x01u       /* in the low half */
+
+/* A condition, condition.c.  Its waiters are found by their wait records. */
+struct sx_condition {
+    struct sx_cell cell;
+    sx_a64 tickets; /* how many waits began; changed by the holder of the lock only */
+    sx_a32 waiting; /* at least how many wait; changed by the holder of the lock only */
+    sx_a32 retired;
+    sx_a32 lock_unit;       /* the lock, if it is another object: unit + 1, or 0 */
+    sx_a32 lock_generation; /* ... its generation, or the key of one in a user's memory */
+    uint32_t reserved;
+    struct sx_statistics statistics;
+    uint32_t reserved2[4];
+    struct sx_mutex lock; /* its own, an RLock, unless it was made with another */
+};
+
+/* A barrier, barrier.c. */
+struct sx_barrier {
+    struct sx_cell cell;
+    sx_a64 word;     /* BARRIER_* flags, and from bit 8 the phase; the low half is the futex */
+    sx_a64 outcomes; /* bit n % 64: phase n ended without all parties */
+    uint32_t reserved[3];
+    struct sx_statistics statistics;
+    uint32_t reserved2[4];
+    struct sx_mutex guard;
+    sx_a64 party[]; /* a holder id and PARTY_* flags, or 0; changed by the holder of the guard only */
+};
+#define BARRIER_WAITERS 0x01u
+#define BARRIER_BROKEN 0x02u
+#define BARRIER_RETIRED 0x10u
+#define BARRIER_STEP 0x100u
+#define PARTY_ARRIVED 0x01u
+#define PARTY_ENROLLED 0x02u
+#define PARTY_ODD 0x04u /* arrived in a phase with an odd number */
+
+/* An initialisation that happens once, once.c. */
+struct sx_once {
+    struct sx_cell cell;
+    sx_a64 word;   /* ONCE_* flags */
+    sx_a32 length; /* of the result */
+    uint32_t reserved[4];
+    struct sx_statistics statistics;
+    uint32_t reserved2[4];
+    struct sx_mutex running; /* held by the thread that runs the initialiser */
+    unsigned char result[SX_ONCE_RESULT];
+};
+#define ONCE_DONE 0x01u
+#define ONCE_RETIRED 0x10u
+
+/* A readers-writer lock, rwlock.c.  Its readers are found by the marks in their slots. */
+struct sx_rwlock {
+    struct sx_cell cell;
+    sx_a64 phase; /* RWLOCK_* flags; bit 8: a writer is present; above, how many writers have left; futex: low half */
+    sx_a32 drain; /* steps when a reader leaves while a writer is present; the writer's futex */
+    sx_a32 spin;
+    uint32_t reserved[3];
+    struct sx_statistics statistics;
+    uint32_t reserved2[4];
+    struct sx_mutex writer; /* held by the writer, or the upgradable reader */
+};
+#define RWLOCK_WAITERS 0x01u
+#define RWLOCK_RETIRED 0x10u
+#define RWLOCK_PRESENT 0x100u
+/* A mark: the key of the lock in the high half; in the low half how often it is held, or, waiting, the number of the
+ * writer that it waits for. */
+#define MARK_PENDING 0x80000000u
+
 /* ---- participants ---------------------------------------------------------------------------------- */
 
-enum sx_wait_state { SX_RUNNING, SX_WAITING };
+/* NOTIFIED and PASSING: condition.c. */
+enum sx_wait_state { SX_RUNNING, SX_WAITING, SX_NOTIFIED, SX_PASSING };
 
-/* What a thread is about to sleep for; written by that thread alone, before it sleeps. */
+/* What a thread is about to sleep for; written by that thread before it sleeps.  The state of a wait for a condition is
+ * its futex, and others change it, see condition.c. */
 struct sx_wait {
     sx_a32 state;
     sx_a32 kind;        /* enum sx_kind */
@@ -126,10 +282,11 @@ struct sx_wait {
     sx_a64 holder;      /* the word's holder when the record was written */
     sx_a64 since_ns;    /* start of the wait */
     sx_a64 deadline_ns; /* INT64_MAX: none */
-    sx_a32 units;
-    sx_a32 mode;
-    sx_a64 ticket; /* steps with every sleep: a reader sees by it that nothing moved */
+    sx_a32 units;  /* how many it asks for */
+    sx_a32 mode;   /* enum sx_mode */
+    sx_a64 ticket; /* steps with every sleep: a reader sees by it that nothing moved; of a condition: its place in line */
 };
+enum sx_mode { SX_EXCLUSIVE_MODE, SX_SHARED_MODE, SX_UPGRADE_MODE };
 
 struct sx_participant {
     union {
@@ -143,8 +300,8 @@ struct sx_participant {
     sx_a64 start_time; /* of the thread, clock ticks since boot */
     sx_a32 pid;        /* for people, and kept until the slot is used again: the process slot goes earlier */
     unsigned char pad[SX_LINE - 28];
-    struct sx_wait wait;
-    unsigned char pad2[SX_LINE];
+    struct sx_wait wait[SX_WAITS]; /* the first ones in use; the last of them is what the thread does now */
+    sx_a64 marks[SX_MARKS];        /* the read locks it holds, rwlock.c */
 };
 
 struct sx_process {
@@ -153,7 +310,8 @@ struct sx_process {
     sx_a64 start_time; /* clock ticks since boot */
     sx_a64 pid_namespace;
     sx_a64 attached_ns; /* CLOCK_REALTIME */
-    unsigned char pad[32];
+    sx_a32 dead;        /* the last generation that was seen dead, by a mark of the kernel on one of its threads */
+    unsigned char pad[28];
 };
 
 /* ---- names, references, heaps ---------------------------------------------------------------------- */
@@ -223,7 +381,26 @@ struct sx_header {
 _Static_assert(sizeof(struct sx_cell) == SX_LINE, "a cell's header is one cache line");
 _Static_assert(sizeof(struct sx_mutex) == 2 * SX_LINE, "a mutex is two cache lines");
 _Static_assert(offsetof(struct sx_mutex, word) == SX_LINE, "the word leads the second line");
-_Static_assert(sizeof(struct sx_participant) == 4 * SX_LINE, "a participant is four cache lines");
+_Static_assert(sizeof(struct sx_semaphore) == 2 * SX_LINE && sizeof(struct sx_event) == 2 * SX_LINE &&
+                   sizeof(struct sx_latch) == 2 * SX_LINE,
+               "the small ones are two cache lines");
+_Static_assert(offsetof(struct sx_permits, several) == 2 * SX_LINE && offsetof(struct sx_permits, permit) == 4 * SX_LINE,
+               "permits begin at a cache line");
+_Static_assert(sizeof(struct sx_condition) == 4 * SX_LINE && offsetof(struct sx_condition, lock) == 2 * SX_LINE, "");
+_Static_assert(offsetof(struct sx_barrier, guard) == 2 * SX_LINE && offsetof(struct sx_barrier, party) == 4 * SX_LINE, "");
+_Static_assert(sizeof(struct sx_once) == 16 * SX_LINE && offsetof(struct sx_once, running) == 2 * SX_LINE, "");
+_Static_assert(sizeof(struct sx_rwlock) == 4 * SX_LINE && offsetof(struct sx_rwlock, writer) == 2 * SX_LINE, "");
+#define SX_STATISTICS_AT offsetof(struct sx_mutex, statistics)
+_Static_assert(offsetof(struct sx_semaphore, statistics) == SX_STATISTICS_AT &&
+                   offsetof(struct sx_permits, statistics) == SX_STATISTICS_AT &&
+                   offsetof(struct sx_event, statistics) == SX_STATISTICS_AT &&
+                   offsetof(struct sx_latch, statistics) == SX_STATISTICS_AT &&
+                   offsetof(struct sx_condition, statistics) == SX_STATISTICS_AT &&
+                   offsetof(struct sx_barrier, statistics) == SX_STATISTICS_AT &&
+                   offsetof(struct sx_once, statistics) == SX_STATISTICS_AT &&
+                   offsetof(struct sx_rwlock, statistics) == SX_STATISTICS_AT,
+               "statistics lie at one place");
+_Static_assert(sizeof(struct sx_participant) == 16 * SX_LINE, "a participant is sixteen cache lines");
 _Static_assert(sizeof(struct sx_process) == SX_LINE, "a process is one cache line");
 _Static_assert(sizeof(struct sx_wait) == SX_LINE, "a wait record is one cache line");
 _Static_assert(sizeof(struct sx_name) == 16, "a name's header");

@@ -122,11 +122,25 @@ static PyObject *set_belt(PyObject *module, PyObject *on)
     Py_RETURN_NONE;
 }
 
+static PyObject *size_of(PyObject *module, PyObject *args)
+{
+    (void)module;
+    int kind;
+    unsigned int parameter;
+    if (!PyArg_ParseTuple(args, "iI:size_of", &kind, &parameter))
+        return NULL;
+    size_t size = sx_kind_size((enum sx_kind)kind, parameter);
+    return PyLong_FromSize_t((size + SX_LINE - 1) / SX_LINE * SX_LINE);
+}
+
 static PyMethodDef functions[] = {
     {"_nothing", nothing, METH_NOARGS, "_nothing($module, /)\n--\n\nReturns None: what a call costs."},
-    {"own_methods", sx_mutex_own_methods, METH_O,
+    {"own_methods", sx_own_methods, METH_O,
      "own_methods($module, cls, /)\n--\n\nClass decorator: method descriptors of the class's own, which are called "
      "faster."},
+    {"size_of", size_of, METH_VARARGS,
+     "size_of($module, kind, parameter, /)\n--\n\nBytes that an object of that kind, with that value, parties or count, "
+     "takes; 0: too many."},
     {"_set_belt", set_belt, METH_O,
      "_set_belt($module, on, /)\n--\n\nTests: without the belt a lost wake-up hangs instead of being rescued."},
     {NULL, NULL, 0, NULL},
@@ -151,6 +165,29 @@ static PyTypeObject *add_type(PyObject *module, PyType_Spec *spec)
     return type;
 }
 
+/* The types of handles: each a subtype of Handle; with `with`, if it has a use for it. */
+static const struct {
+    PyType_Spec *spec;
+    bool gates;
+} handle_types[] = {
+    {&sx_mutex_spec, true},
+};
+
+static int add_handle_types(PyObject *module, struct module_state *state)
+{
+    PyObject *bases = PyTuple_Pack(1, state->handle_type);
+    int r = bases == NULL ? -1 : 0;
+    for (size_t i = 0; i < sizeof handle_types / sizeof *handle_types && r == 0; i++) {
+        PyTypeObject *type = (PyTypeObject *)PyType_FromModuleAndSpec(module, handle_types[i].spec, bases);
+        r = type == NULL ? -1 : PyModule_AddType(module, type);
+        if (r == 0 && handle_types[i].gates)
+            r = sx_gates_add_to_type(state, type);
+        Py_XDECREF(type);
+    }
+    Py_XDECREF(bases);
+    return r;
+}
+
 static int execute(PyObject *module)
 {
     struct module_state *state = PyModule_GetState(module);
@@ -162,20 +199,31 @@ static int execute(PyObject *module)
         (state->arena_type = add_type(module, &sx_arena_spec)) == NULL ||
         (state->gate_type = add_type(module, &sx_gate_spec)) == NULL ||
         (state->descriptor_type = add_type(module, &sx_descriptor_spec)) == NULL ||
-        (state->mutex_type = add_type(module, &sx_mutex_spec)) == NULL ||
-        sx_gates_add_to_type(state, state->mutex_type) < 0)
+        (state->handle_type = add_type(module, &sx_handle_spec)) == NULL || add_handle_types(module, state) < 0)
         return -1;
     static const struct {
         const char *name;
         long value;
     } constants[] = {
-        {"SIZE", sizeof(struct sx_mutex)},
         {"ALIGNMENT", SX_LINE},
         {"MAX_NAME", SX_MAX_NAME},
         {"MAX_NAMES", SX_MAX_NAMES},
         {"MAX_PARTICIPANTS", SX_MAX_PARTICIPANTS},
         {"KIND_MUTEX", SX_KIND_MUTEX},
         {"KIND_RLOCK", SX_KIND_RLOCK},
+        {"KIND_SEMAPHORE", SX_KIND_SEMAPHORE},
+        {"KIND_PERMITS", SX_KIND_PERMITS},
+        {"KIND_EVENT", SX_KIND_EVENT},
+        {"KIND_LATCH", SX_KIND_LATCH},
+        {"KIND_CONDITION", SX_KIND_CONDITION},
+        {"KIND_BARRIER", SX_KIND_BARRIER},
+        {"KIND_ONCE", SX_KIND_ONCE},
+        {"KIND_RWLOCK", SX_KIND_RWLOCK},
+        {"MAX_UNITS", SX_MAX_UNITS},
+        {"MAX_PERMITS", SX_MAX_PERMITS},
+        {"MAX_PARTIES", SX_MAX_PARTIES},
+        {"MAX_MARKS", SX_MARKS},
+        {"ONCE_RESULT", SX_ONCE_RESULT},
         {"OWNER_DIED", SX_OWNER_DIED},
         {"TIMEOUT", SX_TIMEOUT},
         {"INTERRUPTED", SX_INTERRUPTED},
@@ -188,6 +236,10 @@ static int execute(PyObject *module)
         {"EXISTS", SX_EXISTS},
         {"WRONG_KIND", SX_WRONG_KIND},
         {"IN_USE", SX_IN_USE},
+        {"OTHER_VALUE", SX_OTHER_VALUE},
+        {"TOO_MANY", SX_TOO_MANY},
+        {"NOT_HELD", SX_NOT_HELD},
+        {"BROKEN", SX_BROKEN},
         {"FULL_PARTICIPANTS", SX_FULL_PARTICIPANTS},
         {"FULL_PROCESSES", SX_FULL_PROCESSES},
         {"FULL_NAMES", SX_FULL_NAMES},
@@ -213,7 +265,7 @@ static int traverse(PyObject *module, visitproc visit, void *arg)
 {
     struct module_state *state = PyModule_GetState(module);
     Py_VISIT(state->arena_type);
-    Py_VISIT(state->mutex_type);
+    Py_VISIT(state->handle_type);
     Py_VISIT(state->gate_type);
     Py_VISIT(state->descriptor_type);
     Py_VISIT(state->translate);
@@ -225,7 +277,7 @@ static int clear(PyObject *module)
 {
     struct module_state *state = PyModule_GetState(module);
     Py_CLEAR(state->arena_type);
-    Py_CLEAR(state->mutex_type);
+    Py_CLEAR(state->handle_type);
     Py_CLEAR(state->gate_type);
     Py_CLEAR(state->descriptor_type);
     Py_CLEAR(state->translate);

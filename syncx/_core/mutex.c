@@ -34,9 +34,6 @@
 
 #include "core.h"
 
-#define SPIN_MAX 50000u /* ns: about the price of a sleep and a wake between two CPUs */
-#define SPIN_MIN 2000u
-
 static uint32_t now_us(void)
 {
     return (uint32_t)(sx_now() / 1000);
@@ -48,46 +45,15 @@ static uint32_t reservation_left(struct sx_mutex *m)
     return age < SX_RESERVATION_US ? SX_RESERVATION_US - age : 0; /* a time from the future has lapsed */
 }
 
-/* Spins until the word looks free for us.  Returns the word last seen.
- *
- * How long is the cell's own experience, m->spin, in ns below SPIN_MAX: each success brings it a quarter of the way
- * towards SPIN_MAX, each failure takes an eighth, down to SPIN_MIN; every 32nd time it is SPIN_MAX all the same, or a
- * lock whose sections have grown shorter would never find out. */
-static uint64_t spin(struct sx_mutex *m, uint64_t w)
+static bool looks_free(void *mutex)
 {
-    uint32_t less = atomic_load_explicit(&m->spin, memory_order_relaxed); /* 0 in a fresh cell: the most */
-    uint32_t budget = less < SPIN_MAX - SPIN_MIN ? SPIN_MAX - less : SPIN_MIN, limit = budget;
-    bool free = false;
-    if (atomic_load_explicit(&m->contended, memory_order_relaxed) % 32 == 0)
-        limit = SPIN_MAX;
-    int64_t end = sx_now() + limit;
-    do
-        for (int i = 0; i < 16 && !free; i++) {
-            w = atomic_load_explicit(&m->word, memory_order_relaxed);
-            free = sx_is_free(w) && !(w & MUTEX_RESERVED);
-            if (!free)
-                sx_cpu_relax();
-        }
-    while (!free && sx_now() < end);
-    budget = free ? budget + (SPIN_MAX - budget) / 4 : budget - budget / 8;
-    if (SPIN_MAX - budget != less)
-        atomic_store_explicit(&m->spin, SPIN_MAX - budget, memory_order_relaxed);
-    return w;
-}
-
-/* A wake that found nobody asleep.  First told, then taken out of flight: a belt that ended meanwhile sees one of
- * the two. */
-static void missed(struct sx_mutex *m)
-{
-    atomic_fetch_add_explicit(&m->missed, 1, memory_order_release);
-    atomic_fetch_sub_explicit(&m->in_flight, 1, memory_order_release);
+    uint64_t w = atomic_load_explicit(&((struct sx_mutex *)mutex)->word, memory_order_relaxed);
+    return sx_is_free(w) && !(w & MUTEX_RESERVED);
 }
 
 static void wake_one(struct sx_mutex *m)
 {
-    atomic_fetch_add_explicit(&m->in_flight, 1, memory_order_relaxed);
-    if (sx_futex_wake(sx_low_half(&m->word), 1) == 0)
-        missed(m);
+    sx_wake_one(sx_low_half(&m->word), &m->wakes);
 }
 
 /* Leaving without the lock.  We may have consumed a wake meant for another sleeper, and we may be the one who watched
@@ -102,60 +68,8 @@ static void leave(struct sx_mutex *m)
     wake_one(m);
 }
 
-/* What one acquire knows beside the word. */
-struct attempt {
-    bool slept;      /* others may sleep too: take with WAITERS, and a reservation is for us */
-    bool spun;       /* since the last sleep */
-    bool woken;      /* a wake is ours to hand on: in_flight counts it */
-    bool belted;     /* the last sleep ended at the belt */
-    bool final;      /* the deadline has passed: one look more */
-    bool lost;       /* ... and then no wake was on its way to anybody, and none had found nobody asleep */
-    uint32_t missed; /* wakes that found nobody, before the last sleep */
-};
-
-/* After the belt ended a sleep the word was free, or held without WAITERS.  Had a wake-up been lost?  Not if one is
- * on its way to somebody, and not if one found nobody asleep because we had just woken by ourselves.  Looked at
- * between reading the word and changing it: later a wake may have landed. */
-static bool nothing_in_flight(struct sx_mutex *m, struct attempt *a)
-{
-    return (int32_t)atomic_load_explicit(&m->in_flight, memory_order_acquire) <= 0 &&
-           atomic_load_explicit(&m->missed, memory_order_relaxed) == a->missed;
-}
-
-static void count_rescue(struct sx_arena *arena, struct sx_mutex *m, struct attempt *a, bool died)
-{
-    died = died || sx_dead_waiter(arena, &m->cell);
-    if (!died && !a->lost)
-        return;
-    if (died)
-        atomic_store_explicit(&m->in_flight, 0, memory_order_relaxed);
-    atomic_fetch_add_explicit(&m->rescues, 1, memory_order_relaxed);
-    atomic_fetch_add_explicit(&arena->header->rescues, 1, memory_order_relaxed);
-}
-
-static void landed(struct sx_mutex *m, struct attempt *a)
-{
-    if (a->woken)
-        atomic_fetch_sub_explicit(&m->in_flight, 1, memory_order_relaxed);
-    a->woken = false;
-}
-
-static void note_death(struct sx_arena *arena, struct sx_mutex *m, uint64_t holder)
-{
-    struct sx_participant *p = sx_participant(arena, holder);
-    uint32_t pid = 0, tid = 0;
-    if (p != NULL && atomic_load_explicit(&p->generation, memory_order_acquire) == (uint32_t)(holder >> 32)) {
-        pid = atomic_load_explicit(&p->pid, memory_order_relaxed);
-        tid = atomic_load_explicit(&p->tid, memory_order_relaxed);
-    }
-    atomic_store_explicit(&m->dead_pid, pid, memory_order_relaxed);
-    atomic_store_explicit(&m->dead_tid, tid, memory_order_relaxed);
-    atomic_fetch_add_explicit(&m->recoveries, 1, memory_order_relaxed);
-    atomic_fetch_add_explicit(&arena->header->recoveries, 1, memory_order_relaxed);
-}
-
 /* One CAS from w, which is free or names a dead id, to us. */
-static bool take(struct sx_arena *arena, struct sx_mutex *m, uint64_t *w, uint64_t me, struct attempt *a, bool died)
+static bool take(struct sx_arena *arena, struct sx_mutex *m, uint64_t *w, uint64_t me, struct sx_attempt *a, bool died)
 {
     uint64_t old = *w, mine = me | (old & (MUTEX_WAITERS | MUTEX_OWNER_DIED));
     if (a->slept)
@@ -166,10 +80,10 @@ static bool take(struct sx_arena *arena, struct sx_mutex *m, uint64_t *w, uint64
         return false;
     atomic_store_explicit(&m->depth, 0, memory_order_relaxed);
     if (died)
-        note_death(arena, m, old & SX_ID_MASK);
+        sx_note_death(arena, &m->cell, old & SX_ID_MASK);
     if (a->belted)
-        count_rescue(arena, m, a, died);
-    landed(m, a);
+        sx_count_rescue(arena, &m->cell, &m->wakes, a, died);
+    sx_landed(&m->wakes, a);
     if (a->slept) /* those who still sleep watch the life of the one before us: let one look again and watch ours */
         wake_one(m);
     return true;
@@ -178,7 +92,7 @@ static bool take(struct sx_arena *arena, struct sx_mutex *m, uint64_t *w, uint64
 enum sx_status sx_mutex_lock_slow(struct sx_arena *arena, struct sx_mutex *m, uint64_t me, int64_t deadline)
 {
     struct sx_pause pause = {.arena = arena, .deadline = deadline};
-    struct attempt a = {0};
+    struct sx_attempt a = {0};
     enum sx_status status;
     /* acquire: what the word names was in place before (a slot's pages, for one) */
     uint64_t w = atomic_load_explicit(&m->word, memory_order_acquire);
@@ -190,7 +104,7 @@ enum sx_status sx_mutex_lock_slow(struct sx_arena *arena, struct sx_mutex *m, ui
         int64_t bound = SX_NEVER;
 
         if (a.belted)
-            a.lost = nothing_in_flight(m, &a);
+            a.lost = sx_nothing_in_flight(&m->wakes, &a);
         if (w & MUTEX_RETIRED && holder != me) {
             status = SX_RETIRED;
             break;
@@ -236,7 +150,8 @@ enum sx_status sx_mutex_lock_slow(struct sx_arena *arena, struct sx_mutex *m, ui
         if (!a.spun && holder != me && sx_spinning_pays()) {
             a.spun = true;
             sx_pause_block(&pause);
-            w = spin(m, w);
+            sx_spin(&m->wakes.spin, &m->statistics, looks_free, m);
+            w = atomic_load_explicit(&m->word, memory_order_acquire);
             continue;
         }
         if (!(w & MUTEX_WAITERS)) {
@@ -245,33 +160,21 @@ enum sx_status sx_mutex_lock_slow(struct sx_arena *arena, struct sx_mutex *m, ui
                 continue;
             w |= MUTEX_WAITERS;
             if (a.belted)
-                count_rescue(arena, m, &a, false);
+                sx_count_rescue(arena, &m->cell, &m->wakes, &a, false);
         }
-        landed(m, &a);
-        if (!a.slept)
-            atomic_fetch_add_explicit(&m->contended, 1, memory_order_relaxed);
-        a.belted = false;
-        a.missed = atomic_load_explicit(&m->missed, memory_order_relaxed);
-        enum sx_wake wake =
-            sx_pause_sleep(&pause, &m->cell, sx_low_half(&m->word), (uint32_t)w, life, life_value, holder, bound);
-        a.slept = true;
-        a.spun = false;
-        a.woken = wake == SX_WOKEN;
-        a.belted = wake == SX_BELT;
-        a.final = wake == SX_DEADLINE;
-        status = wake == SX_STOP ? SX_INTERRUPTED : SX_OK;
+        sx_landed(&m->wakes, &a);
+        struct sx_watch watch = {life, life_value};
+        sx_before_sleep(&m->wakes, &m->statistics, &a);
+        enum sx_wake wake = sx_pause_sleep(&pause, &m->cell, sx_low_half(&m->word), (uint32_t)w, &watch, life != NULL,
+                                           holder, bound);
+        status = sx_after_sleep(&pause, wake, &a, &me);
         if (status != SX_OK)
             break;
-        if (pause.me == NULL) { /* handlers ran: we may be a forked child by now */
-            status = sx_identity(arena, &me);
-            if (status != SX_OK)
-                break;
-        }
         w = atomic_load_explicit(&m->word, memory_order_acquire);
     }
     if (status != SX_OK && status != SX_OWNER_DIED && a.slept) {
         leave(m);
-        landed(m, &a);
+        sx_landed(&m->wakes, &a);
     }
     sx_pause_end(&pause);
     return status;
@@ -299,14 +202,14 @@ enum sx_status sx_mutex_unlock_slow(struct sx_mutex *m, uint64_t me, bool keep_m
         }
         /* Keeps RETIRED, which may have come since we looked, and takes everything else away but what was said. */
         uint32_t keep = MUTEX_RETIRED | (reserve ? MUTEX_RESERVED : 0) | (keep_mark ? MUTEX_OWNER_DIED : 0);
-        atomic_fetch_add_explicit(&m->in_flight, 1, memory_order_relaxed);
+        atomic_fetch_add_explicit(&m->wakes.in_flight, 1, memory_order_relaxed);
         int woken = sx_futex_wake_op(sx_low_half(&m->word), FUTEX_OP_ANDN, ~keep, count);
         if (woken < 0) { /* the kernel could not: two steps then, and the belt in between */
             atomic_fetch_and_explicit(sx_low_half(&m->word), keep, memory_order_release);
             woken = sx_futex_wake(sx_low_half(&m->word), count);
         }
         if (woken == 0)
-            missed(m);
+            sx_missed(&m->wakes);
         if (woken == 0 && reserve) { /* for nobody: newcomers need not stand back */
             uint32_t reserved = flags | MUTEX_RESERVED;
             atomic_compare_exchange_strong_explicit(sx_low_half(&m->word), &reserved, flags, memory_order_relaxed,
@@ -346,11 +249,91 @@ void sx_mutex_adopt(struct sx_mutex *m)
     uint64_t w = atomic_load(&m->word), free_word = w & MUTEX_OWNER_DIED;
     if (!sx_is_free(w)) {
         free_word |= MUTEX_OWNER_DIED;
-        atomic_fetch_add_explicit(&m->recoveries, 1, memory_order_relaxed);
-        atomic_store_explicit(&m->dead_pid, 0, memory_order_relaxed);
-        atomic_store_explicit(&m->dead_tid, 0, memory_order_relaxed);
+        atomic_fetch_add_explicit(&m->statistics.recoveries, 1, memory_order_relaxed);
+        atomic_store_explicit(&m->statistics.dead_pid, 0, memory_order_relaxed);
+        atomic_store_explicit(&m->statistics.dead_tid, 0, memory_order_relaxed);
     }
     atomic_store(&m->word, free_word);
     atomic_store(&m->depth, 0);
-    atomic_store(&m->in_flight, 0);
+    atomic_store(&m->wakes.in_flight, 0);
 }
+
+/* A mutex inside another cell: a cell of its own in all but its allocation, so that waits for it tell what it is. */
+void sx_mutex_make_inside(struct sx_cell *outer, struct sx_mutex *m, enum sx_kind kind)
+{
+    m->cell.units = sizeof *m / SX_LINE;
+    m->cell.key = outer->key;
+    m->cell.created_ns = outer->created_ns;
+    for (int i = 0; i < 2; i++)
+        atomic_store(&m->cell.arena_id[i], atomic_load(&outer->arena_id[i]));
+    atomic_store(&m->cell.lineage, atomic_load(&outer->lineage));
+    atomic_store(&m->cell.tag, SX_TAG(kind));
+}
+
+/* The outer cell is bound to another arena now. */
+void sx_mutex_adopt_inside(struct sx_arena *arena, struct sx_mutex *m)
+{
+    sx_mutex_adopt(m);
+    for (int i = 0; i < 2; i++) {
+        uint64_t half;
+        memcpy(&half, arena->id + 8 * i, sizeof half);
+        atomic_store(&m->cell.arena_id[i], half);
+    }
+}
+
+bool sx_mutex_held(struct sx_arena *arena, struct sx_mutex *m)
+{
+    uint64_t w = atomic_load(&m->word);
+    return !sx_is_free(w) && sx_holder_examine(arena, w) == SX_ALIVE;
+}
+
+void sx_mutex_look(struct sx_arena *arena, struct sx_mutex *m, struct sx_look *look)
+{
+    uint32_t life;
+    uint64_t w = atomic_load_explicit(&m->word, memory_order_acquire);
+    bool alive = !sx_is_free(w) && sx_holder_life(arena, w, &life) == SX_ALIVE;
+    look->owner_died = w & MUTEX_OWNER_DIED || (!sx_is_free(w) && !alive);
+    if (alive)
+        look->holder(look->context, 0, w & SX_ID_MASK, SX_EXCLUSIVE_MODE);
+}
+
+/* ---- as a kind of object ------------------------------------------------------------------------------- */
+static size_t size(uint32_t parameter)
+{
+    (void)parameter;
+    return sizeof(struct sx_mutex);
+}
+
+static void make(struct sx_cell *cell, uint32_t parameter)
+{
+    (void)cell, (void)parameter; /* zero is a free mutex */
+}
+
+static bool held(struct sx_arena *arena, struct sx_cell *cell)
+{
+    return sx_mutex_held(arena, (struct sx_mutex *)cell);
+}
+
+static void retire(struct sx_cell *cell)
+{
+    sx_mutex_retire((struct sx_mutex *)cell);
+}
+
+static bool retired(struct sx_cell *cell)
+{
+    return atomic_load(&((struct sx_mutex *)cell)->word) & MUTEX_RETIRED;
+}
+
+static void adopt(struct sx_arena *arena, struct sx_cell *cell)
+{
+    (void)arena;
+    sx_mutex_adopt((struct sx_mutex *)cell);
+}
+
+static void look(struct sx_arena *arena, struct sx_cell *cell, struct sx_look *look)
+{
+    sx_mutex_look(arena, (struct sx_mutex *)cell, look);
+}
+
+const struct sx_kind_operations sx_mutex_kind = {
+    .size = size, .make = make, .held = held, .retire = retire, .retired = retired, .adopt = adopt, .look = look};

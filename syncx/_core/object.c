@@ -283,12 +283,6 @@ enum sx_kind sx_cell_kind(struct sx_cell *cell)
     return tag == SX_TAG(kind) && kind < SX_KINDS ? (enum sx_kind)kind : SX_KIND_NONE;
 }
 
-uint32_t sx_kind_units(enum sx_kind kind)
-{
-    (void)kind; /* the mutexes are all there is so far */
-    return sizeof(struct sx_mutex) / SX_LINE;
-}
-
 static void cell_bind(struct sx_arena *arena, struct sx_cell *cell)
 {
     uint64_t id[2];
@@ -298,10 +292,51 @@ static void cell_bind(struct sx_arena *arena, struct sx_cell *cell)
     atomic_store_explicit(&cell->lineage, arena->lineage, memory_order_relaxed);
 }
 
-/* A fresh cell, with everything but its tag: free until that is stored. */
-static enum sx_status cell_new(struct sx_arena *arena, enum sx_kind kind, uint32_t *unit, struct sx_cell **out)
+static void cell_make(struct sx_cell *cell, enum sx_kind kind, uint32_t parameter)
 {
-    enum sx_status s = sx_heap_allocate(arena, true, sx_kind_units(kind), unit);
+    uint64_t seed = (uint64_t)sx_now() * UINT64_C(0x9e3779b97f4a7c15) ^ (uint64_t)getpid() << 32 ^ (uintptr_t)cell;
+    cell->key = (uint32_t)(seed >> 32) | 0x80000000u;
+    cell->parameter = sx_kind_operations(kind)->parameter_max == 0 ? 0 : parameter;
+    cell->created_ns = (uint64_t)sx_realtime();
+    sx_kind_operations(kind)->make(cell, parameter);
+}
+
+/* What the cell says of itself, checked: SX_NONE, a size that it has not, a parameter that cannot be are damage. */
+static bool cell_sound(struct sx_cell *cell, size_t available)
+{
+    enum sx_kind kind = sx_cell_kind(cell);
+    size_t size = kind == SX_KIND_NONE ? 0 : sx_kind_size(kind, cell->parameter);
+    return size != 0 && size <= available;
+}
+
+static bool cell_retired(struct sx_cell *cell)
+{
+    return sx_kind_operations(sx_cell_kind(cell))->retired(cell);
+}
+
+/* Is the object that is there the one that was asked for? */
+static enum sx_status as_requested(struct sx_cell *cell, struct sx_request *request)
+{
+    if (request->create == SX_EXCLUSIVE)
+        return SX_EXISTS;
+    request->found = sx_cell_kind(cell);
+    request->found_parameter = cell->parameter;
+    if (request->found != request->kind)
+        return SX_WRONG_KIND;
+    return cell->parameter != request->parameter && request->parameter != SX_ANY &&
+                   sx_kind_operations(request->kind)->parameter_max != 0
+               ? SX_OTHER_VALUE
+               : SX_OK;
+}
+
+/* A fresh cell, with everything but its tag: free until that is stored. */
+static enum sx_status cell_new(struct sx_arena *arena, struct sx_request *request, uint32_t *unit, struct sx_cell **out)
+{
+    uint32_t parameter = request->parameter == SX_ANY ? 1 : request->parameter;
+    size_t size = sx_kind_size(request->kind, parameter);
+    if (size == 0)
+        return SX_TOO_MANY;
+    enum sx_status s = sx_heap_allocate(arena, true, (uint32_t)((size + SX_LINE - 1) / SX_LINE), unit);
     if (s != SX_OK)
         return s;
     struct sx_cell *cell = sx_cell_at(arena, *unit);
@@ -312,22 +347,22 @@ static enum sx_status cell_new(struct sx_arena *arena, enum sx_kind kind, uint32
        and the generation */
     const size_t kept = offsetof(struct sx_cell, name);
     memset((char *)cell + kept, 0, (size_t)cell->units * SX_LINE - kept);
-    cell->created_ns = (uint64_t)sx_realtime();
     atomic_store_explicit(&cell->generation, generation, memory_order_relaxed);
     cell_bind(arena, cell);
+    cell_make(cell, request->kind, parameter);
     *out = cell;
     return SX_OK;
 }
 
 /* ---- named ------------------------------------------------------------------------------------------- */
-static enum sx_status named_new(struct sx_arena *arena, const char *text, uint32_t length, enum sx_kind kind,
+static enum sx_status named_new(struct sx_arena *arena, const char *text, uint32_t length, struct sx_request *request,
                                 struct sx_object *object)
 {
     uint32_t unit, at;
     struct sx_cell *cell;
     enum sx_status s = sx_name_room(arena);
     if (s == SX_OK)
-        s = cell_new(arena, kind, &unit, &cell);
+        s = cell_new(arena, request, &unit, &cell);
     if (s != SX_OK)
         return s;
     s = sx_heap_allocate(arena, false, (sizeof(struct sx_name) + length + SX_NAME_UNIT - 1) / SX_NAME_UNIT, &at);
@@ -346,7 +381,7 @@ static enum sx_status named_new(struct sx_arena *arena, const char *text, uint32
     memcpy(name->bytes, text, length);
     atomic_store_explicit(&name->cell, unit + 1, memory_order_relaxed);
     atomic_store_explicit(&cell->name, at + 1, memory_order_relaxed);
-    atomic_store_explicit(&cell->tag, SX_TAG(kind), memory_order_release);
+    atomic_store_explicit(&cell->tag, SX_TAG(request->kind), memory_order_release);
     atomic_store_explicit(&name->used, length, memory_order_release); /* the commit */
     sx_name_insert(arena, at);
     object->created = true;
@@ -358,7 +393,7 @@ static enum sx_status named_new(struct sx_arena *arena, const char *text, uint32
 static void named_drop(struct sx_arena *arena, uint32_t at, struct sx_name *name, struct sx_cell *cell)
 {
     uint32_t unit = atomic_load_explicit(&name->cell, memory_order_relaxed) - 1;
-    sx_mutex_retire((struct sx_mutex *)cell);
+    sx_kind_operations(sx_cell_kind(cell))->retire(cell);
     sx_name_remove(arena, at);
     atomic_store_explicit(&cell->name, 0, memory_order_release);
     if (atomic_load_explicit(&cell->references, memory_order_relaxed) == 0)
@@ -368,11 +403,12 @@ static void named_drop(struct sx_arena *arena, uint32_t at, struct sx_name *name
 static struct sx_cell *named_cell(struct sx_arena *arena, struct sx_name *name, uint32_t *unit)
 {
     *unit = atomic_load_explicit(&name->cell, memory_order_relaxed) - 1;
-    return sx_cell_at(arena, *unit);
+    struct sx_cell *cell = sx_cell_at(arena, *unit);
+    return cell != NULL && cell_sound(cell, (size_t)cell->units * SX_LINE) ? cell : NULL;
 }
 
-enum sx_status sx_object_open(struct sx_arena *arena, const char *text, uint32_t length, enum sx_kind kind,
-                              enum sx_create create, struct sx_object *object, enum sx_kind *found)
+enum sx_status sx_object_open(struct sx_arena *arena, const char *text, uint32_t length, struct sx_request *request,
+                              struct sx_object *object)
 {
     uint32_t at, unit;
     enum sx_status s = sx_arena_lock(arena);
@@ -382,22 +418,19 @@ enum sx_status sx_object_open(struct sx_arena *arena, const char *text, uint32_t
     if (s == SX_OK) {
         struct sx_name *name = sx_name_at(arena, at);
         struct sx_cell *cell = named_cell(arena, name, &unit);
-        *found = cell == NULL ? SX_KIND_NONE : sx_cell_kind(cell);
-        if (cell == NULL || *found == SX_KIND_NONE) {
+        if (cell == NULL) {
             s = SX_DAMAGED;
-        } else if (atomic_load(&((struct sx_mutex *)cell)->word) & MUTEX_RETIRED) {
+        } else if (cell_retired(cell)) {
             named_drop(arena, at, name, cell); /* its unlinker died half-way */
             s = SX_NOT_FOUND;
-        } else if (create == SX_EXCLUSIVE) {
-            s = SX_EXISTS;
-        } else if (*found != kind) {
-            s = SX_WRONG_KIND;
         } else {
-            s = know_locked(arena, unit, cell, object);
+            s = as_requested(cell, request);
+            if (s == SX_OK)
+                s = know_locked(arena, unit, cell, object);
         }
     }
-    if (s == SX_NOT_FOUND && create != SX_OPEN)
-        s = named_new(arena, text, length, kind, object);
+    if (s == SX_NOT_FOUND && request->create != SX_OPEN)
+        s = named_new(arena, text, length, request, object);
     sx_arena_unlock(arena);
     return s;
 }
@@ -428,8 +461,7 @@ enum sx_status sx_object_unlink(struct sx_arena *arena, const char *text, uint32
                 mine = known_find(arena, unit);
                 others = cell == NULL ? 0 : atomic_load(&cell->references) - (mine != NULL ? 1 : 0);
             }
-            uint64_t word = cell == NULL ? 0 : atomic_load(&((struct sx_mutex *)cell)->word);
-            bool held = !sx_is_free(word) && sx_holder_examine(arena, word) == SX_ALIVE;
+            bool held = cell != NULL && sx_kind_operations(sx_cell_kind(cell))->held(arena, cell);
             if (cell == NULL)
                 s = s == SX_OK ? SX_DAMAGED : s;
             else if (!force && (others != 0 || held))
@@ -443,18 +475,18 @@ enum sx_status sx_object_unlink(struct sx_arena *arena, const char *text, uint32
 }
 
 /* ---- anonymous and by reference ----------------------------------------------------------------------- */
-enum sx_status sx_object_anonymous(struct sx_arena *arena, enum sx_kind kind, struct sx_object *object)
+enum sx_status sx_object_anonymous(struct sx_arena *arena, struct sx_request *request, struct sx_object *object)
 {
     uint32_t unit;
     struct sx_cell *cell;
     enum sx_status s = sx_arena_lock(arena);
     if (s != SX_OK)
         return s;
-    s = atomic_load(&arena->header->retired) ? SX_RETIRED : cell_new(arena, kind, &unit, &cell);
+    s = atomic_load(&arena->header->retired) ? SX_RETIRED : cell_new(arena, request, &unit, &cell);
     if (s == SX_OK) {
         s = know_locked(arena, unit, cell, object);
         if (s == SX_OK)
-            atomic_store_explicit(&cell->tag, SX_TAG(kind), memory_order_release);
+            atomic_store_explicit(&cell->tag, SX_TAG(request->kind), memory_order_release);
         else
             sx_heap_free(arena, true, unit);
     }
@@ -472,9 +504,9 @@ enum sx_status sx_object_reference(struct sx_arena *arena, uint32_t unit, uint32
         return s;
     struct sx_cell *cell = sx_cell_at(arena, unit);
     if (cell == NULL || atomic_load_explicit(&cell->generation, memory_order_acquire) != generation ||
-        sx_cell_kind(cell) != kind)
+        sx_cell_kind(cell) != kind || !cell_sound(cell, (size_t)cell->units * SX_LINE))
         s = SX_GONE;
-    else if (atomic_load(&((struct sx_mutex *)cell)->word) & MUTEX_RETIRED)
+    else if (cell_retired(cell))
         s = SX_RETIRED;
     else
         s = know_locked(arena, unit, cell, object);
@@ -486,50 +518,75 @@ enum sx_status sx_object_reference(struct sx_arena *arena, uint32_t unit, uint32
 
 /* Zero memory becomes a cell: whoever sets `lineage` first decides the arena, the tag says that all is there.
  * Creators of one arena are serialised by its lock, and a dead one's work is done again. */
-enum sx_status sx_object_at(struct sx_arena *arena, void *memory, enum sx_kind kind, enum sx_create create,
-                            struct sx_object *object, enum sx_kind *found)
+static enum sx_status make_at(struct sx_arena *arena, struct sx_cell *cell, size_t size, struct sx_request *request)
+{
+    uint32_t parameter = request->parameter == SX_ANY ? 1 : request->parameter;
+    uint64_t *words = (uint64_t *)cell, junk = 0, none = 0;
+    request->needed = sx_kind_size(request->kind, parameter);
+    if (request->needed == 0)
+        return SX_TOO_MANY;
+    if (request->needed > size)
+        return SX_TOO_SMALL;
+    uint32_t units = (uint32_t)((request->needed + SX_LINE - 1) / SX_LINE);
+    for (size_t i = 0; i < request->needed / 8; i++)
+        junk |= words[i];
+    /* what a creator that died may have written, and nothing else, is taken for an unfinished cell */
+    bool unfinished = atomic_load(&cell->lineage) == arena->lineage && (cell->units == 0 || cell->units == units);
+    if (junk != 0 && !unfinished)
+        return SX_DAMAGED;
+    if (request->create == SX_OPEN)
+        return SX_NEVER_INITIALISED;
+    if (!atomic_compare_exchange_strong(&cell->lineage, &none, arena->lineage) && none != arena->lineage)
+        return SX_OTHER_ARENA;
+    cell->units = units;
+    memset((char *)cell + sizeof *cell, 0, request->needed - sizeof *cell);
+    cell_bind(arena, cell);
+    cell_make(cell, request->kind, parameter);
+    atomic_store_explicit(&cell->tag, SX_TAG(request->kind), memory_order_release);
+    return SX_OK;
+}
+
+static enum sx_status open_at(struct sx_arena *arena, struct sx_cell *cell, size_t size, struct sx_request *request)
+{
+    enum sx_kind kind = sx_cell_kind(cell);
+    if (kind == SX_KIND_NONE)
+        return SX_DAMAGED;
+    request->found = kind;
+    if (kind != request->kind)
+        return SX_WRONG_KIND;
+    request->needed = sx_kind_size(kind, cell->parameter);
+    if (request->needed == 0 || cell->units != (request->needed + SX_LINE - 1) / SX_LINE)
+        return SX_DAMAGED;
+    if (request->needed > size)
+        return SX_TOO_SMALL;
+    enum sx_status s = as_requested(cell, request);
+    if (s != SX_OK)
+        return s;
+    if (atomic_load(&cell->lineage) != arena->lineage)
+        return SX_OTHER_ARENA;
+    if (!sx_cell_is_ours(arena, cell)) {
+        sx_kind_operations(kind)->adopt(arena, cell); /* the words first, the id after them: see mutex.c */
+        cell_bind(arena, cell);
+    }
+    return SX_OK;
+}
+
+/* size: the bytes from there to the end of the memory, at least one cell's header. */
+enum sx_status sx_object_at(struct sx_arena *arena, void *memory, size_t size, struct sx_request *request,
+                            struct sx_object *object)
 {
     struct sx_cell *cell = memory;
-    uint32_t units = sx_kind_units(kind);
-    uint64_t none = 0;
+    *object = (struct sx_object){.cell = cell, .unit = SX_NOBODY};
     enum sx_status s = sx_arena_lock(arena);
     if (s != SX_OK)
         return s;
-    if (atomic_load(&arena->header->retired)) {
-        sx_arena_unlock(arena);
-        return SX_RETIRED;
-    }
-    uint32_t tag = atomic_load_explicit(&cell->tag, memory_order_acquire);
-    *found = sx_cell_kind(cell);
-    *object = (struct sx_object){.cell = cell, .unit = SX_NOBODY};
-    if (tag == 0) {
-        uint64_t *words = memory, junk = 0;
-        for (uint32_t i = 0; i < units * SX_LINE / 8; i++)
-            junk |= words[i];
-        /* what a creator that died may have written, and nothing else, is taken for an unfinished cell */
-        bool unfinished = atomic_load(&cell->lineage) == arena->lineage && (cell->units == 0 || cell->units == units);
-        if (create == SX_OPEN || (junk != 0 && !unfinished)) {
-            s = junk != 0 && !unfinished ? SX_DAMAGED : SX_NEVER_INITIALISED;
-        } else if (!atomic_compare_exchange_strong(&cell->lineage, &none, arena->lineage) && none != arena->lineage) {
-            s = SX_OTHER_ARENA;
-        } else {
-            cell->units = units;
-            cell->created_ns = (uint64_t)sx_realtime();
-            cell_bind(arena, cell);
-            atomic_store_explicit(&cell->tag, SX_TAG(kind), memory_order_release);
-            object->created = true;
-        }
-    } else if (*found == SX_KIND_NONE || cell->units != units) {
-        s = *found == SX_KIND_NONE ? SX_DAMAGED : SX_WRONG_KIND;
-    } else if (*found != kind) {
-        s = SX_WRONG_KIND;
-    } else if (create == SX_EXCLUSIVE) {
-        s = SX_EXISTS;
-    } else if (atomic_load(&cell->lineage) != arena->lineage) {
-        s = SX_OTHER_ARENA;
-    } else if (!sx_cell_is_ours(arena, cell)) {
-        sx_mutex_adopt((struct sx_mutex *)cell); /* the word first, the id after it: see mutex.c */
-        cell_bind(arena, cell);
+    if (atomic_load(&arena->header->retired))
+        s = SX_RETIRED;
+    else if (atomic_load_explicit(&cell->tag, memory_order_acquire) == 0) {
+        s = make_at(arena, cell, size, request);
+        object->created = s == SX_OK;
+    } else {
+        s = open_at(arena, cell, size, request);
     }
     if (s == SX_OK)
         atomic_fetch_add(&arena->outside, 1);

@@ -168,7 +168,7 @@ bool sx_examination_due(bool now)
 /* Takes the life lock if the slot is free or its thread dead.  What lies in the mutex decides what glibc does, so
  * it is looked at before every call: zero memory is made a mutex (the kind is the only field of a fresh one that
  * is not zero, and writing it twice does no harm); any other kind is damage and the slot is passed over. */
-static bool claim(struct sx_participant *p)
+static bool claim(struct sx_arena *arena, struct sx_participant *p)
 {
     uint32_t life = atomic_load_explicit(sx_life_word(p), memory_order_relaxed);
     if (owned(life))
@@ -177,16 +177,15 @@ static bool claim(struct sx_participant *p)
     if (!atomic_compare_exchange_strong(life_kind(p), &kind, expected) && kind != expected)
         return false;
     int r = pthread_mutex_trylock(&p->life.mutex);
-    if (r == 0 || r == EOWNERDEAD) /* at once: from here to the new generation nobody may judge us by the old record */
-        atomic_store_explicit(&p->process, 0, memory_order_seq_cst);
-    switch (r) {
-    case 0:
-        return true;
-    case EOWNERDEAD:
-        return pthread_mutex_consistent(&p->life.mutex) == 0;
-    default:
+    if (r != 0 && r != EOWNERDEAD)
         return false;
+    if (r == EOWNERDEAD) { /* whoever dies here leaves all of this to the next */
+        sx_process_note_death(arena, p);
+        sx_condition_inherit(arena, p);
     }
+    /* soon: from here to the new generation nobody may judge us by the old record */
+    atomic_store_explicit(&p->process, 0, memory_order_seq_cst);
+    return r == 0 || pthread_mutex_consistent(&p->life.mutex) == 0;
 }
 
 static enum sx_status find_slot(struct sx_arena *arena, uint32_t *slot)
@@ -198,7 +197,7 @@ static enum sx_status find_slot(struct sx_arena *arena, uint32_t *slot)
         uint32_t first = ready == 0 ? 0 : atomic_fetch_add_explicit(&h->next_participant, 1, memory_order_relaxed);
         for (uint32_t i = 0; i < ready; i++) {
             *slot = (first + i) % ready;
-            if (claim(&arena->participants[*slot]))
+            if (claim(arena, &arena->participants[*slot]))
                 return SX_OK;
         }
         if (ready < SX_MAX_PARTICIPANTS) {
@@ -217,6 +216,15 @@ static enum sx_status find_slot(struct sx_arena *arena, uint32_t *slot)
         }
         examined = true;
     }
+}
+
+/* What a predecessor left: it waits for nothing and holds no read lock any more. */
+static void clear_records(struct sx_participant *p)
+{
+    for (uint32_t i = 0; i < SX_WAITS; i++)
+        atomic_store_explicit(&p->wait[i].state, SX_RUNNING, memory_order_relaxed);
+    for (uint32_t i = 0; i < SX_MARKS; i++)
+        atomic_store_explicit(&p->marks[i], 0, memory_order_relaxed);
 }
 
 static enum sx_status register_thread(struct sx_arena *arena, uint64_t *id)
@@ -257,7 +265,7 @@ static enum sx_status register_thread(struct sx_arena *arena, uint64_t *id)
         old = (uint32_t)sx_now() * 2654435761u ^ (uint32_t)tid * 40503u ^ slot;
     uint32_t generation = old + 1 == 0 ? 1 : old + 1;
     atomic_store_explicit(&p->process, 0, memory_order_relaxed);
-    atomic_store_explicit(&p->wait.state, SX_RUNNING, memory_order_relaxed);
+    clear_records(p);
     atomic_store_explicit(&p->generation, generation, memory_order_seq_cst);
     atomic_fetch_or_explicit(sx_life_word(p), FUTEX_WAITERS, memory_order_seq_cst);
     sx_futex_wake(sx_life_word(p), INT_MAX);
@@ -290,7 +298,7 @@ enum sx_status sx_identity_slow(struct sx_arena *arena, uint64_t *id)
         if (s != SX_OK)
             return s;
     }
-    sx_self = (struct sx_self){arena, *id};
+    sx_self = (struct sx_self){arena, *id, &arena->participants[sx_slot_of(*id)]};
     return SX_OK;
 }
 
@@ -299,7 +307,8 @@ enum sx_status sx_identity_slow(struct sx_arena *arena, uint64_t *id)
 static void give_back(struct registration *r)
 {
     struct sx_participant *p = &r->arena->participants[sx_slot_of(r->id)];
-    atomic_store_explicit(&p->wait.state, SX_RUNNING, memory_order_relaxed);
+    for (uint32_t i = 0; i < SX_WAITS; i++)
+        atomic_store_explicit(&p->wait[i].state, SX_RUNNING, memory_order_relaxed);
     pthread_mutex_unlock(&p->life.mutex);
     sx_futex_wake(sx_life_word(p), INT_MAX);
     pthread_mutex_lock(&r->arena->local);
@@ -339,7 +348,7 @@ void sx_participant_reset(struct sx_arena *arena)
     for (uint32_t i = 0; i < n; i++) {
         struct sx_participant *p = &arena->participants[i];
         atomic_fetch_add(&p->generation, 1);
-        atomic_store(&p->wait.state, SX_RUNNING);
+        clear_records(p);
         memset(p->life.bytes, 0, sizeof p->life.bytes);
     }
 }

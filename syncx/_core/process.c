@@ -173,6 +173,87 @@ bool sx_process_alive(struct sx_arena *arena, uint32_t slot, uint32_t generation
     return alive && atomic_load_explicit(&p->generation, memory_order_acquire) == generation;
 }
 
+/* ---- by words alone -----------------------------------------------------------------------------------
+ *
+ * What a process owns (permits) is free when it is dead.  The witness tells late: a dying process gives its memory back
+ * before its files.  The kernel's mark on one of its threads tells at once, and it is enough: a thread that ends by
+ * itself gives its slot back unmarked, so a marked one was killed, and a signal kills all threads of a process.  `dead`
+ * keeps that knowledge when the slot of the thread is used again.
+ */
+static struct sx_process *process_of(struct sx_arena *arena, uint64_t process)
+{
+    uint32_t slot = sx_slot_of(process);
+    return slot < SX_MAX_PROCESSES &&
+                   (uint64_t)(slot + 1) * sizeof(struct sx_process) <=
+                       atomic_load_explicit(&arena->header->ready[SX_PROCESSES], memory_order_acquire)
+               ? &arena->processes[slot]
+               : NULL;
+}
+
+/* The thread in that slot bears the kernel's mark, and the slot has not been used again: so is its process. */
+void sx_process_note_death(struct sx_arena *arena, struct sx_participant *thread)
+{
+    uint32_t process = atomic_load_explicit(&thread->process, memory_order_acquire);
+    uint32_t generation = atomic_load_explicit(&thread->process_generation, memory_order_relaxed);
+    struct sx_process *p = process == 0 ? NULL : process_of(arena, (uint64_t)process << SX_SLOT_SHIFT);
+    if (p == NULL || process - 1 == arena->process)
+        return;
+    if (atomic_load_explicit(&p->generation, memory_order_acquire) == generation)
+        atomic_store_explicit(&p->dead, generation, memory_order_release);
+}
+
+/* Is the process alive that this id names?  `thread` (0: unknown) is one of its threads, perhaps.  Where `watch` is
+ * given it gets a word that changes when the process dies or leaves: the life word of one of its threads, or, if it
+ * has none, its pid, of which the kernel knows nothing: then a kill is found by the belt. */
+enum sx_life sx_process_life(struct sx_arena *arena, uint64_t process, uint64_t thread, struct sx_watch *watch)
+{
+    struct sx_process *p = process_of(arena, process);
+    if (p == NULL)
+        return SX_IMPOSSIBLE;
+    uint32_t slot = sx_slot_of(process), generation = (uint32_t)(process >> 32);
+    if (watch != NULL)
+        *watch = (struct sx_watch){&p->pid, atomic_load_explicit(&p->pid, memory_order_acquire)};
+    if (slot == arena->process)
+        return generation == arena->process_generation ? SX_ALIVE : SX_DEAD;
+    if (atomic_load_explicit(&p->generation, memory_order_acquire) != generation ||
+        atomic_load_explicit(&p->dead, memory_order_acquire) == generation ||
+        atomic_load_explicit(&p->pid, memory_order_acquire) == 0)
+        return SX_DEAD;
+    uint32_t n = sx_participants_ready(arena), first = sx_slot_of(thread);
+    for (uint32_t i = 0; i <= n; i++) { /* the one we were told of first */
+        uint32_t at = i == 0 ? first : i - 1;
+        if (at >= n)
+            continue;
+        struct sx_participant *t = &arena->participants[at];
+        uint32_t life = atomic_load_explicit(sx_life_word(t), memory_order_acquire);
+        if (atomic_load_explicit(&t->process, memory_order_acquire) != slot + 1 ||
+            atomic_load_explicit(&t->process_generation, memory_order_relaxed) != generation)
+            continue;
+        if (life & FUTEX_OWNER_DIED) {
+            atomic_store_explicit(&p->dead, generation, memory_order_release);
+            return SX_DEAD;
+        }
+        if (life & FUTEX_TID_MASK) {
+            if (watch != NULL)
+                *watch = (struct sx_watch){sx_life_word(t), life};
+            return SX_ALIVE;
+        }
+    }
+    return SX_ALIVE;
+}
+
+/* The same, asking the second witness too. */
+enum sx_life sx_process_examine(struct sx_arena *arena, uint64_t process, uint64_t thread)
+{
+    enum sx_life seen = sx_process_life(arena, process, thread, NULL);
+    if (seen != SX_ALIVE || sx_process_alive(arena, sx_slot_of(process), (uint32_t)(process >> 32)))
+        return seen;
+    struct sx_process *p = process_of(arena, process);
+    if (atomic_load_explicit(&p->generation, memory_order_acquire) == (uint32_t)(process >> 32))
+        atomic_store_explicit(&p->dead, (uint32_t)(process >> 32), memory_order_release);
+    return SX_DEAD;
+}
+
 /* Is anybody but us attached?  For unlinking; the caller holds the file lock exclusively, so nobody comes. */
 bool sx_other_processes(struct sx_arena *arena)
 {
@@ -247,6 +328,7 @@ enum sx_status sx_process_attach(struct sx_arena *arena)
         atomic_store_explicit(&p->pid, (uint32_t)getpid(), memory_order_release);
         arena->process_generation = generation;
         arena->process = slot;
+        arena->self = (uint64_t)generation << 32 | (uint64_t)(slot + 1) << SX_SLOT_SHIFT;
         return SX_OK;
     }
 }
@@ -257,8 +339,10 @@ void sx_process_detach(struct sx_arena *arena)
     if (arena->process == SX_NOBODY)
         return;
     uint32_t slot = arena->process;
-    atomic_store_explicit(&arena->processes[slot].pid, 0, memory_order_release);
+    atomic_store_explicit(&arena->processes[slot].pid, 0, memory_order_seq_cst);
+    sx_futex_wake(&arena->processes[slot].pid, INT_MAX); /* who waits for what we owned */
     arena->process = SX_NOBODY;
+    arena->self = 0;
     lock_byte(arena, F_OFD_SETLK, F_UNLCK, 1 + slot, NULL);
 }
 
@@ -370,6 +454,7 @@ static void after_fork_child(void)
         int inherited = sx_is_arena(a, a->fd) ? a->fd : -1;
         int fd = sx_reopen(a);
         a->process = SX_NOBODY;
+        a->self = 0;
         a->registered = 0;
         a->fork_unseen = false;
         if (fd >= 0)

@@ -132,10 +132,50 @@ static PyObject *name_of(struct sx_arena *a, struct sx_cell *cell)
     return PyUnicode_DecodeUTF8(copy, used, "replace");
 }
 
-PyDoc_STRVAR(cells_doc, "_cells($self, /)\n--\n\n"
-                        "Every live cell: (offset, kind, name or None, word, depth, references, created_ns, contended, "
-                        "recoveries, rescues,\n"
-                        "holder is alive, dead_pid).");
+PyDoc_STRVAR(cells_doc,
+             "_cells($self, /)\n--\n\n"
+             "Every live cell: (offset, kind, name or None, parameter, value, owner died, [(process id, thread's holder "
+             "id,\n"
+             "pid, tid, mode) of each live holder], references, created_ns, contended, recoveries, rescues, dead_pid).");
+
+struct holders {
+    struct sx_arena *arena;
+    PyObject *list; /* NULL after an error */
+};
+
+static void add_holder(void *context, uint64_t process, uint64_t thread, uint32_t mode)
+{
+    struct holders *h = context;
+    if (h->list == NULL)
+        return;
+    struct sx_participant *p = thread == 0 ? NULL : sx_participant(h->arena, thread);
+    bool known = p != NULL && atomic_load(&p->generation) == (uint32_t)(thread >> 32);
+    uint32_t pid = known ? atomic_load(&p->pid) : 0, tid = known ? atomic_load(&p->tid) : 0;
+    uint32_t slot = sx_slot_of(process);
+    if (!known && process != 0 && slot < SX_MAX_PROCESSES)
+        pid = atomic_load(&h->arena->processes[slot].pid);
+    if (append(h->list, Py_BuildValue("KKIII", (unsigned long long)process, (unsigned long long)thread, pid, tid,
+                                      mode)) < 0)
+        Py_CLEAR(h->list);
+}
+
+static PyObject *describe_cell(struct sx_arena *a, struct sx_cell *cell, enum sx_kind kind)
+{
+    struct holders holders = {a, PyList_New(0)};
+    struct sx_look look = {.value = -1, .holder = add_holder, .context = &holders};
+    sx_kind_operations(kind)->look(a, cell, &look);
+    PyObject *name = holders.list == NULL ? NULL : name_of(a, cell);
+    if (name == NULL) {
+        Py_XDECREF(holders.list);
+        return NULL;
+    }
+    struct sx_statistics *s = sx_statistics(cell);
+    return Py_BuildValue("KiNILONIKIIII", (unsigned long long)((char *)cell - a->base), (int)kind, name,
+                         cell->parameter, (long long)look.value, look.owner_died ? Py_True : Py_False, holders.list,
+                         atomic_load(&cell->references), (unsigned long long)cell->created_ns,
+                         atomic_load(&s->contended), atomic_load(&s->recoveries), atomic_load(&s->rescues),
+                         atomic_load(&s->dead_pid));
+}
 
 static PyObject *arena_cells(PyObject *op, PyObject *unused)
 {
@@ -153,32 +193,29 @@ static PyObject *arena_cells(PyObject *op, PyObject *unused)
             return sx_raise(sx_state(Py_TYPE(op)), SX_DAMAGED, op, 0);
         }
         enum sx_kind kind = sx_cell_kind(cell);
-        if (kind == SX_KIND_MUTEX || kind == SX_KIND_RLOCK) {
-            struct sx_mutex *m = (struct sx_mutex *)cell;
-            uint64_t word = atomic_load_explicit(&m->word, memory_order_acquire);
-            uint32_t life;
-            bool alive = !sx_is_free(word) && sx_holder_life(a, word, &life) == SX_ALIVE;
-            PyObject *name = name_of(a, cell);
-            if (name == NULL ||
-                append(list,
-                       Py_BuildValue("KiNKIIKIIIOI", (unsigned long long)((char *)cell - a->base), (int)kind, name,
-                                     (unsigned long long)word, atomic_load(&m->depth), atomic_load(&cell->references),
-                                     (unsigned long long)cell->created_ns, atomic_load(&m->contended),
-                                     atomic_load(&m->recoveries), atomic_load(&m->rescues), alive ? Py_True : Py_False,
-                                     atomic_load(&m->dead_pid))) < 0) {
-                Py_DECREF(list);
-                return NULL;
-            }
+        size_t size = sx_kind_size(kind, cell->parameter);
+        if (size != 0 && size <= (size_t)cell->units * SX_LINE && append(list, describe_cell(a, cell, kind)) < 0) {
+            Py_DECREF(list);
+            return NULL;
         }
         unit += cell->units;
     }
     return list;
 }
 
-PyDoc_STRVAR(
-    participants_doc,
-    "_participants($self, /)\n--\n\n"
-    "Every live participant: (holder id, pid, tid, waiting, cell offset, awaited holder, since_ns, deadline_ns).");
+PyDoc_STRVAR(participants_doc,
+             "_participants($self, /)\n--\n\n"
+             "Every live participant: (holder id, pid, tid, waiting, cell offset, awaited holder, since_ns, "
+             "deadline_ns, units, mode).");
+
+/* What the thread does now: its last record in use. */
+static struct sx_wait *innermost(struct sx_participant *p)
+{
+    for (uint32_t i = SX_WAITS; i-- > 0;)
+        if (atomic_load_explicit(&p->wait[i].state, memory_order_acquire) == SX_WAITING)
+            return &p->wait[i];
+    return NULL;
+}
 
 static PyObject *arena_participants(PyObject *op, PyObject *unused)
 {
@@ -195,13 +232,14 @@ static PyObject *arena_participants(PyObject *op, PyObject *unused)
                                                                                                        << SX_SLOT_SHIFT;
         if (sx_holder_life(a, id, &life) != SX_ALIVE)
             continue;
-        uint32_t pid = atomic_load(&p->pid);
-        bool waiting = atomic_load_explicit(&p->wait.state, memory_order_acquire) == SX_WAITING;
-        if (append(list, Py_BuildValue("KIIOKKKK", (unsigned long long)id, pid, atomic_load(&p->tid),
-                                       waiting ? Py_True : Py_False, (unsigned long long)atomic_load(&p->wait.cell),
-                                       (unsigned long long)atomic_load(&p->wait.holder),
-                                       (unsigned long long)atomic_load(&p->wait.since_ns),
-                                       (unsigned long long)atomic_load(&p->wait.deadline_ns))) < 0) {
+        static struct sx_wait none;
+        struct sx_wait *found = innermost(p), *w = found == NULL ? &none : found;
+        if (append(list, Py_BuildValue("KIIOKKKKII", (unsigned long long)id, atomic_load(&p->pid), atomic_load(&p->tid),
+                                       found != NULL ? Py_True : Py_False, (unsigned long long)atomic_load(&w->cell),
+                                       (unsigned long long)atomic_load(&w->holder),
+                                       (unsigned long long)atomic_load(&w->since_ns),
+                                       (unsigned long long)atomic_load(&w->deadline_ns), atomic_load(&w->units),
+                                       atomic_load(&w->mode))) < 0) {
             Py_DECREF(list);
             return NULL;
         }

@@ -9,7 +9,7 @@
 
 struct module_state {
     PyTypeObject *arena_type;
-    PyTypeObject *mutex_type;
+    PyTypeObject *handle_type;
     PyTypeObject *gate_type;
     PyTypeObject *descriptor_type;
     PyObject *translate;          /* syncx.errors.translate(status, errno, what, detail) -> exception */
@@ -41,43 +41,97 @@ typedef struct {
     PyObject *weak;
 } ArenaObject;
 
-typedef struct GateObject GateObject;
-
-typedef struct {
+/* ---- handles: what all types of shared objects have in common, py_handle.c ------------------------------ */
+typedef struct HandleObject HandleObject;
+typedef struct GateObject {
     PyObject_HEAD
-    struct sx_arena *core; /* &sx_closed_arena once closed */
+    vectorcallfunc call;
+    HandleObject *handle;
+    bool owns; /* the ownership has turned round */
+} GateObject;
+
+/* What a type of handle does its own way; any of it may be missing. */
+struct handle_methods {
+    uint32_t kinds; /* 1 << kind of the cells it is a handle for */
+    void (*opened)(HandleObject *self);
+    bool (*held)(HandleObject *self);                        /* by the calling thread: refuses close() */
+    bool (*held_here)(HandleObject *self);                   /* by any thread of this process: the same */
+    PyObject *(*enter)(HandleObject *self);                  /* __enter__ and __exit__ when the gates' fast path fails */
+    PyObject *(*exit)(HandleObject *self, bool raised);
+};
+
+#define HANDLE_HEAD                                                                                                    \
+    PyObject_HEAD struct sx_arena *core; /* &sx_closed_arena once closed */                                            \
+    GateObject *gates[2];                /* what `with` calls: made once, see py_gate.c */                             \
+    vectorcallfunc calls[2];             /* what the gates do */                                                       \
+    const struct handle_methods *methods;                                                                              \
+    struct module_state *state;                                                                                        \
+    struct sx_object object;                                                                                           \
+    int64_t patience;   /* of a plain `with`, ns; SX_NEVER */                                                          \
+    ArenaObject *arena; /* keeps the mapping */                                                                        \
+    Py_buffer buffer;   /* of an object in the user's memory */                                                        \
+    PyObject *weak;                                                                                                    \
+    enum sx_kind kind;                                                                                                 \
+    _Atomic int waiting; /* threads in a slow call through this handle */                                              \
+    bool plain           /* hand out ordinary bound methods from now on */
+
+struct HandleObject {
+    HANDLE_HEAD;
+};
+
+/* For tp_new, tp_dealloc, tp_traverse of the types. */
+PyObject *sx_handle_new(PyTypeObject *type, const struct handle_methods *methods);
+void sx_handle_dealloc(PyObject *op);
+int sx_handle_traverse(PyObject *op, visitproc visit, void *arg);
+PyObject *sx_own_methods(PyObject *module, PyObject *cls);
+
+static inline bool closed(const void *handle)
+{
+    return ((const HandleObject *)handle)->core == &sx_closed_arena;
+}
+
+static inline enum sx_status identity_of(const void *handle, uint64_t *me)
+{
+    return closed(handle) ? SX_CLOSED : sx_identity(((const HandleObject *)handle)->core, me);
+}
+
+/* An object in the user's memory outlives its arena: once that is unlinked, another arena may adopt the memory, and its
+ * threads cannot tell whether ours live.  (One in the arena has the mark in its own words.) */
+static inline bool outlived(const void *handle)
+{
+    const HandleObject *self = handle;
+    return self->object.unit == SX_NOBODY &&
+           (atomic_load_explicit(&self->core->header->retired, memory_order_acquire) != 0 ||
+            !sx_cell_is_ours(self->core, self->object.cell));
+}
+
+/* Before a call that may wait through the handle, and after it: close() must not take the memory away. */
+#define HANDLE_BEGIN(self) ((self)->waiting++)
+#define HANDLE_END(self) ((self)->waiting--)
+
+/* acquire(blocking=True, timeout=None, *, n=1) with any mix of positions and keywords; count NULL: takes no n. */
+int sx_parse_acquire(struct module_state *state, PyObject *const *args, Py_ssize_t n, PyObject *names,
+                     int64_t *deadline, uint32_t *count);
+/* wait(timeout=None) */
+int sx_parse_wait(PyObject *const *args, Py_ssize_t n, PyObject *names, const char *function, int64_t *deadline);
+/* An int from 1 to most; -1 with an exception that names it. */
+int sx_parse_count(PyObject *value, const char *name, uint32_t most, uint32_t *count);
+bool sx_too_many(const char *name, Py_ssize_t count, PyObject *keywords, Py_ssize_t want);
+
+/* ---- mutexes ----------------------------------------------------------------------------------------------- */
+typedef struct {
+    HANDLE_HEAD;
     struct sx_mutex *mutex;
-    GateObject *gates[2]; /* what `with` calls: made once, see py_gate.c */
-    struct module_state *state;
-    struct sx_object object;
-    int64_t patience;   /* of a plain `with`, ns; SX_NEVER */
-    ArenaObject *arena; /* keeps the mapping */
-    Py_buffer buffer;   /* of a mutex in the user's memory */
     PyObject *on_owner_death;
-    PyObject *weak;
-    enum sx_kind kind;
     int policy;
-    _Atomic int waiting;     /* threads in a slow acquire through this object */
     long dead_pid, dead_tid; /* with untold: whom to name when the hold ends */
     bool untold;
     bool recursive;
-    bool plain; /* hand out ordinary bound methods from now on */
 } MutexObject;
 
 enum policy { POLICY_RECOVER, POLICY_RAISE, POLICY_IGNORE, POLICY_CALL };
 
-extern PyType_Spec sx_arena_spec, sx_mutex_spec, sx_gate_spec, sx_descriptor_spec;
-
-/* what several files ask of a lock object */
-static inline bool closed(MutexObject *self)
-{
-    return self->core == &sx_closed_arena;
-}
-
-static inline enum sx_status identity_of(MutexObject *self, uint64_t *me)
-{
-    return closed(self) ? SX_CLOSED : sx_identity(self->core, me);
-}
+extern PyType_Spec sx_arena_spec, sx_handle_spec, sx_gate_spec, sx_descriptor_spec, sx_mutex_spec;
 
 /* The id in the word, or 0 when it is free or names a dead thread. */
 static inline uint64_t live_holder(MutexObject *self)
@@ -94,19 +148,26 @@ static inline bool is_owned(MutexObject *self)
            (atomic_load_explicit(&self->mutex->word, memory_order_relaxed) & SX_ID_MASK) == me;
 }
 
-/* mutex <-> gate */
-PyObject *sx_mutex_enter(MutexObject *self);
-PyObject *sx_mutex_exit(MutexObject *self, bool raised);
-PyObject *sx_mutex_open(PyObject *op, PyObject *args);
-PyObject *sx_mutex_open_reference(PyObject *op, PyObject *args);
-PyObject *sx_mutex_open_at(PyObject *op, PyObject *args);
-PyObject *sx_mutex_close(PyObject *op, PyObject *unused);
-PyObject *sx_mutex_pin(PyObject *op, PyObject *unused);
-PyObject *sx_mutex_configure(PyObject *op, PyObject *args);
-void sx_mutex_drop(MutexObject *self);
-PyObject *sx_mutex_own_methods(PyObject *module, PyObject *cls);
+/* for a Condition: gives the lock up however deep, and takes it again */
+enum sx_status sx_mutex_release_save(MutexObject *self, uint32_t *depth, int *told);
+int sx_mutex_after_restore(MutexObject *self, enum sx_status status, uint32_t depth);
+
+/* ---- gates --------------------------------------------------------------------------------------------------- */
+enum which { ENTER, EXIT };
 int sx_gates_add_to_type(struct module_state *state, PyTypeObject *type);
 void sx_gates_finalize(PyObject *self);
-void sx_gates_clear(MutexObject *self);
+void sx_gates_clear(HandleObject *self);
+
+/* The handle of a gate, with its argument check; the fast paths are in the types' own files. */
+static inline bool gate_enter_ok(size_t nargsf, PyObject *keywords)
+{
+    return __builtin_expect(PyVectorcall_NARGS(nargsf) == 0 && keywords == NULL, 1) ||
+           !sx_too_many("__enter__", PyVectorcall_NARGS(nargsf), keywords, 0);
+}
+static inline bool gate_exit_ok(size_t nargsf, PyObject *keywords)
+{
+    return __builtin_expect(PyVectorcall_NARGS(nargsf) == 3 && keywords == NULL, 1) ||
+           !sx_too_many("__exit__", PyVectorcall_NARGS(nargsf), keywords, 3);
+}
 
 #endif

@@ -14,83 +14,12 @@
 #include "py_common.h"
 #include <structmember.h>
 
-struct GateObject {
-    PyObject_HEAD
-    vectorcallfunc call;
-    MutexObject *mutex;
-    bool owns; /* the ownership has turned round */
-};
-
-enum which { ENTER, EXIT };
-
-/* ---- the calls --------------------------------------------------------------------------------------- */
-static bool too_many(const char *name, Py_ssize_t count, PyObject *keywords, Py_ssize_t want)
+bool sx_too_many(const char *name, Py_ssize_t count, PyObject *keywords, Py_ssize_t want)
 {
     if (count == want && (keywords == NULL || PyTuple_GET_SIZE(keywords) == 0))
         return false;
     PyErr_Format(PyExc_TypeError, "%s() takes %zd positional arguments and no keywords (%zd given)", name, want, count);
     return true;
-}
-
-static PyObject *enter_mutex(PyObject *gate, PyObject *const *args, size_t nargsf, PyObject *keywords)
-{
-    (void)args;
-    MutexObject *m = ((GateObject *)gate)->mutex;
-    if (PyVectorcall_NARGS(nargsf) != 0 || keywords != NULL)
-        if (too_many("__enter__", PyVectorcall_NARGS(nargsf), keywords, 0))
-            return NULL;
-    if (sx_self.arena == m->core && sx_mutex_take(m->mutex, sx_self.id)) {
-        Py_INCREF(m);
-        return (PyObject *)m;
-    }
-    return sx_mutex_enter(m);
-}
-
-static PyObject *exit_mutex(PyObject *gate, PyObject *const *args, size_t nargsf, PyObject *keywords)
-{
-    MutexObject *m = ((GateObject *)gate)->mutex;
-    if (PyVectorcall_NARGS(nargsf) != 3 || keywords != NULL)
-        if (too_many("__exit__", PyVectorcall_NARGS(nargsf), keywords, 3))
-            return NULL;
-    /* the fast path gives back words without a mark only, so it need not know whether the body raised */
-    if (sx_self.arena == m->core && sx_mutex_give(m->mutex, sx_self.id))
-        Py_RETURN_NONE;
-    return sx_mutex_exit(m, args[0] != Py_None);
-}
-
-static PyObject *enter_rlock(PyObject *gate, PyObject *const *args, size_t nargsf, PyObject *keywords)
-{
-    (void)args;
-    MutexObject *m = ((GateObject *)gate)->mutex;
-    if (PyVectorcall_NARGS(nargsf) != 0 || keywords != NULL)
-        if (too_many("__enter__", PyVectorcall_NARGS(nargsf), keywords, 0))
-            return NULL;
-    if (sx_self.arena == m->core && (sx_mutex_take(m->mutex, sx_self.id) || sx_rlock_again(m->mutex, sx_self.id))) {
-        Py_INCREF(m);
-        return (PyObject *)m;
-    }
-    return sx_mutex_enter(m);
-}
-
-/* A lock in the user's memory: whether its arena is still the one is asked at each acquire. */
-static PyObject *enter_outside(PyObject *gate, PyObject *const *args, size_t nargsf, PyObject *keywords)
-{
-    (void)args;
-    if (PyVectorcall_NARGS(nargsf) != 0 || keywords != NULL)
-        if (too_many("__enter__", PyVectorcall_NARGS(nargsf), keywords, 0))
-            return NULL;
-    return sx_mutex_enter(((GateObject *)gate)->mutex);
-}
-
-static PyObject *exit_rlock(PyObject *gate, PyObject *const *args, size_t nargsf, PyObject *keywords)
-{
-    MutexObject *m = ((GateObject *)gate)->mutex;
-    if (PyVectorcall_NARGS(nargsf) != 3 || keywords != NULL)
-        if (too_many("__exit__", PyVectorcall_NARGS(nargsf), keywords, 3))
-            return NULL;
-    if (sx_self.arena == m->core && (sx_rlock_back(m->mutex, sx_self.id) || sx_mutex_give(m->mutex, sx_self.id)))
-        Py_RETURN_NONE;
-    return sx_mutex_exit(m, args[0] != Py_None);
 }
 
 /* ---- gates ------------------------------------------------------------------------------------------- */
@@ -103,7 +32,7 @@ static void gate_dealloc(PyObject *self)
 {
     GateObject *gate = (GateObject *)self;
     PyTypeObject *type = Py_TYPE(self);
-    PyObject *owned = gate->owns ? (PyObject *)gate->mutex : NULL;
+    PyObject *owned = gate->owns ? (PyObject *)gate->handle : NULL;
     PyObject_Free(self);
     Py_DECREF(type);
     Py_XDECREF(owned);
@@ -112,19 +41,19 @@ static void gate_dealloc(PyObject *self)
 static PyObject *gate_repr(PyObject *self)
 {
     GateObject *gate = (GateObject *)self;
-    if (gate->mutex == NULL)
+    if (gate->handle == NULL)
         return PyUnicode_FromString("<bound method of a lock that no longer exists>");
-    bool enter = gate->call != exit_mutex && gate->call != exit_rlock;
-    return PyUnicode_FromFormat("<bound method %s of %R>", enter ? "__enter__" : "__exit__", gate->mutex);
+    const char *name = gate->call == gate->handle->calls[EXIT] ? "__exit__" : "__enter__";
+    return PyUnicode_FromFormat("<bound method %s of %R>", name, gate->handle);
 }
 
 static PyObject *gate_self(PyObject *self, void *unused)
 {
     (void)unused;
-    PyObject *mutex = (PyObject *)((GateObject *)self)->mutex;
-    mutex = mutex == NULL ? Py_None : mutex;
-    Py_INCREF(mutex);
-    return mutex;
+    PyObject *handle = (PyObject *)((GateObject *)self)->handle;
+    handle = handle == NULL ? Py_None : handle;
+    Py_INCREF(handle);
+    return handle;
 }
 
 static PyGetSetDef gate_getset[] = {
@@ -148,17 +77,14 @@ PyType_Spec sx_gate_spec = {
     .slots = gate_slots,
 };
 
-static GateObject *gate_new(struct module_state *state, MutexObject *m, enum which which)
+static GateObject *gate_new(struct module_state *state, HandleObject *handle, enum which which)
 {
     GateObject *gate = PyObject_New(GateObject, state->gate_type);
     if (gate == NULL)
         return NULL;
-    gate->mutex = m;
+    gate->handle = handle;
     gate->owns = false;
-    if (which == ENTER)
-        gate->call = m->object.unit == SX_NOBODY ? enter_outside : m->recursive ? enter_rlock : enter_mutex;
-    else
-        gate->call = m->recursive ? exit_rlock : exit_mutex;
+    gate->call = handle->calls[which];
     return gate;
 }
 
@@ -172,7 +98,7 @@ static PyObject *call_of_the_dead(PyObject *gate, PyObject *const *args, size_t 
 /* tp_finalize of the lock: see the head of the file. */
 void sx_gates_finalize(PyObject *self)
 {
-    MutexObject *m = (MutexObject *)self;
+    HandleObject *m = (HandleObject *)self;
     for (int i = 0; i < 2; i++) {
         GateObject *gate = m->gates[i];
         if (gate != NULL && Py_REFCNT(gate) > 1) {
@@ -187,14 +113,14 @@ void sx_gates_finalize(PyObject *self)
         sx_gates_clear(m); /* this is called once: the other one must not be handed out again */
 }
 
-void sx_gates_clear(MutexObject *m)
+void sx_gates_clear(HandleObject *m)
 {
     for (int i = 0; i < 2; i++) {
         GateObject *gate = m->gates[i];
         m->gates[i] = NULL;
         if (gate != NULL && Py_REFCNT(gate) > 1) { /* the class got a __del__ of its own after the gate was made */
             gate->call = call_of_the_dead;
-            gate->mutex = NULL;
+            gate->handle = NULL;
         }
         Py_XDECREF(gate);
     }
@@ -216,14 +142,14 @@ __attribute__((noinline)) static PyObject *descriptor_get_slow(DescriptorObject 
         Py_INCREF(d);
         return (PyObject *)d;
     }
-    if (!PyObject_TypeCheck(object, d->state->mutex_type)) {
+    if (!PyObject_TypeCheck(object, d->state->handle_type)) {
         PyErr_Format(PyExc_TypeError, "%s requires a syncx lock, not %R", d->which == ENTER ? "__enter__" : "__exit__",
                      object);
         return NULL;
     }
 #ifndef Py_GIL_DISABLED
-    MutexObject *m = (MutexObject *)object;
-    if (!m->plain && Py_TYPE(object)->tp_finalize == sx_gates_finalize) {
+    HandleObject *m = (HandleObject *)object;
+    if (!m->plain && m->calls[d->which] != NULL && Py_TYPE(object)->tp_finalize == sx_gates_finalize) {
         GateObject *gate = gate_new(d->state, m, d->which);
         m->gates[d->which] = gate;
         Py_XINCREF(gate);
@@ -239,7 +165,7 @@ static PyObject *descriptor_get(PyObject *self, PyObject *object, PyObject *type
 #ifndef Py_GIL_DISABLED
     /* only our type and its subclasses have this finalizer: cheaper to ask for than the type */
     if (object != NULL && Py_TYPE(object)->tp_finalize == sx_gates_finalize) {
-        GateObject *gate = ((MutexObject *)object)->gates[d->which];
+        GateObject *gate = ((HandleObject *)object)->gates[d->which];
         if (gate != NULL) {
             Py_INCREF(gate);
             return (PyObject *)gate;
@@ -317,14 +243,14 @@ PyType_Spec sx_descriptor_spec = {
 static PyObject *plain_enter(PyObject *self, PyObject *unused)
 {
     (void)unused;
-    return sx_mutex_enter((MutexObject *)self);
+    return ((HandleObject *)self)->methods->enter((HandleObject *)self);
 }
 
 static PyObject *plain_exit(PyObject *self, PyObject *const *args, Py_ssize_t n)
 {
-    if (too_many("__exit__", n, NULL, 3))
+    if (sx_too_many("__exit__", n, NULL, 3))
         return NULL;
-    return sx_mutex_exit((MutexObject *)self, args[0] != Py_None);
+    return ((HandleObject *)self)->methods->exit((HandleObject *)self, args[0] != Py_None);
 }
 
 static PyMethodDef plain_methods[2] = {

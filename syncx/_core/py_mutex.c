@@ -4,15 +4,6 @@
 
 /* ---- acquiring and what follows from a death ---------------------------------------------------------- */
 
-/* A lock in the user's memory outlives its arena: once that is unlinked, another arena may adopt the memory, and its
- * threads cannot tell whether ours live.  (A lock in the arena has the mark in its own word.) */
-static bool retired(MutexObject *self)
-{
-    return self->object.unit == SX_NOBODY &&
-           (atomic_load_explicit(&self->core->header->retired, memory_order_acquire) != 0 ||
-            !sx_cell_is_ours(self->core, self->object.cell));
-}
-
 /* One acquisition by the words alone: SX_OK, SX_OWNER_DIED, or why not. */
 static enum sx_status lock(MutexObject *self, int64_t deadline)
 {
@@ -20,18 +11,18 @@ static enum sx_status lock(MutexObject *self, int64_t deadline)
     enum sx_status s = identity_of(self, &me);
     if (s != SX_OK)
         return s;
-    if (retired(self))
+    if (outlived(self))
         return SX_RETIRED;
     if (sx_mutex_take(self->mutex, me))
         s = SX_OK;
     else if (self->recursive && sx_rlock_again(self->mutex, me))
         return SX_OK;
     else {
-        self->waiting++; /* close() must not take the memory away */
+        HANDLE_BEGIN(self);
         s = sx_mutex_lock_slow(self->core, self->mutex, me, deadline);
-        self->waiting--;
+        HANDLE_END(self);
     }
-    if ((s == SX_OK || s == SX_OWNER_DIED) && retired(self)) { /* while we waited */
+    if ((s == SX_OK || s == SX_OWNER_DIED) && outlived(self)) { /* while we waited */
         sx_mutex_unlock_slow(self->mutex, me, true);
         return SX_RETIRED;
     }
@@ -57,8 +48,8 @@ static int after_death(MutexObject *self)
     uint64_t me;
     if (identity_of(self, &me) != SX_OK)
         return 0;
-    long pid = (long)atomic_load_explicit(&self->mutex->dead_pid, memory_order_relaxed);
-    long tid = (long)atomic_load_explicit(&self->mutex->dead_tid, memory_order_relaxed);
+    long pid = (long)atomic_load_explicit(&self->mutex->statistics.dead_pid, memory_order_relaxed);
+    long tid = (long)atomic_load_explicit(&self->mutex->statistics.dead_tid, memory_order_relaxed);
     PyObject *r = NULL;
     switch (self->policy) {
     case POLICY_IGNORE:
@@ -136,8 +127,9 @@ static int64_t within(int64_t patience)
 }
 
 /* The slow half of `with`. */
-PyObject *sx_mutex_enter(MutexObject *self)
+static PyObject *enter(HandleObject *op)
 {
+    MutexObject *self = (MutexObject *)op;
     int r = acquire(self, within(self->patience));
     if (r < 0)
         return NULL;
@@ -151,8 +143,9 @@ PyObject *sx_mutex_enter(MutexObject *self)
 
 /* raised: the body raised.  Its exception is worth more than our telling that the hold was not ours any more (as in
  * a child that was forked inside the `with` and leaves it by sys.exit). */
-PyObject *sx_mutex_exit(MutexObject *self, bool raised)
+static PyObject *leave(HandleObject *op, bool raised)
 {
+    MutexObject *self = (MutexObject *)op;
     int told;
     enum sx_status s = unlock_and_tell(self, raised, &told);
     if (told < 0)
@@ -160,41 +153,6 @@ PyObject *sx_mutex_exit(MutexObject *self, bool raised)
     if (s == SX_OK || (s == SX_NOT_OWNER && raised))
         Py_RETURN_NONE;
     return sx_raise(self->state, s, (PyObject *)self, 0);
-}
-
-/* acquire(blocking=True, timeout=None) with any mix of positions and keywords. */
-static int parse_acquire(struct module_state *state, PyObject *const *args, Py_ssize_t n, PyObject *names,
-                         int64_t *deadline)
-{
-    PyObject *given[2] = {NULL, NULL};
-    if (n > 2) {
-        PyErr_Format(PyExc_TypeError, "acquire() takes at most 2 arguments: blocking=True, timeout=None (%zd given)",
-                     n);
-        return -1;
-    }
-    for (Py_ssize_t i = 0; i < n; i++)
-        given[i] = args[i];
-    for (Py_ssize_t i = 0; names != NULL && i < PyTuple_GET_SIZE(names); i++) {
-        PyObject *name = PyTuple_GET_ITEM(names, i);
-        int which = name == state->blocking                                   ? 0
-                    : name == state->timeout                                  ? 1
-                    : PyUnicode_CompareWithASCIIString(name, "blocking") == 0 ? 0
-                    : PyUnicode_CompareWithASCIIString(name, "timeout") == 0  ? 1
-                                                                              : -1;
-        if (which < 0 || given[which] != NULL) {
-            PyErr_Format(PyExc_TypeError,
-                         which < 0 ? "acquire() got an unexpected keyword argument '%U'; it takes blocking and timeout"
-                                   : "acquire() got multiple values for argument '%U'",
-                         name);
-            return -1;
-        }
-        given[which] = args[n + i];
-    }
-    if (given[0] == Py_False && given[1] == NULL) { /* the usual try */
-        *deadline = 0;
-        return 0;
-    }
-    return sx_deadline(given[0], given[1], deadline);
 }
 
 PyDoc_STRVAR(
@@ -215,7 +173,7 @@ static PyObject *mutex_acquire(PyObject *op, PyObject *const *args, Py_ssize_t n
     MutexObject *self = (MutexObject *)op;
     int64_t deadline = SX_NEVER;
     if (n != 0 || names != NULL)
-        if (parse_acquire(self->state, args, n, names, &deadline) < 0)
+        if (sx_parse_acquire(self->state, args, n, names, &deadline, NULL) < 0)
             return NULL;
     if (sx_self.arena == self->core && self->object.unit != SX_NOBODY) { /* answers that need no more than the word */
         if (sx_mutex_take(self->mutex, sx_self.id))
@@ -259,7 +217,7 @@ static PyObject *mutex_recover(PyObject *op, PyObject *const *args, Py_ssize_t n
     MutexObject *self = (MutexObject *)op;
     int64_t deadline = SX_NEVER;
     uint64_t me;
-    if (parse_acquire(((MutexObject *)op)->state, args, n, names, &deadline) < 0)
+    if (sx_parse_acquire(self->state, args, n, names, &deadline, NULL) < 0)
         return NULL;
     enum sx_status s = lock(self, deadline);
     if (s == SX_BUSY || s == SX_TIMEOUT)
@@ -321,35 +279,43 @@ static PyObject *mutex_recursion_count(PyObject *op, PyObject *unused)
     return mutex_depth(op, unused);
 }
 
-static PyObject *mutex_statistics(PyObject *op, PyObject *unused)
+/* ---- what the standard library asks of a lock ---------------------------------------------------------- */
+/* Gives the lock up however deep it is held: for a Condition's wait. */
+enum sx_status sx_mutex_release_save(MutexObject *self, uint32_t *depth, int *told)
 {
-    (void)unused;
-    MutexObject *self = (MutexObject *)op;
-    if (closed(self))
-        return sx_raise(((MutexObject *)op)->state, SX_CLOSED, op, 0);
-    struct sx_mutex *m = self->mutex;
-    return Py_BuildValue("{sIsIsI}", "contended", atomic_load_explicit(&m->contended, memory_order_relaxed),
-                         "recoveries", atomic_load_explicit(&m->recoveries, memory_order_relaxed), "rescues",
-                         atomic_load_explicit(&m->rescues, memory_order_relaxed));
+    uint64_t me;
+    *told = 0;
+    enum sx_status s = identity_of(self, &me);
+    if (s != SX_OK || !is_owned(self))
+        return s == SX_OK ? SX_NOT_OWNER : s;
+    *depth = atomic_exchange_explicit(&self->mutex->depth, 0, memory_order_relaxed);
+    return unlock_and_tell(self, true, told); /* a mark stays: nobody has said that the data are whole */
 }
 
-/* ---- what the standard library asks of a lock ---------------------------------------------------------- */
+/* The lock was acquired again, with that status: as deep as before, and what the policy says of a dead owner.  Under
+ * "raise" too the caller of wait() must hold it on return; the mark tells.  -1: an exception, and it is not held. */
+int sx_mutex_after_restore(MutexObject *self, enum sx_status status, uint32_t depth)
+{
+    if (status != SX_OK && status != SX_OWNER_DIED) {
+        sx_raise(self->state, status, (PyObject *)self, 0);
+        return -1;
+    }
+    if (status == SX_OWNER_DIED && self->policy != POLICY_RAISE && after_death(self) < 0)
+        return -1;
+    atomic_store_explicit(&self->mutex->depth, depth, memory_order_relaxed);
+    return 0;
+}
+
 static PyObject *mutex_release_save(PyObject *op, PyObject *unused)
 {
     (void)unused;
     MutexObject *self = (MutexObject *)op;
-    uint64_t me;
-    enum sx_status s = identity_of(self, &me);
-    if (s == SX_OK && !is_owned(self))
-        s = SX_NOT_OWNER;
-    if (s != SX_OK)
-        return sx_raise(((MutexObject *)op)->state, s, op, 0);
-    uint32_t depth = atomic_exchange_explicit(&self->mutex->depth, 0, memory_order_relaxed);
+    uint32_t depth = 0;
     int told;
-    s = unlock_and_tell(self, true, &told); /* a mark stays: nobody has said that the data are whole */
+    enum sx_status s = sx_mutex_release_save(self, &depth, &told);
     if (told < 0)
         return NULL;
-    return s == SX_OK ? PyLong_FromUnsignedLong(depth) : sx_raise(((MutexObject *)op)->state, s, op, 0);
+    return s == SX_OK ? PyLong_FromUnsignedLong(depth) : sx_raise(self->state, s, op, 0);
 }
 
 static PyObject *mutex_acquire_restore(PyObject *op, PyObject *saved)
@@ -358,13 +324,8 @@ static PyObject *mutex_acquire_restore(PyObject *op, PyObject *saved)
     unsigned long depth = PyLong_AsUnsignedLong(saved);
     if (depth == (unsigned long)-1 && PyErr_Occurred())
         return NULL;
-    enum sx_status s = lock(self, SX_NEVER);
-    if (s != SX_OK && s != SX_OWNER_DIED)
-        return sx_raise(self->state, s, op, 0);
-    /* under "raise" too the caller (a Condition's wait) must hold it on return; the mark tells */
-    if (s == SX_OWNER_DIED && self->policy != POLICY_RAISE && after_death(self) < 0)
+    if (sx_mutex_after_restore(self, lock(self, SX_NEVER), (uint32_t)depth) < 0)
         return NULL;
-    atomic_store_explicit(&self->mutex->depth, (uint32_t)depth, memory_order_relaxed);
     Py_RETURN_NONE;
 }
 
@@ -385,27 +346,133 @@ static PyObject *mutex_at_fork_reinit(PyObject *op, PyObject *unused)
     Py_RETURN_NONE;
 }
 
-/* ---- life; opening and closing are in py_open.c --------------------------------------------------------- */
+/* ---- the policy after an owner's death ------------------------------------------------------------------- */
+static PyObject *mutex_set_policy(PyObject *op, PyObject *policy)
+{
+    MutexObject *self = (MutexObject *)op;
+    if (PyUnicode_Check(policy)) {
+        static const char *const names[] = {"recover", "raise", "ignore"};
+        int which = -1;
+        for (int i = 0; i < 3; i++)
+            if (PyUnicode_CompareWithASCIIString(policy, names[i]) == 0)
+                which = i;
+        if (which < 0)
+            return PyErr_Format(PyExc_ValueError,
+                                "on_owner_death must be \"recover\", \"raise\", \"ignore\" or a callable, not %R",
+                                policy);
+        self->policy = which;
+    } else if (PyCallable_Check(policy)) {
+        self->policy = POLICY_CALL;
+    } else {
+        return PyErr_Format(PyExc_TypeError,
+                            "on_owner_death must be \"recover\", \"raise\", \"ignore\" or a callable, not %.100s",
+                            Py_TYPE(policy)->tp_name);
+    }
+    Py_INCREF(policy);
+    Py_XSETREF(self->on_owner_death, policy);
+    Py_RETURN_NONE;
+}
+
+/* ---- what `with` calls ------------------------------------------------------------------------------------- */
+static PyObject *enter_mutex(PyObject *gate, PyObject *const *args, size_t nargsf, PyObject *keywords)
+{
+    (void)args;
+    MutexObject *m = (MutexObject *)((GateObject *)gate)->handle;
+    if (!gate_enter_ok(nargsf, keywords))
+        return NULL;
+    if (sx_self.arena == m->core && sx_mutex_take(m->mutex, sx_self.id)) {
+        Py_INCREF(m);
+        return (PyObject *)m;
+    }
+    return enter((HandleObject *)m);
+}
+
+static PyObject *exit_mutex(PyObject *gate, PyObject *const *args, size_t nargsf, PyObject *keywords)
+{
+    MutexObject *m = (MutexObject *)((GateObject *)gate)->handle;
+    if (!gate_exit_ok(nargsf, keywords))
+        return NULL;
+    /* the fast path gives back words without a mark only, so it need not know whether the body raised */
+    if (sx_self.arena == m->core && sx_mutex_give(m->mutex, sx_self.id))
+        Py_RETURN_NONE;
+    return leave((HandleObject *)m, args[0] != Py_None);
+}
+
+static PyObject *enter_rlock(PyObject *gate, PyObject *const *args, size_t nargsf, PyObject *keywords)
+{
+    (void)args;
+    MutexObject *m = (MutexObject *)((GateObject *)gate)->handle;
+    if (!gate_enter_ok(nargsf, keywords))
+        return NULL;
+    if (sx_self.arena == m->core && (sx_mutex_take(m->mutex, sx_self.id) || sx_rlock_again(m->mutex, sx_self.id))) {
+        Py_INCREF(m);
+        return (PyObject *)m;
+    }
+    return enter((HandleObject *)m);
+}
+
+static PyObject *exit_rlock(PyObject *gate, PyObject *const *args, size_t nargsf, PyObject *keywords)
+{
+    MutexObject *m = (MutexObject *)((GateObject *)gate)->handle;
+    if (!gate_exit_ok(nargsf, keywords))
+        return NULL;
+    if (sx_self.arena == m->core && (sx_rlock_back(m->mutex, sx_self.id) || sx_mutex_give(m->mutex, sx_self.id)))
+        Py_RETURN_NONE;
+    return leave((HandleObject *)m, args[0] != Py_None);
+}
+
+/* A lock in the user's memory: whether its arena is still the one is asked at each acquire. */
+static PyObject *enter_outside(PyObject *gate, PyObject *const *args, size_t nargsf, PyObject *keywords)
+{
+    (void)args;
+    if (!gate_enter_ok(nargsf, keywords))
+        return NULL;
+    return enter(((GateObject *)gate)->handle);
+}
+
+/* ---- life ---------------------------------------------------------------------------------------------------- */
+static void mutex_opened(HandleObject *op)
+{
+    MutexObject *self = (MutexObject *)op;
+    self->recursive = op->kind != SX_KIND_MUTEX;
+    self->mutex = op->kind == SX_KIND_CONDITION ? &((struct sx_condition *)op->object.cell)->lock
+                                                : (struct sx_mutex *)op->object.cell;
+    self->calls[ENTER] = op->object.unit == SX_NOBODY ? enter_outside : self->recursive ? enter_rlock : enter_mutex;
+    self->calls[EXIT] = self->recursive ? exit_rlock : exit_mutex;
+}
+
+static bool held(HandleObject *op)
+{
+    return is_owned((MutexObject *)op);
+}
+
+/* Does any thread of this process hold it?  It could not release what has been closed. */
+static bool held_here(HandleObject *op)
+{
+    uint64_t holder = live_holder((MutexObject *)op);
+    struct sx_participant *p = holder == 0 ? NULL : sx_participant(op->core, holder);
+    return p != NULL && atomic_load_explicit(&p->process, memory_order_acquire) == op->core->process + 1;
+}
+
+static const struct handle_methods methods = {
+    .kinds = 1u << SX_KIND_MUTEX | 1u << SX_KIND_RLOCK | 1u << SX_KIND_CONDITION, /* the lock inside a condition */
+    .opened = mutex_opened,
+    .held = held,
+    .held_here = held_here,
+    .enter = enter,
+    .exit = leave,
+};
+
 static PyObject *mutex_new(PyTypeObject *type, PyObject *args, PyObject *keywords)
 {
     (void)args, (void)keywords;
-    MutexObject *self = (MutexObject *)type->tp_alloc(type, 0);
-    if (self != NULL) {
-        self->state = sx_state(type);
-        self->core = &sx_closed_arena;
-        self->patience = SX_NEVER;
-        self->object.unit = SX_NOBODY;
-    }
-    return (PyObject *)self;
+    return sx_handle_new(type, &methods);
 }
 
 static int mutex_traverse(PyObject *op, visitproc visit, void *arg)
 {
-    MutexObject *self = (MutexObject *)op;
-    Py_VISIT(self->on_owner_death);
-    Py_VISIT(self->arena);
-    Py_VISIT(Py_TYPE(op));
-    return 0;
+    Py_VISIT(((MutexObject *)op)->on_owner_death);
+    return sx_handle_traverse(op, visit, arg);
 }
 
 static int mutex_clear(PyObject *op)
@@ -414,69 +481,12 @@ static int mutex_clear(PyObject *op)
     return 0;
 }
 
-static void mutex_dealloc(PyObject *op)
-{
-    MutexObject *self = (MutexObject *)op;
-    PyTypeObject *type = Py_TYPE(op);
-    if (PyObject_CallFinalizerFromDealloc(op) < 0)
-        return; /* a gate is out and owns us now */
-    PyObject_GC_UnTrack(op);
-    if (self->weak != NULL)
-        PyObject_ClearWeakRefs(op);
-    PyObject *et, *ev, *tb;
-    PyErr_Fetch(&et, &ev, &tb);
-    sx_mutex_drop(self);
-    PyErr_Restore(et, ev, tb);
-    sx_gates_clear(self);
-    Py_CLEAR(self->on_owner_death);
-    Py_CLEAR(self->arena);
-    type->tp_free(op);
-    Py_DECREF(type);
-}
-
-static PyObject *mutex_arena(PyObject *op, void *unused)
-{
-    (void)unused;
-    PyObject *arena = (PyObject *)((MutexObject *)op)->arena;
-    arena = arena == NULL ? Py_None : arena;
-    Py_INCREF(arena);
-    return arena;
-}
-
-static PyObject *mutex_closed(PyObject *op, void *unused)
-{
-    (void)unused;
-    return PyBool_FromLong(closed((MutexObject *)op));
-}
-
-static PyObject *mutex_timeout(PyObject *op, void *unused)
-{
-    (void)unused;
-    int64_t patience = ((MutexObject *)op)->patience;
-    if (patience == SX_NEVER)
-        Py_RETURN_NONE;
-    return PyFloat_FromDouble((double)patience / 1e9);
-}
-
-PyDoc_STRVAR(
-    close_doc,
-    "close($self, /)\n--\n\n"
-    "Give this handle up; using it afterwards raises ValueError.  The lock itself stays (a named one until it is\n"
-    "unlinked).  Releases the buffer of a lock in the user's memory.  RuntimeError while a thread of this process "
-    "holds\n"
-    "the lock or waits for it.");
-
 static PyMethodDef mutex_methods[] = {
     {"acquire", (PyCFunction)(void (*)(void))mutex_acquire, METH_FASTCALL | METH_KEYWORDS, acquire_doc},
     {"release", mutex_release, METH_NOARGS, release_doc},
     {"recover", (PyCFunction)(void (*)(void))mutex_recover, METH_FASTCALL | METH_KEYWORDS, recover_doc},
     {"locked", mutex_locked, METH_NOARGS,
      "locked($self, /)\n--\n\nTrue while a live thread of any process holds the lock."},
-    {"close", sx_mutex_close, METH_NOARGS, close_doc},
-    {"statistics", mutex_statistics, METH_NOARGS,
-     "statistics($self, /)\n--\n\nA dict of what happened to the lock since it was made: contended (waits that "
-     "slept),\n"
-     "recoveries (holds taken over from a dead owner), rescues (wake-ups that only the 100 ms belt delivered)."},
     {"_is_owned", mutex_is_owned, METH_NOARGS, "_is_owned($self, /)\n--\n\nDoes the calling thread hold it?"},
     {"_recursion_count", mutex_recursion_count, METH_NOARGS,
      "_recursion_count($self, /)\n--\n\nHow many times the calling thread holds it."},
@@ -485,31 +495,9 @@ static PyMethodDef mutex_methods[] = {
     {"_acquire_restore", mutex_acquire_restore, METH_O,
      "_acquire_restore($self, saved, /)\n--\n\nAcquire as deep as _release_save found it."},
     {"_at_fork_reinit", mutex_at_fork_reinit, METH_NOARGS, at_fork_reinit_doc},
-    {"_open", sx_mutex_open, METH_VARARGS, NULL},
-    {"_open_reference", sx_mutex_open_reference, METH_VARARGS, NULL},
-    {"_open_at", sx_mutex_open_at, METH_VARARGS, NULL},
-    {"_configure", sx_mutex_configure, METH_VARARGS, NULL},
-    {"_pin", sx_mutex_pin, METH_NOARGS, NULL},
+    {"_set_policy", mutex_set_policy, METH_O, NULL},
     {NULL, NULL, 0, NULL},
 };
-
-/* The interpreter's fast call of a method descriptor wants the very type that the descriptor was made for, not a
- * subclass, and costs half.  So each Python class gets descriptors of its own for these methods. */
-PyObject *sx_mutex_own_methods(PyObject *module, PyObject *cls)
-{
-    struct module_state *state = PyModule_GetState(module);
-    if (!PyType_Check(cls) || !PyType_IsSubtype((PyTypeObject *)cls, state->mutex_type))
-        return PyErr_Format(PyExc_TypeError, "own_methods takes a subclass of BaseMutex, not %R", cls);
-    for (PyMethodDef *d = mutex_methods; d->ml_name != NULL; d++) {
-        PyObject *method = PyDescr_NewMethod((PyTypeObject *)cls, d);
-        int r = method == NULL ? -1 : PyObject_SetAttrString(cls, d->ml_name, method);
-        Py_XDECREF(method);
-        if (r < 0)
-            return NULL;
-    }
-    Py_INCREF(cls);
-    return cls;
-}
 
 static PyGetSetDef mutex_getset[] = {
     {"owner_died", mutex_owner_died, NULL,
@@ -517,20 +505,16 @@ static PyGetSetDef mutex_getset[] = {
      NULL},
     {"holder", mutex_holder, NULL, "(pid, tid) of the live holder, each in its own pid namespace, or None.", NULL},
     {"depth", mutex_depth, NULL, "How many times the calling thread holds the lock: 0, 1, or more for an RLock.", NULL},
-    {"arena", mutex_arena, NULL, "The Arena the lock belongs to.", NULL},
-    {"closed", mutex_closed, NULL, "True once close() was called.", NULL},
-    {"timeout", mutex_timeout, NULL, "How long a plain `with` waits, in seconds; None: for ever.", NULL},
     {NULL, NULL, NULL, NULL, NULL},
 };
 
 static PyMemberDef mutex_members[] = {
-    {"__weaklistoffset__", T_PYSSIZET, offsetof(MutexObject, weak), READONLY, NULL},
     {"on_owner_death", T_OBJECT, offsetof(MutexObject, on_owner_death), READONLY, "The policy given at construction."},
     {NULL, 0, 0, 0, NULL},
 };
 
 static PyType_Slot mutex_slots[] = {
-    {Py_tp_new, mutex_new},           {Py_tp_dealloc, mutex_dealloc}, {Py_tp_finalize, sx_gates_finalize},
+    {Py_tp_new, mutex_new},           {Py_tp_dealloc, sx_handle_dealloc}, {Py_tp_finalize, sx_gates_finalize},
     {Py_tp_traverse, mutex_traverse}, {Py_tp_clear, mutex_clear},     {Py_tp_methods, mutex_methods},
     {Py_tp_getset, mutex_getset},     {Py_tp_members, mutex_members}, {0, NULL},
 };

@@ -11,6 +11,9 @@
 
 #include "core.h"
 
+#define SPIN_MAX 50000u /* ns: about the price of a sleep and a wake between two CPUs */
+#define SPIN_MIN 2000u
+
 static void *nothing_to_give_up(void)
 {
     return NULL;
@@ -37,62 +40,104 @@ void sx_pause_block(struct sx_pause *pause)
     }
 }
 
+/* Which of a thread's wait records is next: a signal handler that runs inside a wait whose record must stay (for a
+ * condition) waits with the one above. */
+static _Thread_local uint32_t depth __attribute__((tls_model("initial-exec")));
+
 void sx_pause_end(struct sx_pause *pause)
 {
-    if (pause->me != NULL)
-        atomic_store_explicit(&pause->me->wait.state, SX_RUNNING, memory_order_release);
-    pause->me = NULL;
+    if (pause->record != NULL && !pause->kept)
+        atomic_store_explicit(&pause->record->state, SX_RUNNING, memory_order_release);
+    pause->record = NULL;
     if (pause->blocked) {
         pause->blocked = false;
         sx_host.unblock(pause->host_state);
     }
 }
 
-/* Runs the host's signal handlers.  They may lock other things, wait (which uses our record) or fork: the caller
- * asks for its identity again, and the record is written anew before the next sleep. */
+/* Runs the host's signal handlers.  They may lock other things, wait (which uses our record, unless it is kept) or
+ * fork: the caller asks for its identity again, and the record is written anew before the next sleep. */
 bool sx_pause_interrupted(struct sx_pause *pause, bool belt)
 {
-    if (pause->me != NULL)
-        atomic_store_explicit(&pause->me->wait.state, SX_RUNNING, memory_order_release);
-    pause->me = NULL;
     if (sx_hostless)
         return false;
+    if (pause->record != NULL && !pause->kept) {
+        atomic_store_explicit(&pause->record->state, SX_RUNNING, memory_order_release);
+        pause->record = NULL;
+    }
     sx_pause_block(pause);
     return sx_host.interrupted(&pause->host_state, belt);
 }
 
-static void publish(struct sx_pause *pause, struct sx_cell *cell, uint64_t holder)
+/* The record that the thread's next wait uses, or NULL: not registered, or too deep. */
+static struct sx_wait *next_record(struct sx_arena *arena)
 {
     uint64_t id;
-    struct sx_arena *arena = pause->arena;
     if (sx_identity(arena, &id) != SX_OK)
-        return;
+        return NULL;
     struct sx_participant *me = sx_participant(arena, id);
-    if (me == NULL)
+    return me == NULL || depth >= SX_WAITS ? NULL : &me->wait[depth];
+}
+
+/* Fills in all but the state; the record is ours, and nobody looks at it while it says RUNNING. */
+static void describe(struct sx_pause *pause, struct sx_wait *w, struct sx_cell *cell)
+{
+    uintptr_t at = (uintptr_t)cell, base = (uintptr_t)pause->arena->base;
+    bool inside = at >= base && at < base + pause->arena->size;
+    atomic_store_explicit(&w->cell, inside ? at - base : 0, memory_order_relaxed);
+    atomic_store_explicit(&w->address, at, memory_order_relaxed);
+    atomic_store_explicit(&w->kind, sx_cell_kind(cell), memory_order_relaxed);
+    atomic_store_explicit(&w->units, pause->units == 0 ? 1 : pause->units, memory_order_relaxed);
+    atomic_store_explicit(&w->mode, pause->mode, memory_order_relaxed);
+    atomic_store_explicit(&w->since_ns, (uint64_t)sx_now(), memory_order_relaxed);
+    atomic_store_explicit(&w->deadline_ns, (uint64_t)pause->deadline, memory_order_relaxed);
+}
+
+static void publish(struct sx_pause *pause, struct sx_cell *cell, uint64_t holder)
+{
+    struct sx_wait *w = pause->kept ? pause->record : next_record(pause->arena);
+    if (w == NULL)
         return;
-    struct sx_wait *w = &me->wait;
-    uintptr_t at = (uintptr_t)cell, base = (uintptr_t)arena->base;
-    bool inside = at >= base && at < base + arena->size;
-    if (pause->me == NULL) {
-        atomic_store_explicit(&w->cell, inside ? at - base : 0, memory_order_relaxed);
-        atomic_store_explicit(&w->address, at, memory_order_relaxed);
-        atomic_store_explicit(&w->kind, sx_cell_kind(cell), memory_order_relaxed);
-        atomic_store_explicit(&w->units, 1, memory_order_relaxed);
-        atomic_store_explicit(&w->mode, 0, memory_order_relaxed);
-        atomic_store_explicit(&w->since_ns, (uint64_t)sx_now(), memory_order_relaxed);
-        atomic_store_explicit(&w->deadline_ns, (uint64_t)pause->deadline, memory_order_relaxed);
-    }
+    if (pause->record == NULL)
+        describe(pause, w, cell);
     atomic_store_explicit(&w->holder, holder, memory_order_relaxed);
+    if (pause->kept)
+        return; /* whoever enrolled it has written the rest */
     atomic_fetch_add_explicit(&w->ticket, 1, memory_order_relaxed);
     /* release: who sees WAITING sees the rest */
     atomic_store_explicit(&w->state, SX_WAITING, memory_order_release);
-    pause->me = me;
+    pause->record = w;
 }
 
-/* One sleep on *word == value (and *life == life_value), until woken, the deadline, bound (an earlier time of the
+/* For a wait whose record others change (a condition's): takes the thread's next record until sx_pause_withdraw, over
+ * all that the thread does meanwhile.  False: waits are nested too deep. */
+bool sx_pause_enrol(struct sx_pause *pause, struct sx_cell *cell, uint64_t place)
+{
+    struct sx_wait *w = next_record(pause->arena);
+    if (w == NULL)
+        return false;
+    describe(pause, w, cell);
+    atomic_store_explicit(&w->holder, 0, memory_order_relaxed);
+    atomic_store_explicit(&w->ticket, place, memory_order_relaxed);
+    pause->record = w;
+    pause->kept = true;
+    depth++;
+    atomic_store_explicit(&w->state, SX_WAITING, memory_order_seq_cst);
+    return true;
+}
+
+/* The end of that; the caller has seen to the state.  In a forked child the record was the parent's. */
+void sx_pause_withdraw(struct sx_pause *pause)
+{
+    pause->record = NULL;
+    pause->kept = false;
+    depth--;
+}
+
+/* One sleep on *word == value (and on what is watched), until woken, the deadline, bound (an earlier time of the
  * caller's, SX_NEVER for none) or the belt. */
-enum sx_wake sx_pause_sleep(struct sx_pause *pause, struct sx_cell *cell, sx_a32 *word, uint32_t value, sx_a32 *life,
-                            uint32_t life_value, uint64_t holder, int64_t bound)
+enum sx_wake sx_pause_sleep(struct sx_pause *pause, struct sx_cell *cell, sx_a32 *word, uint32_t value,
+                            const struct sx_watch *watch, int watched, uint64_t holder, int64_t bound)
 {
     int64_t now = sx_now(), until = sx_belt_off ? SX_NEVER : now + SX_BELT_NS;
     bool belt = true;
@@ -106,10 +151,11 @@ enum sx_wake sx_pause_sleep(struct sx_pause *pause, struct sx_cell *cell, sx_a32
         until = pause->deadline, belt = false;
     sx_pause_block(pause);
     publish(pause, cell, holder);
-    int r = sx_futex_wait(word, value, life, life_value, until);
+    int r = sx_futex_wait(word, value, watch, watched, until);
     /* the kernel wakes one sleeper of a dead thread's life word: pass it on to all */
-    if (life != NULL && atomic_load_explicit(life, memory_order_relaxed) != life_value)
-        sx_futex_wake(life, INT_MAX);
+    for (int i = 0; i < watched; i++)
+        if (atomic_load_explicit(watch[i].word, memory_order_relaxed) != watch[i].value)
+            sx_futex_wake(watch[i].word, INT_MAX);
     switch (r) {
     case 0:
         return SX_WOKEN;
@@ -133,16 +179,133 @@ bool sx_dead_waiter(struct sx_arena *arena, struct sx_cell *cell)
     uint32_t n = sx_participants_ready(arena);
     for (uint32_t i = 0; i < n; i++) {
         struct sx_participant *p = &arena->participants[i];
-        if (atomic_load_explicit(&p->wait.state, memory_order_acquire) != SX_WAITING)
-            continue;
-        /* a cell in the user's memory has no offset: any dead waiter outside the arena may be the one */
-        if (atomic_load_explicit(&p->wait.cell, memory_order_relaxed) != (inside ? at : 0))
-            continue;
-        uint64_t generation = atomic_load_explicit(&p->generation, memory_order_acquire);
-        if (sx_holder_examine(arena, generation << 32 | (uint64_t)(i + 1) << SX_SLOT_SHIFT) == SX_DEAD)
-            return true;
+        for (uint32_t j = 0; j < SX_WAITS; j++) {
+            if (atomic_load_explicit(&p->wait[j].state, memory_order_acquire) == SX_RUNNING)
+                continue;
+            /* a cell in the user's memory has no offset: any dead waiter outside the arena may be the one */
+            if (atomic_load_explicit(&p->wait[j].cell, memory_order_relaxed) != (inside ? at : 0))
+                continue;
+            uint64_t generation = atomic_load_explicit(&p->generation, memory_order_acquire);
+            if (sx_holder_examine(arena, generation << 32 | (uint64_t)(i + 1) << SX_SLOT_SHIFT) == SX_DEAD)
+                return true;
+        }
     }
     return false;
+}
+
+/* ---- wakes on their way -------------------------------------------------------------------------------
+ *
+ * For words whose releaser wakes one sleeper, who may die, leave, or lose the race.  in_flight counts wakes that were
+ * sent and have not landed: a belt that finds work while it is 0 has rescued somebody.
+ */
+
+/* A wake that found nobody asleep.  First told, then taken out of flight: a belt that ended meanwhile sees one of
+ * the two. */
+void sx_missed(struct sx_wakes *wakes)
+{
+    atomic_fetch_add_explicit(&wakes->missed, 1, memory_order_release);
+    atomic_fetch_sub_explicit(&wakes->in_flight, 1, memory_order_release);
+}
+
+void sx_wake_one(sx_a32 *word, struct sx_wakes *wakes)
+{
+    atomic_fetch_add_explicit(&wakes->in_flight, 1, memory_order_relaxed);
+    if (sx_futex_wake(word, 1) == 0)
+        sx_missed(wakes);
+}
+
+/* After the belt ended a sleep there was something to take, or no waiters bit.  Had a wake-up been lost?  Not if one
+ * is on its way to somebody, and not if one found nobody asleep because we had just woken by ourselves.  Looked at
+ * between reading the word and changing it: later a wake may have landed. */
+bool sx_nothing_in_flight(struct sx_wakes *wakes, struct sx_attempt *a)
+{
+    return (int32_t)atomic_load_explicit(&wakes->in_flight, memory_order_acquire) <= 0 &&
+           atomic_load_explicit(&wakes->missed, memory_order_relaxed) == a->missed;
+}
+
+void sx_count_rescue(struct sx_arena *arena, struct sx_cell *cell, struct sx_wakes *wakes, struct sx_attempt *a,
+                     bool died)
+{
+    died = died || sx_dead_waiter(arena, cell);
+    if (!died && !a->lost)
+        return;
+    if (died)
+        atomic_store_explicit(&wakes->in_flight, 0, memory_order_relaxed);
+    atomic_fetch_add_explicit(&sx_statistics(cell)->rescues, 1, memory_order_relaxed);
+    atomic_fetch_add_explicit(&arena->header->rescues, 1, memory_order_relaxed);
+}
+
+void sx_landed(struct sx_wakes *wakes, struct sx_attempt *a)
+{
+    if (a->woken)
+        atomic_fetch_sub_explicit(&wakes->in_flight, 1, memory_order_relaxed);
+    a->woken = false;
+}
+
+void sx_before_sleep(struct sx_wakes *wakes, struct sx_statistics *statistics, struct sx_attempt *a)
+{
+    sx_landed(wakes, a);
+    if (!a->slept)
+        atomic_fetch_add_explicit(&statistics->contended, 1, memory_order_relaxed);
+    a->belted = false;
+    a->missed = atomic_load_explicit(&wakes->missed, memory_order_relaxed);
+}
+
+/* What the sleep says for the attempt; *me is asked for again where handlers ran: we may be a forked child by now. */
+enum sx_status sx_after_sleep(struct sx_pause *pause, enum sx_wake wake, struct sx_attempt *a, uint64_t *me)
+{
+    a->slept = true;
+    a->spun = false;
+    a->woken = wake == SX_WOKEN;
+    a->belted = wake == SX_BELT;
+    a->final = wake == SX_DEADLINE;
+    if (wake == SX_STOP)
+        return SX_INTERRUPTED;
+    return pause->record == NULL ? sx_identity(pause->arena, me) : SX_OK;
+}
+
+/* A dead thread lost what it held of the cell: who it was, for the one who takes it and for people. */
+void sx_note_death(struct sx_arena *arena, struct sx_cell *cell, uint64_t holder)
+{
+    struct sx_statistics *statistics = sx_statistics(cell);
+    struct sx_participant *p = sx_participant(arena, holder);
+    uint32_t pid = 0, tid = 0;
+    if (p != NULL && atomic_load_explicit(&p->generation, memory_order_acquire) == (uint32_t)(holder >> 32)) {
+        pid = atomic_load_explicit(&p->pid, memory_order_relaxed);
+        tid = atomic_load_explicit(&p->tid, memory_order_relaxed);
+    }
+    atomic_store_explicit(&statistics->dead_pid, pid, memory_order_relaxed);
+    atomic_store_explicit(&statistics->dead_tid, tid, memory_order_relaxed);
+    atomic_fetch_add_explicit(&statistics->recoveries, 1, memory_order_relaxed);
+    atomic_fetch_add_explicit(&arena->header->recoveries, 1, memory_order_relaxed);
+}
+
+/* ---- spinning ----------------------------------------------------------------------------------------- */
+
+/* Spins until ready(what) is true.
+ *
+ * How long is the cell's own experience, *less, in ns below SPIN_MAX: each success brings it a quarter of the way
+ * towards SPIN_MAX, each failure takes an eighth, down to SPIN_MIN; every 32nd time it is SPIN_MAX all the same, or a
+ * lock whose sections have grown shorter would never find out.  0 in a fresh cell: the most. */
+bool sx_spin(sx_a32 *less, struct sx_statistics *statistics, bool (*ready)(void *), void *what)
+{
+    uint32_t known = atomic_load_explicit(less, memory_order_relaxed);
+    uint32_t budget = known < SPIN_MAX - SPIN_MIN ? SPIN_MAX - known : SPIN_MIN, limit = budget;
+    bool success = false;
+    if (atomic_load_explicit(&statistics->contended, memory_order_relaxed) % 32 == 0)
+        limit = SPIN_MAX;
+    int64_t end = sx_now() + limit;
+    do
+        for (int i = 0; i < 16 && !success; i++) {
+            success = ready(what);
+            if (!success)
+                sx_cpu_relax();
+        }
+    while (!success && sx_now() < end);
+    budget = success ? budget + (SPIN_MAX - budget) / 4 : budget - budget / 8;
+    if (SPIN_MAX - budget != known)
+        atomic_store_explicit(less, SPIN_MAX - budget, memory_order_relaxed);
+    return success;
 }
 
 /* On one CPU the holder cannot run while we spin.  Asked at every contended acquire, so the answer is kept for a

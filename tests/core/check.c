@@ -259,8 +259,8 @@ int sleepers(struct sx_arena *arena, struct sx_mutex *m)
     int n = 0;
     for (uint32_t i = 0; i < sx_participants_ready(arena); i++) {
         struct sx_participant *p = &arena->participants[i];
-        uint64_t cell = atomic_load(&p->wait.cell);
-        if (atomic_load(&p->wait.state) == SX_WAITING && (cell == at || cell == 0) &&
+        uint64_t cell = atomic_load(&p->wait[0].cell);
+        if (atomic_load(&p->wait[0].state) == SX_WAITING && (cell == at || cell == 0) &&
             thread_state(atomic_load(&p->tid)) == 'S')
             n++;
     }

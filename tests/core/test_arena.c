@@ -606,5 +606,5 @@ TEST(another_boot_id_on_the_same_machine, FORKS, 20)
     gate_open(&b->stop);
     ended_well(pid); /* its release was not refused */
     STATUS(sx_mutex_lock(a, m, 0), SX_OK);
-    CHECK(m->recoveries == 0);
+    CHECK(m->statistics.recoveries == 0);
 }

@@ -55,7 +55,7 @@ static void told_once(struct death *d, uint32_t deaths)
         CHECK(!sx_mutex_mark(d->mutex, my_id(d->arena)));
         STATUS(sx_mutex_unlock(d->arena, d->mutex, false), SX_OK);
     }
-    CHECK(d->mutex->recoveries == deaths);
+    CHECK(d->mutex->statistics.recoveries == deaths);
 }
 
 TEST(a_killed_holder_without_waiters, FORKS, 20)
@@ -69,7 +69,7 @@ TEST(a_killed_holder_without_waiters, FORKS, 20)
             STATUS(sx_mutex_lock(d->arena, d->mutex, 0), SX_BUSY);
             killed(pid);
             told_once(d, n);
-            CHECK(d->mutex->dead_pid == (uint32_t)pid && d->mutex->dead_tid == (uint32_t)pid);
+            CHECK(d->mutex->statistics.dead_pid == (uint32_t)pid && d->mutex->statistics.dead_tid == (uint32_t)pid);
         }
     }
     CHECK(d->arena->header->recoveries == 15);
@@ -130,7 +130,7 @@ TEST(a_killed_holder_with_waiters, FORKS | WAITV, 30)
             ended_well(pids[n]);
             joined(threads[n]);
         }
-        CHECK(d->mutex->rescues == 0);
+        CHECK(d->mutex->statistics.rescues == 0);
     }
 }
 
@@ -199,7 +199,7 @@ TEST(a_chain_of_deaths, FORKS | WAITV, 30)
     }
     killed(pid);
     told_once(d, 9);
-    CHECK(d->mutex->rescues == 0);
+    CHECK(d->mutex->statistics.rescues == 0);
 }
 
 /* ---- a thread ends, its process lives ----------------------------------------------------------------------- */
@@ -231,7 +231,7 @@ TEST(a_thread_ends_while_holding_and_others_wait, WAITV, 20)
     gate_open(&d->stop);
     for (int n = 0; n < 4; n++)
         joined(threads[n]);
-    CHECK(d->mutex->rescues == 0);
+    CHECK(d->mutex->statistics.rescues == 0);
 }
 
 /* The process ends in good order, by finish(), in the middle of a section: also a death. */
@@ -418,5 +418,5 @@ TEST(a_wake_that_dies_with_the_woken, FORKS, 60)
         CHECK(d->entered == 1);
         CHECK(slow_machine || (int64_t)d->last_ns - start < BOUND);
     }
-    CHECK(d->mutex->rescues != 0);
+    CHECK(d->mutex->statistics.rescues != 0);
 }

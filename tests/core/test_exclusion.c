@@ -220,12 +220,12 @@ TEST(the_belt_rescues_nobody_while_all_live, FORKS | HEAVY, 40)
     d.until = in(slow_machine ? SECOND : 3 * SECOND);
     d.hold = 25 * MS;
     judge(&d, 4);
-    CHECK(m->rescues == 0);
-    CHECK(long_one->rescues == 0);
+    CHECK(m->statistics.rescues == 0);
+    CHECK(long_one->statistics.rescues == 0);
     CHECK(a->header->rescues == 0);
     CHECK(a->header->lock.rescues == 0);
-    if (m->in_flight != 0 || long_one->in_flight != 0)
-        FAIL("wakes in flight for ever: %d, %d", (int)m->in_flight, (int)long_one->in_flight);
+    if (m->wakes.in_flight != 0 || long_one->wakes.in_flight != 0)
+        FAIL("wakes in flight for ever: %d, %d", (int)m->wakes.in_flight, (int)long_one->wakes.in_flight);
 }
 
 /* ---- one thread alone ------------------------------------------------------------------------------------ */
@@ -258,7 +258,7 @@ TEST(timeouts_and_strangers, 0, 20)
     STATUS(sx_mutex_unlock(a, c.mutex, false), SX_OK);
     STATUS(sx_mutex_unlock(a, c.mutex, false), SX_NOT_OWNER);
     CHECK(usable(a, c.mutex));
-    CHECK(c.mutex->rescues == 0);
+    CHECK(c.mutex->statistics.rescues == 0);
 }
 
 TEST(a_reentrant_lock_counts, 0, 20)
@@ -357,7 +357,7 @@ TEST(twin_that_forgets_to_wake_is_seen, FORKS | HEAVY, 30)
     d.stay = 3;
     CHECK(processes(&d, 3, 20 * SECOND));
     CHECK(excluded(&d));
-    CHECK(d.mutex->rescues != 0);
+    CHECK(d.mutex->statistics.rescues != 0);
 }
 
 TEST(twin_that_keeps_a_wake_is_seen, FORKS | HEAVY, 30)

@@ -152,7 +152,7 @@ static void the_mark_is_missing(enum way way, bool in_a_thread)
     static void (*const recover[])(struct scene *) = {a_waiter_recovers, a_tryer_recovers,
                                                       an_impatient_waiter_recovers};
     struct scene *s = scene();
-    uint32_t before = s->mutex->recoveries;
+    uint32_t before = s->mutex->statistics.recoveries;
     for (uint32_t i = 0; i < 3; i++) {
         pid_t pid = dies(s, way, in_a_thread);
         CHECK(by_the_words(s, s->mutex->word) == SX_ALIVE); /* or the test shows nothing */
@@ -161,7 +161,7 @@ static void the_mark_is_missing(enum way way, bool in_a_thread)
             CHECK(kill(pid, 0) == 0); /* the other program is still there */
             killed(pid);
         }
-        CHECK(s->mutex->recoveries == before + i + 1);
+        CHECK(s->mutex->statistics.recoveries == before + i + 1);
     }
 }
 
@@ -222,7 +222,7 @@ TEST(sleepers_of_before_recover_too, FORKS | NATIVE, 30)
     CHECK(sx_now() - start < BOUND);
     for (int i = 0; i < 5; i++)
         joined(threads[i]);
-    CHECK(s->mutex->recoveries == 1);
+    CHECK(s->mutex->statistics.recoveries == 1);
 }
 
 /* ---- the thread is gone, its process lives: the tid tells ---------------------------------------------------- */
@@ -306,7 +306,7 @@ TEST(what_is_not_known_condemns_nobody, FORKS | NATIVE, 30)
     STATUS(sx_mutex_lock(s->arena, s->mutex, in(250 * MS)), SX_TIMEOUT);
     gate_open(&s->go);
     joined(t);
-    CHECK(usable(s->arena, s->mutex) && s->mutex->recoveries == 0);
+    CHECK(usable(s->arena, s->mutex) && s->mutex->statistics.recoveries == 0);
 }
 
 /* ---- a slot that another thread has by now ---------------------------------------------------------------------- */
@@ -341,7 +341,7 @@ static void slot_recycled(enum way way)
     STATUS(sx_mutex_lock(s->arena, s->mutex, 0), SX_OWNER_DIED);
     STATUS(sx_mutex_unlock(s->arena, s->mutex, false), SX_OK);
     CHECK(sx_holder_examine(s->arena, successor) == SX_ALIVE);
-    CHECK(s->mutex->dead_pid == 0); /* the successor is not blamed */
+    CHECK(s->mutex->statistics.dead_pid == 0); /* the successor is not blamed */
     gate_open(&s->stop);
     for (int i = 0; i < n; i++)
         joined(threads[i]);
@@ -401,7 +401,7 @@ TEST(a_process_that_closed_all_its_descriptors, FORKS | NATIVE, 30)
         gate_open(&s->go);
         gate_pass(&s->done);
         killed(pid);
-        CHECK(usable(s->arena, s->mutex) && s->mutex->recoveries == 0);
+        CHECK(usable(s->arena, s->mutex) && s->mutex->statistics.recoveries == 0);
     }
     /* and its death is seen all the same, without byte and without mark */
     s->held = s->go = s->done = 0;

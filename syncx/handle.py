@@ -1,0 +1,161 @@
+"""What all shared objects have in common: names, the three placements, pickling, the frame of a repr."""
+
+from __future__ import annotations
+
+from . import _core
+from .arena import default_arena, name_to_bytes
+from .errors import Timeout
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:  # see arena.py
+    from contextlib import AbstractContextManager
+    from types import TracebackType
+    from typing import Any, Literal, Protocol, TypeAlias, TypeVar
+
+    from .arena import Arena
+
+    Create: TypeAlias = bool | Literal["exclusive"]
+    S = TypeVar("S", bound="Shared")
+
+    class Lockable(Protocol):
+        """What `with lock.within(seconds):` needs of a lock."""
+
+        def acquire(self, *, timeout: float) -> bool: ...
+        def __exit__(
+            self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None, /
+        ) -> None: ...
+
+    L = TypeVar("L", bound=Lockable)
+
+__all__ = ["Locking", "Shared"]
+
+_CREATE: dict[object, int] = {True: _core.CREATE, False: _core.OPEN, "exclusive": _core.EXCLUSIVE}
+
+
+def _create_code(create: object) -> int:
+    try:
+        return _CREATE[create]
+    except (KeyError, TypeError):
+        raise ValueError(f'create must be True, False or "exclusive", not {create!r}') from None
+
+
+class Shared:
+    """The base of every shared object of an arena: its name, its placement, its pickling.
+
+    A subclass names the kind of its cells in `_kind`, and keeps what its handles have of their own (a timeout, a
+    policy) in what `_options` returns and `_set_options` takes.
+    """
+
+    __slots__ = ()
+
+    ALIGNMENT = _core.ALIGNMENT
+    """In the user's memory, an object's address must be a multiple of this many bytes."""
+
+    _kind = 0
+    name: str | None
+    """None for an anonymous object and for one in the user's memory."""
+
+    if TYPE_CHECKING:
+        arena: Any
+        closed: Any
+        _open: Any
+        _open_at: Any
+        _open_reference: Any
+        _pin: Any
+
+    def _options(self) -> tuple[Any, ...]:
+        return ()
+
+    def _set_options(self, *options: Any) -> None:
+        """Takes what `_options` returned."""
+
+    def _open_named(self, name: str | None, arena: Arena | None, create: Create, parameter: int | None = None) -> bool:
+        """Opens or makes the object of that name, or makes a nameless one; was it made?"""
+        self.name = name
+        if name is None:
+            if create is not True:
+                raise ValueError(f"create={create!r} needs a name: an anonymous object is always a new one")
+            return self._open(default_arena() if arena is None else arena, None, _core.CREATE, self._kind, parameter)
+        code, text = _create_code(create), name_to_bytes(name).decode()
+        try:
+            return self._open(default_arena() if arena is None else arena, text, code, self._kind, parameter)
+        except (FileNotFoundError, FileExistsError) as e:
+            e.filename = name
+            raise
+        except ValueError as e:
+            e.args = (f"{type(self).__name__} {name!r}: {e}",)
+            raise
+
+    def _open_in(self, buffer: Any, offset: int, arena: Arena | None, create: Create, parameter: int | None = None) -> bool:
+        """Opens or makes the object in the caller's memory; was it made?"""
+        self.name = None
+        if isinstance(offset, bool) or not isinstance(offset, int):
+            raise TypeError(f"offset must be an int, not {type(offset).__name__}")
+        code = _create_code(create)
+        return self._open_at(default_arena() if arena is None else arena, buffer, offset, code, self._kind, parameter)
+
+    def _title(self) -> str:
+        """The class, and the name if it has one: how a repr begins."""
+        kind = f"{type(self).__module__.partition('.')[0]}.{type(self).__qualname__}"
+        return kind if getattr(self, "name", None) is None else f"{kind} {self.name!r}"
+
+    def _state(self) -> str:
+        """What a repr says of an open object."""
+        return ""
+
+    def __repr__(self) -> str:
+        if self.arena is None:
+            return f"<{self._title()} never opened>"
+        return f"<{self._title()} closed>" if self.closed else f"<{self._title()} {self._state()}>"
+
+    def __reduce__(self) -> tuple[object, ...]:
+        unit, generation, kind = self._pin()
+        return _from_reference, (type(self), self.arena, unit, generation, kind, self.name, self._options())
+
+
+def _from_reference(
+    cls: type[S], arena: Arena, unit: int, generation: int, kind: int, name: str | None, options: tuple[Any, ...]
+) -> S:
+    """Unpickles a reference to an object; Gone if it is no more."""
+    self = cls.__new__(cls)
+    self._set_options(*options)
+    self.name = name
+    self._open_reference(arena, unit, generation, kind)
+    return self
+
+
+class _Within:
+    """`with lock.within(seconds):`"""
+
+    __slots__ = ("_lock", "_timeout")
+
+    def __init__(self, lock: Any, timeout: float) -> None:
+        self._lock = lock
+        self._timeout = timeout
+
+    def __enter__(self) -> Any:
+        if not self._lock.acquire(timeout=self._timeout):
+            raise Timeout(f"{self._lock!r} was not to be had within {self._timeout:g} s")
+        return self._lock
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._lock.__exit__(kind, value, traceback)
+
+
+class Locking:
+    """What everything that `with` acquires has beside `acquire` and `release`."""
+
+    __slots__ = ()
+
+    def within(self: L, timeout: float) -> AbstractContextManager[L]:
+        """A context manager that waits `timeout` seconds at most: `with lock.within(2.0):`.
+
+        It yields the lock and raises `Timeout`, without running the body, when the time is over.
+        """
+        if timeout is None or isinstance(timeout, str):
+            raise TypeError(f"within() takes a number of seconds, not {timeout!r}")
+        if not timeout >= 0:
+            raise ValueError(f"within() takes a number of seconds that is not negative, not {timeout!r}")
+        return _Within(self, timeout)

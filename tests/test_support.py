@@ -10,14 +10,16 @@ import tempfile
 
 import pytest
 from conftest import OWN_SYSTEM_V, PSM, RUN
-from support import MARK, Child, Leaks
+from support import MARK, PATIENCE, Child, Leaks
 
 import syncx
 
 
 @pytest.fixture
 def leaks():
-    return Leaks(RUN, tempfile.gettempdir(), PSM, OWN_SYSTEM_V)
+    leaks = Leaks(RUN, tempfile.gettempdir(), PSM, OWN_SYSTEM_V)
+    assert leaks.found() == []  # whatever the tests before this one told to end has ended
+    return leaks
 
 
 def test_nothing_is_found_where_nothing_was_left(leaks):
@@ -45,7 +47,7 @@ def test_a_shared_memory_segment_left_behind_is_found(leaks):
 def test_a_process_left_behind_is_found(leaks, child):
     c = child("say(); hear()")
     c.hear()
-    (found,) = leaks.found()
+    (found,) = leaks.found(patience=0)
     assert found.startswith(f"process {c.pid}:")
     c.kill()
     assert leaks.found() == []
@@ -54,8 +56,8 @@ def test_a_process_left_behind_is_found(leaks, child):
 def test_an_orphan_is_found(leaks, child):
     c = child("pid = os.fork()\nif pid: say(pid)\nelse: hear()")
     orphan = c.hear()
-    assert c.process.wait(10) == 0
-    (found,) = leaks.found()
+    assert c.process.wait(PATIENCE) == 0
+    (found,) = leaks.found(patience=0)
     assert found.startswith(f"process {orphan}:")
     c.close()  # takes the whole group
 
@@ -63,7 +65,7 @@ def test_an_orphan_is_found(leaks, child):
 def test_a_child_nobody_waited_for_is_found(leaks):
     p = subprocess.Popen([sys.executable, "-c", ""], env={k: v for k, v in os.environ.items() if k != MARK})
     os.waitid(os.P_PID, p.pid, os.WEXITED | os.WNOWAIT)
-    (found,) = leaks.found()
+    (found,) = leaks.found(patience=0)
     assert found.startswith(f"process {p.pid}:")
     p.wait()
 
@@ -108,7 +110,7 @@ def test_the_session_fails_on_a_leak(child, tmp_path):
         env=env,
         capture_output=True,
         text=True,
-        timeout=15,
+        timeout=2 * PATIENCE,
     )
     for path in [line.split()[-1] for line in run.stdout.splitlines() if "shared memory /dev/shm/syncx-" in line]:
         if os.path.exists(path):
@@ -126,10 +128,11 @@ def test_a_lost_wake_up_fails_the_fixture(arena):
 
 
 def test_a_late_child_says_where_it_is(arena):
-    c = Child("lock = syncx.Mutex(arena=arena); lock.acquire(); lock.acquire(timeout=60)", ARENA=arena.path)
+    c = Child("lock = syncx.Mutex(arena=arena); lock.acquire(); say(); lock.acquire(timeout=60)", ARENA=arena.path)
     try:
+        c.hear()
         with pytest.raises(AssertionError, match="in time") as e:
-            c.hear(timeout=0.8)
+            c.hear(timeout=0.1)
         assert "most recent call first" in str(e.value)
         with pytest.raises(AssertionError, match="did not end in time"):
             c.end(timeout=0.1)

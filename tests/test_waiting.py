@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 import threading
 import time
 
 import pytest
-from support import Place, until_waiting, waiters
+from support import PATIENCE, Place, soon, until_waiting, waiters
 
 import syncx
+from syncx import _core
 
 WAITS = """
     lock = open_lock(recipe)
@@ -49,7 +51,7 @@ def test_ctrl_c_ends_the_wait(place: Place, child, arena, how):
         start = time.monotonic()
         os.kill(c.pid, signal.SIGINT)
         assert c.hear() == ["KeyboardInterrupt", 0]
-        assert time.monotonic() - start < 1
+        assert time.monotonic() - start < 5
         c.finish()
         assert lock.depth == 1
     assert not lock.locked()
@@ -88,20 +90,28 @@ def test_signals_do_not_move_the_deadline(place: Place, child, arena):
             lock = open_lock(recipe)
             handled = []
             signal.signal(signal.SIGALRM, lambda *_: handled.append(1))
-            signal.setitimer(signal.ITIMER_REAL, 0.05, 0.05)
-            start = time.monotonic()
-            got = lock.acquire(timeout=0.6)
-            took = time.monotonic() - start
-            signal.setitimer(signal.ITIMER_REAL, 0)
-            say([got, took, len(handled)])
+            while hear():
+                handled.clear()
+                signal.setitimer(signal.ITIMER_REAL, 0.05, 0.05)
+                start = time.monotonic()
+                got = lock.acquire(timeout=0.6)
+                took = time.monotonic() - start
+                signal.setitimer(signal.ITIMER_REAL, 0)
+                say([got, took, len(handled)])
             """,
             recipe=place.recipe(lock),
         )
-        got, took, handled = c.hear()
+
+        def wait():
+            c.say(True)
+            got, took, handled = c.hear()
+            assert got is False
+            assert took >= 0.6
+            return took if handled >= 5 else math.inf  # too few for the test to mean anything
+
+        soon(1.6, wait)
+        c.say(False)
         c.finish()
-    assert got is False
-    assert 0.6 <= took < 1.6
-    assert handled >= 5
 
 
 def test_a_handler_that_raises_leaves_the_lock_as_it_was(cls, place: Place, child, arena):
@@ -206,11 +216,11 @@ def test_timeouts_swallow_no_wake_up(place: Place, arena):
     for t in threads:
         t.start()
     for t in threads:
-        t.join(15)
+        t.join(PATIENCE)
         assert not t.is_alive()
     stop.set()
     for t in impatient:
-        t.join(10)
+        t.join(PATIENCE)
     # the fixture `arena` checks that the belt rescued nobody
 
 
@@ -332,21 +342,26 @@ def test_a_stopped_holder_is_alive(place: Place, child, arena):
 def test_a_stopped_waiter_keeps_nobody_waiting_for_long(place: Place, child, arena):
     """The lock is left reserved for a waiter that cannot run: the reservation lapses."""
     lock = place.new()
-    lock.acquire()
-    c = child("lock = open_lock(recipe); say(); lock.acquire(); lock.release(); say()", recipe=place.recipe(lock))
-    c.hear()
-    until_waiting(arena)
-    os.kill(c.pid, signal.SIGSTOP)
-    try:
-        lock.release()
-        start = time.monotonic()
-        assert lock.acquire(timeout=5)
-        assert time.monotonic() - start < 0.2
-        lock.release()
-    finally:
-        os.kill(c.pid, signal.SIGCONT)
-    c.hear()
-    c.finish()
+
+    def one_is_stopped():
+        lock.acquire()
+        c = child("lock = open_lock(recipe); say(); lock.acquire(); lock.release(); say()", recipe=place.recipe(lock))
+        c.hear()
+        until_waiting(arena)
+        os.kill(c.pid, signal.SIGSTOP)
+        try:
+            lock.release()
+            start = time.monotonic()
+            assert lock.acquire(timeout=5)
+            took = time.monotonic() - start
+            lock.release()
+        finally:
+            os.kill(c.pid, signal.SIGCONT)
+        c.hear()
+        c.finish()
+        return took
+
+    soon(0.2, one_is_stopped)
 
 
 # ---- the GIL ---------------------------------------------------------------------------------------------------------
@@ -388,16 +403,20 @@ def test_a_timed_wait_is_never_short(arena, child, asked):
     def hold():
         with lock:
             inside.set()
-            leave.wait(10)
+            leave.wait(PATIENCE)
+
+    def wait():
+        start = time.monotonic()
+        assert lock.acquire(timeout=asked) is False
+        took = time.monotonic() - start
+        assert took >= asked
+        return took
 
     t = threading.Thread(target=hold)
     t.start()
     inside.wait(10)
     for _ in range(3):
-        start = time.monotonic()
-        assert lock.acquire(timeout=asked) is False
-        took = time.monotonic() - start
-        assert asked <= took < asked + 0.5
+        soon(asked + 0.5, wait)
     leave.set()
     t.join(10)
 
@@ -429,17 +448,22 @@ def test_a_released_lock_wakes_its_waiter_at_once(place: Place, arena):
         with lock:
             woken.append(time.monotonic())
 
-    delays = []
-    for _ in range(5):
+    def release_under_a_waiter():
         lock.acquire()
         t = threading.Thread(target=wait)
         t.start()
         until_waiting(arena)
         released = time.monotonic()
         lock.release()
-        t.join(10)
-        delays.append(woken.pop() - released)
-    assert sorted(delays)[2] < 0.05  # the median; the belt alone would take up to 0.1
+        t.join(PATIENCE)
+        return woken.pop() - released
+
+    _core._set_belt(False)  # a wake-up that is lost would never come
+    try:
+        for _ in range(5):
+            soon(0.05, release_under_a_waiter)
+    finally:
+        _core._set_belt(True)
 
 
 # ---- fairness --------------------------------------------------------------------------------------------------------
@@ -451,12 +475,14 @@ def test_nobody_starves(place: Place, child):
         child(
             """
             lock = open_lock(recipe)
-            say(); hear()
-            n, end = 0, time.monotonic() + 1
-            while time.monotonic() < end:
-                with lock:
-                    n += 1
-            say(n)
+            say()
+            while (times := hear()):
+                n, (begin, end) = 0, times
+                while time.monotonic() < begin: pass
+                while time.monotonic() < end:
+                    with lock:
+                        n += 1
+                say(n)
             """,
             recipe=place.recipe(lock),
         )
@@ -464,12 +490,19 @@ def test_nobody_starves(place: Place, child):
     ]
     for c in children:
         c.hear()
+
+    def share():
+        # the same second for all: who came late or stayed on would have the lock to himself
+        begin = time.monotonic() + 0.1
+        for c in children:
+            c.say([begin, begin + 1])
+        counts = [c.hear() for c in children]
+        return max(counts) / max(1, min(counts))
+
+    soon(20, share)
     for c in children:
-        c.say()
-    counts = [c.hear() for c in children]
-    for c in children:
+        c.say(None)
         c.finish()
-    assert min(counts) > 0.05 * max(counts), counts
 
 
 def test_threads_of_one_process_do_not_starve(place: Place):

@@ -6,7 +6,7 @@ import threading
 import time
 
 import pytest
-from support import until_waiting
+from support import PATIENCE, until_waiting
 
 import syncx
 
@@ -278,7 +278,7 @@ def test_unlink_by_force_wakes_who_waits_and_spares_who_holds(cls, arena):
         for t in threads:
             t.join(10)
         assert len(errors) == 2
-        assert time.monotonic() - start < 1
+        assert time.monotonic() - start < 5
         new = cls("jobs", arena=arena)
         assert not new.locked()
         assert lock.depth == 1  # the holder keeps what it has
@@ -306,7 +306,7 @@ def test_unlink_and_recreate_while_others_use_it(arena, child):
         n = 0
         stop = []
         threading.Thread(target=lambda: (hear(), stop.append(1)), daemon=True).start()
-        while not stop:
+        while not stop or not n:
             try:
                 with syncx.Mutex("jobs", arena=arena):
                     n += 1
@@ -319,7 +319,7 @@ def test_unlink_and_recreate_while_others_use_it(arena, child):
         c.hear()
     end = time.monotonic() + 1
     unlinked = 0
-    while time.monotonic() < end:
+    while time.monotonic() < end or (not unlinked and time.monotonic() < end + PATIENCE):
         try:
             arena.unlink("jobs", force=True)
             unlinked += 1

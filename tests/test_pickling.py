@@ -72,6 +72,7 @@ def test_process(program, method, make):
     assert int(number.read_bytes()) == 900
 
 
+@pytest.mark.death  # leaving a pool is SIGTERM for its workers, wherever they are
 @pytest.mark.parametrize("make", MAKES.values(), ids=MAKES.keys())
 @pytest.mark.parametrize("method", METHODS)
 def test_pool(program, method, make):

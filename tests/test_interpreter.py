@@ -10,6 +10,7 @@ import sysconfig
 import tempfile
 
 import pytest
+from support import PATIENCE
 
 import syncx
 
@@ -44,7 +45,7 @@ def run(code, **kwargs):
         [sys.executable, "-X", "faulthandler", "-c", code],
         capture_output=True,
         text=True,
-        timeout=15,
+        timeout=PATIENCE,
         cwd=tempfile.gettempdir(),
         **kwargs,
     )
@@ -75,7 +76,7 @@ except ImportError as e:
     print(e)
 """
     for platform in ("darwin", "win32", "freebsd14"):
-        done = subprocess.run([sys.executable, "-c", code, platform], capture_output=True, text=True, timeout=15)
+        done = subprocess.run([sys.executable, "-c", code, platform], capture_output=True, text=True, timeout=PATIENCE)
         assert "Linux" in done.stdout, done.stderr
         assert platform in done.stdout, done.stderr
 
@@ -279,7 +280,7 @@ def test_sub_interpreters(arena, kind):
         [sys.executable, "-X", "faulthandler", "-c", SUB.replace("{create}", create), arena.path],
         capture_output=True,
         text=True,
-        timeout=18,
+        timeout=2 * PATIENCE,
         cwd=tempfile.gettempdir(),
     )
     if done.stdout == "unavailable\n":

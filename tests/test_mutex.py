@@ -11,7 +11,7 @@ import time
 import weakref
 
 import pytest
-from support import Child, Place, add, until_waiting
+from support import PATIENCE, Child, Place, add, until_waiting
 
 import syncx
 
@@ -28,7 +28,7 @@ def in_thread(call, *args):
 
     t = threading.Thread(target=run)
     t.start()
-    t.join(10)
+    t.join(PATIENCE)
     assert outcome, "the thread did not end in time"
     value, error = outcome[0]
     if error is not None:
@@ -44,16 +44,16 @@ def held_elsewhere(lock):
     def hold():
         with lock:
             inside.set()
-            leave.wait(10)
+            leave.wait(PATIENCE)
 
     t = threading.Thread(target=hold)
     t.start()
-    assert inside.wait(10)
+    assert inside.wait(PATIENCE)
     try:
         yield
     finally:
         leave.set()
-        t.join(10)
+        t.join(PATIENCE)
         assert not t.is_alive()
 
 
@@ -80,7 +80,7 @@ def count_in_threads(make_lock, threads: int = 4, times: int = 2000) -> int:
     for t in ts:
         t.start()
     for t in ts:
-        t.join(20)
+        t.join(2 * PATIENCE)
         assert not t.is_alive()
     lost = threads * times - number[0]
     assert bool(lost) <= bool(overlaps)  # two independent witnesses: a lost addition implies an overlap
@@ -166,7 +166,7 @@ class LockContract:
                 start = time.monotonic()
                 assert lock.acquire(timeout=asked) is False
                 took = time.monotonic() - start
-                assert asked <= took < asked + 1.0
+                assert asked <= took < asked + 5.0
 
     def test_timed_acquire_gets_what_comes_free_in_time(self, lock, arena):
         def wait():

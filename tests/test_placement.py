@@ -12,7 +12,7 @@ import threading
 from multiprocessing.shared_memory import SharedMemory
 
 import pytest
-from support import prefix
+from support import PATIENCE, prefix
 
 import syncx
 
@@ -311,7 +311,7 @@ def test_a_lock_whose_arena_is_gone(cls, arena, child, tmp_path, held):
         os.kill(os.getpid(), signal.SIGKILL)
     """
     c = child(code, path=str(path), place=place, cls=cls.__name__, held=held)
-    c.process.wait(10)
+    c.process.wait(PATIENCE)
     os.unlink(place)
     with open(path, "r+b") as f:
         mapping = mmap.mmap(f.fileno(), 0)
@@ -341,7 +341,7 @@ def test_a_lock_whose_arena_is_gone_says_raise_where_asked(arena, child, tmp_pat
         path=str(path),
         place=place,
     )
-    c.process.wait(10)
+    c.process.wait(PATIENCE)
     os.unlink(place)
     with open(path, "r+b") as f:
         mapping = mmap.mmap(f.fileno(), 0)

@@ -341,7 +341,7 @@ def test_a_killed_run_frees_the_lock_and_ends_the_command(arena: syncx.Arena, ch
     process.kill()
     died, inside = heir.hear()
     assert died
-    assert inside - killed < 1.0
+    assert inside - killed < 5.0
     until_gone(pid)
     heir.finish()
 

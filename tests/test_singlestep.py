@@ -127,7 +127,7 @@ def test_python_killed_around_a_with(workshop: Workshop, arena: syncx.Arena) -> 
         start = time.monotonic()
         with m:
             assert m.owner_died == info.owner_died  # exactly if the word names the dead
-            assert time.monotonic() - start < 0.25
+            assert time.monotonic() - start < 5
         told.append(info.owner_died)
     assert not told[0]
     assert True in told

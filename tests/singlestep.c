@@ -89,6 +89,7 @@ static struct control {
     atomic_int host_locked;
     atomic_int victim_status;
     atomic_int naive;
+    _Atomic(int64_t) deadline; /* of the victim that leaves by timeout */
     sem_t sem;
     _Alignas(SX_LINE) unsigned char user_memory[2 * SX_LINE];
 } *control;
@@ -912,7 +913,9 @@ static struct walk kill_creator_at(long n)
  * have the lock, without a belt. */
 static void operate_deadline(void)
 {
-    enter(sx_now() + 150000000);
+    int64_t deadline = sx_now() + 1500000000; /* it is stepped until it sleeps, which takes its time */
+    atomic_store(&control->deadline, deadline);
+    enter(deadline);
 }
 static const struct scenario depart = {"depart", before_attached, operate_deadline, .first_holder = true,
                                        .may_sleep = true};
@@ -937,7 +940,8 @@ static void run_depart(void)
     CHECK(step_ends(pid));                                   /* V was woken */
     nanosleep(&(struct timespec){.tv_nsec = 5000000}, NULL); /* its reservation lapses, or H would sleep for it too */
     ask(H, LOCK);
-    nanosleep(&(struct timespec){.tv_nsec = 200000000}, NULL); /* the deadline passes */
+    while (sx_now() <= atomic_load(&control->deadline))
+        nanosleep(&(struct timespec){.tv_nsec = 5000000}, NULL);
     CHECK(ptrace(PTRACE_CONT, pid, NULL, NULL) == 0);
     CHECK(waitpid(pid, &status, 0) == pid && WIFSTOPPED(status) && WSTOPSIG(status) == SIGSTOP);
     if (atomic_load(&control->victim_status) != SX_TIMEOUT)

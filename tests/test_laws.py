@@ -7,6 +7,7 @@ on its twins, where the same test must fail.
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import signal
@@ -17,7 +18,7 @@ from pathlib import Path
 
 import pytest
 from singlestep import shared_directory
-from support import until_waiting
+from support import soon, until_waiting
 from twins import CORE, Twin, Workshop, apply, core_sources, table, workshop_for
 
 import syncx
@@ -35,7 +36,9 @@ def verdict(workshop: Workshop, law: str, twin: Twin | None = None) -> str:
     """ "" when the law holds, or how it is broken."""
     program = workshop.program(SOURCE, twin)
     with shared_directory() as directory:
-        done = subprocess.run([program, law, directory], capture_output=True, text=True, timeout=100)
+        # late is a hang; a twin may well be condemned by a busy machine, the core may not
+        times = "5" if twin is None else "1"
+        done = subprocess.run([program, law, directory, times], capture_output=True, text=True, timeout=400)
     if done.returncode == CANNOT_BE_TRIED:
         pytest.skip(done.stdout.strip())
     if done.returncode == 0:
@@ -81,6 +84,7 @@ LAWS: dict[str, tuple[Twin, ...]] = {
 }
 
 
+@pytest.mark.timeout(420)
 @pytest.mark.parametrize("law", LAWS)
 def test_law_holds(workshop: Workshop, law: str) -> None:
     assert verdict(workshop, law) == ""
@@ -182,18 +186,25 @@ def test_signals_do_not_prolong_a_wait(arena: syncx.Arena, child) -> None:
         m = syncx.Mutex("m", arena=arena)
         calls = []
         signal.signal(signal.SIGALRM, lambda *_: calls.append(1))
-        signal.setitimer(signal.ITIMER_REAL, 0.005, 0.005)
-        start = time.monotonic()
-        got = m.acquire(timeout=0.3)
-        took = time.monotonic() - start
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        say([got, took, len(calls)])
+        while hear():
+            calls.clear()
+            signal.setitimer(signal.ITIMER_REAL, 0.005, 0.005)
+            start = time.monotonic()
+            got = m.acquire(timeout=0.3)
+            took = time.monotonic() - start
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            say([got, took, len(calls)])
         """
     )
-    got, took, calls = waiter.hear()
-    assert got is False
-    assert 0.3 <= took < 0.7
-    assert calls > 10  # the handlers ran during the wait
+
+    def wait() -> float:
+        waiter.say(True)
+        got, took, calls = waiter.hear()
+        assert got is False
+        assert took >= 0.3
+        return took if calls > 10 else math.inf  # did the handlers run during the wait?
+
+    soon(0.7, wait)
 
 
 def test_waiters_are_seen_while_they_wait(arena: syncx.Arena, child) -> None:
@@ -230,5 +241,5 @@ def test_exec_from_another_thread_gives_the_lock_back(arena: syncx.Arena, child)
     start = time.monotonic()
     with m:
         assert m.owner_died
-    assert time.monotonic() - start < 1.0
+    assert time.monotonic() - start < 5.0
     assert os.path.exists(f"/proc/{holder.pid}")  # it lives, as another program

@@ -5,7 +5,7 @@
     with syncx.Mutex("jobs"):
         ...
 
-Layers, imports going down only:  cli, demo, run  ->  mutex  ->  arena  ->  objects, _core (C)  ->  errors
+Layers, imports going down only:  cli, demo, run  ->  mutex  ->  handle  ->  arena  ->  objects, _core (C)  ->  errors
 """
 
 import sys

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from . import _core
 from .arena import default_arena, name_to_bytes
-from .errors import Timeout
+from .errors import KIND_NAMES, Gone, Timeout
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:  # see arena.py
@@ -52,6 +52,9 @@ class Shared:
     """In the user's memory, an object's address must be a multiple of this many bytes."""
 
     _kind = 0
+    _inside: tuple[int, ...] = ()
+    """Kinds of cells that have one inside."""
+
     name: str | None
     """None for an anonymous object and for one in the user's memory."""
 
@@ -86,7 +89,9 @@ class Shared:
             e.args = (f"{type(self).__name__} {name!r}: {e}",)
             raise
 
-    def _open_in(self, buffer: Any, offset: int, arena: Arena | None, create: Create, parameter: int | None = None) -> bool:
+    def _open_in(
+        self, buffer: Any, offset: int, arena: Arena | None, create: Create, parameter: int | None = None
+    ) -> bool:
         """Opens or makes the object in the caller's memory; was it made?"""
         self.name = None
         if isinstance(offset, bool) or not isinstance(offset, int):
@@ -117,6 +122,8 @@ def _from_reference(
     cls: type[S], arena: Arena, unit: int, generation: int, kind: int, name: str | None, options: tuple[Any, ...]
 ) -> S:
     """Unpickles a reference to an object; Gone if it is no more."""
+    if kind != cls._kind and kind not in cls._inside:
+        raise Gone(f"the reference is to a {KIND_NAMES.get(kind, kind)}, not to a {cls.__name__}")
     self = cls.__new__(cls)
     self._set_options(*options)
     self.name = name

@@ -126,6 +126,7 @@ class RLock(_Base):
 
     __slots__ = ()
     _kind = _core.KIND_RLOCK
+    _inside = (_core.KIND_CONDITION,)
 
 
 Lock = Mutex

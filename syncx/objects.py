@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Holder", "ObjectInfo", "objects"]
 
+
 class Holder(NamedTuple):
     """A thread that holds or awaits something: pid and tid, each in its own pid namespace."""
 

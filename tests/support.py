@@ -343,7 +343,7 @@ class Place:
         if self.how == "anonymous":
             other = pickle.loads(pickle.dumps(lock))
             if options:
-                other._configure(options.get("timeout"), options.get("on_owner_death", "recover"))
+                other._set_options(**options)
             return other
         return cls.at(recipe["buffer"], recipe["offset"], arena=self.arena, create=False, **options)
 

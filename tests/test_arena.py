@@ -186,7 +186,7 @@ def test_many_processes_make_one_arena(path, child):
 
 def test_description(arena):
     d = arena._description()
-    assert d["abi"] == 1
+    assert d["abi"] == 2
     assert d["header_size"] == HEADER
     with open(arena.path, "rb") as f:
         head = f.read(CHECKED + 8)
@@ -531,7 +531,7 @@ def test_truncated(used, size):
 def test_another_version(used):
     with open(used, "r+b") as f:
         head = bytearray(f.read(CHECKED))
-        struct.pack_into("<I", head, ABI_AT, 2)
+        struct.pack_into("<I", head, ABI_AT, 1)
         f.seek(0)
         f.write(head + struct.pack("<Q", fnv64(head)))
     with pytest.raises(syncx.ArenaError, match="another version"):

@@ -99,18 +99,32 @@ def test_a_refused_constructor_leaves_nothing_behind(arena):
 def test_private_constructors_check_their_arguments_too(arena):
     """Nothing that Python code can call crashes the interpreter."""
     m = syncx.Mutex.__new__(syncx.Mutex)
-    for args in ((), (1,), (arena,), (arena, "x", 1, False, 5), (arena, "x", "y", False), (None, "x", 1, False)):
+    for args in (
+        (),
+        (1,),
+        (arena,),
+        (arena, "x", 1, 1, None, 5),
+        (arena, "x", "y", 1, None),
+        (None, "x", 1, 1, None),
+        (arena, "x", 1, 99, 1),
+        (arena, "x", 1, -1, 1),
+        (arena, "x", 1, 5, 1),
+        (arena, "x", 1, 1, "y"),
+    ):
         with pytest.raises((TypeError, ValueError)):
             m._open(*args)
-    for args in ((arena, -1, 0, False), (arena, 2**40, 0, False), (object(), 0, 0, False)):
+    for args in ((arena, -1, 0, 1), (arena, 2**40, 0, 1), (object(), 0, 0, 1), (arena, 0, 0, 5)):
         with pytest.raises((TypeError, OverflowError, syncx.Gone)):
             m._open_reference(*args)
-    for args in ((arena, b"", 0, 1, False), (arena, bytearray(128), 2**70, 1, False)):
+    for args in ((arena, b"", 0, 1, 1, None), (arena, bytearray(128), 2**70, 1, 1, None)):
         with pytest.raises((TypeError, ValueError, OverflowError)):
             m._open_at(*args)
-    for args in ((), (None,), (None, None), ("x", "recover")):
+    for args in ((), (None, None), ("x",), (-1,)):
         with pytest.raises((TypeError, ValueError)):
             m._configure(*args)
+    for args in ((), (None,), ("x",), ("raise", "raise")):
+        with pytest.raises((TypeError, ValueError)):
+            m._set_policy(*args)
     for value in (-1, 2**64, "1", None, 1.5):
         with pytest.raises((TypeError, OverflowError, ValueError)):
             syncx.RLock(arena=arena)._acquire_restore(value)
@@ -176,9 +190,9 @@ def test_interrupted_constructors_leave_a_usable_arena(arena):
     for i in range(1000):
         lock = syncx.Mutex.__new__(syncx.Mutex if i % 2 else syncx.RLock)
         if i % 3:
-            lock._configure(None, "recover")
+            lock._set_options(None, "recover")
         if i % 5 == 0:
-            lock._open(arena, f"n{i % 11} {i % 2}", 1, i % 2 == 0)
+            lock._open(arena, f"n{i % 11} {i % 2}", 1, lock._kind, None)
         del lock
     with syncx.Mutex("after", arena=arena):
         pass

@@ -563,7 +563,7 @@ def test_a_callable_that_is_interrupted_by_the_death_of_its_process(place: Place
     c = child(
         """
         lock = open_lock(recipe)
-        lock._configure(None, lambda _: (say("repairing"), hear()))
+        lock._set_options(None, lambda _: (say("repairing"), hear()))
         lock.acquire()
         """,
         recipe=place.recipe(lock),

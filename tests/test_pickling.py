@@ -232,7 +232,7 @@ def test_a_reference_to_another_kind_is_gone(arena):
         function(syncx.RLock, *arguments[1:])
     for unit, generation in ((10**6, 1), (arguments[2], arguments[3] ^ 1), (arguments[2] + 1, arguments[3])):
         with pytest.raises(syncx.Gone):
-            function(syncx.Mutex, arena, unit, generation, None, *arguments[5:])
+            function(syncx.Mutex, arena, unit, generation, *arguments[4:])
 
 
 def test_an_unlinked_name_is_gone(arena):

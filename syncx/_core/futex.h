@@ -92,8 +92,7 @@ static inline int sx_futex_wait(sx_a32 *word, uint32_t value, const struct sx_wa
         if (watched > SX_MAX_WATCH)
             watched = SX_MAX_WATCH;
         for (int i = 0; i < watched; i++)
-            v[i] = (struct sx_futex_waitv){
-                .val = watch[i].value, .uaddr = (uintptr_t)watch[i].word, .flags = FUTEX_32};
+            v[i] = (struct sx_futex_waitv){.val = watch[i].value, .uaddr = (uintptr_t)watch[i].word, .flags = FUTEX_32};
         /* the kernel names the last of those that were woken: the word comes last, so that a wake of it is never
          * hidden by one of another */
         v[watched] = (struct sx_futex_waitv){.val = value, .uaddr = (uintptr_t)word, .flags = FUTEX_32};

@@ -59,10 +59,10 @@ typedef _Atomic(uint32_t) sx_a32;
 #define SX_NAME_UNIT 32u
 #define SX_MAX_NAME_UNITS (1u << 20)
 #define SX_MAX_CELL_UNITS (1u << 20)
-#define SX_MAX_NAME 255u /* bytes of UTF-8 */
-#define SX_CLASSES 40u   /* size classes of a heap, see heap.c */
-#define SX_WAITS 6u      /* wait records of a thread: a signal handler that waits inside a wait takes the next */
-#define SX_MARKS 64u     /* read locks that a thread may hold at once */
+#define SX_MAX_NAME 255u       /* bytes of UTF-8 */
+#define SX_CLASSES 40u         /* size classes of a heap, see heap.c */
+#define SX_WAITS 6u            /* wait records of a thread: a signal handler that waits inside a wait takes the next */
+#define SX_MARKS 64u           /* read locks that a thread may hold at once */
 #define SX_MAX_UNITS INT32_MAX /* of a Semaphore */
 #define SX_MAX_PERMITS (1u << 18)
 #define SX_MAX_PARTIES SX_MAX_PARTICIPANTS
@@ -282,9 +282,10 @@ struct sx_wait {
     sx_a64 holder;      /* the word's holder when the record was written */
     sx_a64 since_ns;    /* start of the wait */
     sx_a64 deadline_ns; /* INT64_MAX: none */
-    sx_a32 units;  /* how many it asks for */
-    sx_a32 mode;   /* enum sx_mode */
-    sx_a64 ticket; /* steps with every sleep: a reader sees by it that nothing moved; of a condition: its place in line */
+    sx_a32 units;       /* how many it asks for */
+    sx_a32 mode;        /* enum sx_mode */
+    sx_a64
+        ticket; /* steps with every sleep: a reader sees by it that nothing moved; of a condition: its place in line */
 };
 enum sx_mode { SX_EXCLUSIVE_MODE, SX_SHARED_MODE, SX_UPGRADE_MODE };
 
@@ -384,10 +385,12 @@ _Static_assert(offsetof(struct sx_mutex, word) == SX_LINE, "the word leads the s
 _Static_assert(sizeof(struct sx_semaphore) == 2 * SX_LINE && sizeof(struct sx_event) == 2 * SX_LINE &&
                    sizeof(struct sx_latch) == 2 * SX_LINE,
                "the small ones are two cache lines");
-_Static_assert(offsetof(struct sx_permits, several) == 2 * SX_LINE && offsetof(struct sx_permits, permit) == 4 * SX_LINE,
+_Static_assert(offsetof(struct sx_permits, several) == 2 * SX_LINE &&
+                   offsetof(struct sx_permits, permit) == 4 * SX_LINE,
                "permits begin at a cache line");
 _Static_assert(sizeof(struct sx_condition) == 4 * SX_LINE && offsetof(struct sx_condition, lock) == 2 * SX_LINE, "");
-_Static_assert(offsetof(struct sx_barrier, guard) == 2 * SX_LINE && offsetof(struct sx_barrier, party) == 4 * SX_LINE, "");
+_Static_assert(offsetof(struct sx_barrier, guard) == 2 * SX_LINE && offsetof(struct sx_barrier, party) == 4 * SX_LINE,
+               "");
 _Static_assert(sizeof(struct sx_once) == 16 * SX_LINE && offsetof(struct sx_once, running) == 2 * SX_LINE, "");
 _Static_assert(sizeof(struct sx_rwlock) == 4 * SX_LINE && offsetof(struct sx_rwlock, writer) == 2 * SX_LINE, "");
 #define SX_STATISTICS_AT offsetof(struct sx_mutex, statistics)

@@ -139,7 +139,8 @@ static PyMethodDef functions[] = {
      "own_methods($module, cls, /)\n--\n\nClass decorator: method descriptors of the class's own, which are called "
      "faster."},
     {"size_of", size_of, METH_VARARGS,
-     "size_of($module, kind, parameter, /)\n--\n\nBytes that an object of that kind, with that value, parties or count, "
+     "size_of($module, kind, parameter, /)\n--\n\nBytes that an object of that kind, with that value, parties or "
+     "count, "
      "takes; 0: too many."},
     {"_set_belt", set_belt, METH_O,
      "_set_belt($module, on, /)\n--\n\nTests: without the belt a lost wake-up hangs instead of being rescued."},

@@ -165,8 +165,8 @@ enum sx_status sx_mutex_lock_slow(struct sx_arena *arena, struct sx_mutex *m, ui
         sx_landed(&m->wakes, &a);
         struct sx_watch watch = {life, life_value};
         sx_before_sleep(&m->wakes, &m->statistics, &a);
-        enum sx_wake wake = sx_pause_sleep(&pause, &m->cell, sx_low_half(&m->word), (uint32_t)w, &watch, life != NULL,
-                                           holder, bound);
+        enum sx_wake wake =
+            sx_pause_sleep(&pause, &m->cell, sx_low_half(&m->word), (uint32_t)w, &watch, life != NULL, holder, bound);
         status = sx_after_sleep(&pause, wake, &a, &me);
         if (status != SX_OK)
             break;

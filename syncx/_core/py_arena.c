@@ -132,11 +132,12 @@ static PyObject *name_of(struct sx_arena *a, struct sx_cell *cell)
     return PyUnicode_DecodeUTF8(copy, used, "replace");
 }
 
-PyDoc_STRVAR(cells_doc,
-             "_cells($self, /)\n--\n\n"
-             "Every live cell: (offset, kind, name or None, parameter, value, owner died, [(process id, thread's holder "
-             "id,\n"
-             "pid, tid, mode) of each live holder], references, created_ns, contended, recoveries, rescues, dead_pid).");
+PyDoc_STRVAR(
+    cells_doc,
+    "_cells($self, /)\n--\n\n"
+    "Every live cell: (offset, kind, name or None, parameter, value, owner died, [(process id, thread's holder "
+    "id,\n"
+    "pid, tid, mode) of each live holder], references, created_ns, contended, recoveries, rescues, dead_pid).");
 
 struct holders {
     struct sx_arena *arena;
@@ -154,8 +155,8 @@ static void add_holder(void *context, uint64_t process, uint64_t thread, uint32_
     uint32_t slot = sx_slot_of(process);
     if (!known && process != 0 && slot < SX_MAX_PROCESSES)
         pid = atomic_load(&h->arena->processes[slot].pid);
-    if (append(h->list, Py_BuildValue("KKIII", (unsigned long long)process, (unsigned long long)thread, pid, tid,
-                                      mode)) < 0)
+    if (append(h->list,
+               Py_BuildValue("KKIII", (unsigned long long)process, (unsigned long long)thread, pid, tid, mode)) < 0)
         Py_CLEAR(h->list);
 }
 

@@ -54,16 +54,17 @@ typedef struct GateObject {
 struct handle_methods {
     uint32_t kinds; /* 1 << kind of the cells it is a handle for */
     void (*opened)(HandleObject *self);
-    bool (*held)(HandleObject *self);                        /* by the calling thread: refuses close() */
-    bool (*held_here)(HandleObject *self);                   /* by any thread of this process: the same */
-    PyObject *(*enter)(HandleObject *self);                  /* __enter__ and __exit__ when the gates' fast path fails */
+    bool (*held)(HandleObject *self);       /* by the calling thread: refuses close() */
+    bool (*held_here)(HandleObject *self);  /* by any thread of this process: the same */
+    PyObject *(*enter)(HandleObject *self); /* __enter__ and __exit__ when the gates' fast path fails */
     PyObject *(*exit)(HandleObject *self, bool raised);
 };
 
 #define HANDLE_HEAD                                                                                                    \
-    PyObject_HEAD struct sx_arena *core; /* &sx_closed_arena once closed */                                            \
-    GateObject *gates[2];                /* what `with` calls: made once, see py_gate.c */                             \
-    vectorcallfunc calls[2];             /* what the gates do */                                                       \
+    PyObject_HEAD                                                                                                      \
+    struct sx_arena *core;   /* &sx_closed_arena once closed */                                                        \
+    GateObject *gates[2];    /* what `with` calls: made once, see py_gate.c */                                         \
+    vectorcallfunc calls[2]; /* what the gates do */                                                                   \
     const struct handle_methods *methods;                                                                              \
     struct module_state *state;                                                                                        \
     struct sx_object object;                                                                                           \

@@ -10,8 +10,7 @@ static int ready_to_open(HandleObject *self, PyObject *arena, int kind)
         return -1;
     }
     if (self->arena != NULL) {
-        PyErr_SetString(PyExc_RuntimeError,
-                        "the object is open already; make a new one instead of calling __init__");
+        PyErr_SetString(PyExc_RuntimeError, "the object is open already; make a new one instead of calling __init__");
         return -1;
     }
     if (!PyObject_TypeCheck(arena, state->arena_type)) {
@@ -41,8 +40,9 @@ static PyObject *not_opened(HandleObject *self, enum sx_status s, PyObject *aren
                             const struct sx_request *request)
 {
     if (s == SX_OTHER_VALUE)
-        PyErr_Format(PyExc_ValueError, "it exists already with the value %u, and %u was asked for; leave the value away "
-                                       "to open it as it is",
+        PyErr_Format(PyExc_ValueError,
+                     "it exists already with the value %u, and %u was asked for; leave the value away "
+                     "to open it as it is",
                      request->found_parameter, request->parameter);
     else
         sx_raise(self->state, s, arena, request == NULL ? 0 : (long)request->found);
@@ -197,8 +197,8 @@ static PyObject *handle_close(PyObject *op, PyObject *unused)
         PyErr_Format(PyExc_RuntimeError, "%R is held by this thread: release it before closing it", op);
         return NULL;
     }
-    if (self->waiting != 0 ||
-        (self->methods != NULL && self->methods->held_here != NULL && !closed(self) && self->methods->held_here(self))) {
+    if (self->waiting != 0 || (self->methods != NULL && self->methods->held_here != NULL && !closed(self) &&
+                               self->methods->held_here(self))) {
         PyErr_Format(PyExc_RuntimeError, "%R is in use by another thread of this process: close it afterwards", op);
         return NULL;
     }
@@ -434,12 +434,12 @@ int sx_parse_acquire(struct module_state *state, PyObject *const *args, Py_ssize
         given[i] = args[i];
     for (Py_ssize_t i = 0; names != NULL && i < PyTuple_GET_SIZE(names); i++) {
         PyObject *name = PyTuple_GET_ITEM(names, i);
-        int which = name == state->blocking                                                  ? 0
-                    : name == state->timeout                                                 ? 1
-                    : PyUnicode_CompareWithASCIIString(name, "blocking") == 0                ? 0
-                    : PyUnicode_CompareWithASCIIString(name, "timeout") == 0                 ? 1
+        int which = name == state->blocking                                             ? 0
+                    : name == state->timeout                                            ? 1
+                    : PyUnicode_CompareWithASCIIString(name, "blocking") == 0           ? 0
+                    : PyUnicode_CompareWithASCIIString(name, "timeout") == 0            ? 1
                     : count != NULL && PyUnicode_CompareWithASCIIString(name, "n") == 0 ? 2
-                                                                                             : -1;
+                                                                                        : -1;
         if (which < 0 || given[which] != NULL) {
             PyErr_Format(PyExc_TypeError,
                          which < 0 ? "acquire() got an unexpected keyword argument '%U'; it takes blocking and timeout"

@@ -515,8 +515,8 @@ static PyMemberDef mutex_members[] = {
 
 static PyType_Slot mutex_slots[] = {
     {Py_tp_new, mutex_new},           {Py_tp_dealloc, sx_handle_dealloc}, {Py_tp_finalize, sx_gates_finalize},
-    {Py_tp_traverse, mutex_traverse}, {Py_tp_clear, mutex_clear},     {Py_tp_methods, mutex_methods},
-    {Py_tp_getset, mutex_getset},     {Py_tp_members, mutex_members}, {0, NULL},
+    {Py_tp_traverse, mutex_traverse}, {Py_tp_clear, mutex_clear},         {Py_tp_methods, mutex_methods},
+    {Py_tp_getset, mutex_getset},     {Py_tp_members, mutex_members},     {0, NULL},
 };
 
 PyType_Spec sx_mutex_spec = {

@@ -207,20 +207,45 @@ struct sx_arena *arena_new(void)
     return arena;
 }
 
+/* As the core's functions of that name, without a parameter: the shape of most calls. */
+enum sx_status open_named(struct sx_arena *arena, const char *name, uint32_t length, enum sx_kind kind,
+                          enum sx_create create, struct sx_object *object, enum sx_kind *found)
+{
+    struct sx_request request = {.kind = kind, .parameter = SX_ANY, .create = create};
+    enum sx_status s = sx_object_open(arena, name, length, &request, object);
+    *found = request.found;
+    return s;
+}
+
+enum sx_status open_nameless(struct sx_arena *arena, enum sx_kind kind, struct sx_object *object)
+{
+    struct sx_request request = {.kind = kind, .parameter = SX_ANY, .create = SX_CREATE};
+    return sx_object_anonymous(arena, &request, object);
+}
+
+enum sx_status open_at(struct sx_arena *arena, void *memory, enum sx_kind kind, enum sx_create create,
+                       struct sx_object *object, enum sx_kind *found)
+{
+    struct sx_request request = {.kind = kind, .parameter = SX_ANY, .create = create};
+    enum sx_status s = sx_object_at(arena, memory, sx_kind_size(kind, 1), &request, object);
+    *found = request.found;
+    return s;
+}
+
 struct sx_mutex *named(struct sx_arena *arena, const char *name, struct sx_object *object)
 {
     struct sx_object unused;
     enum sx_kind found;
     if (object == NULL)
         object = &unused;
-    STATUS(sx_object_open(arena, name, (uint32_t)strlen(name), SX_KIND_MUTEX, SX_CREATE, object, &found), SX_OK);
+    STATUS(open_named(arena, name, (uint32_t)strlen(name), SX_KIND_MUTEX, SX_CREATE, object, &found), SX_OK);
     return (struct sx_mutex *)object->cell;
 }
 
 struct sx_mutex *anonymous(struct sx_arena *arena)
 {
     struct sx_object object;
-    STATUS(sx_object_anonymous(arena, SX_KIND_MUTEX, &object), SX_OK);
+    STATUS(open_nameless(arena, SX_KIND_MUTEX, &object), SX_OK);
     return (struct sx_mutex *)object.cell;
 }
 
@@ -229,7 +254,7 @@ struct sx_mutex *in_user_memory(struct sx_arena *arena)
     struct sx_object object;
     enum sx_kind found;
     void *memory = shared(sizeof(struct sx_mutex));
-    STATUS(sx_object_at(arena, memory, SX_KIND_MUTEX, SX_CREATE, &object, &found), SX_OK);
+    STATUS(open_at(arena, memory, SX_KIND_MUTEX, SX_CREATE, &object, &found), SX_OK);
     return memory;
 }
 
@@ -253,16 +278,18 @@ static char thread_state(uint32_t tid)
     return end != NULL && end[1] != 0 ? end[2] : '?';
 }
 
-int sleepers(struct sx_arena *arena, struct sx_mutex *m)
+int sleepers(struct sx_arena *arena, const void *object)
 {
-    uint64_t at = (uint64_t)((char *)m - arena->base);
+    uint64_t at = (uint64_t)((const char *)object - arena->base);
     int n = 0;
     for (uint32_t i = 0; i < sx_participants_ready(arena); i++) {
         struct sx_participant *p = &arena->participants[i];
-        uint64_t cell = atomic_load(&p->wait[0].cell);
-        if (atomic_load(&p->wait[0].state) == SX_WAITING && (cell == at || cell == 0) &&
-            thread_state(atomic_load(&p->tid)) == 'S')
-            n++;
+        for (uint32_t j = 0; j < SX_WAITS; j++) {
+            uint64_t cell = atomic_load(&p->wait[j].cell);
+            if (atomic_load(&p->wait[j].state) == SX_WAITING && (cell == at || cell == 0) &&
+                thread_state(atomic_load(&p->tid)) == 'S')
+                n++;
+        }
     }
     return n;
 }

@@ -97,11 +97,16 @@ void gate_pass(sx_a32 *gate);
 extern const char *test_directory; /* in /dev/shm, gone after the test */
 const char *path_of(const char *name);
 struct sx_arena *arena_new(void); /* a fresh one, or the same again in a child */
+enum sx_status open_named(struct sx_arena *arena, const char *name, uint32_t length, enum sx_kind kind,
+                          enum sx_create create, struct sx_object *object, enum sx_kind *found);
+enum sx_status open_nameless(struct sx_arena *arena, enum sx_kind kind, struct sx_object *object);
+enum sx_status open_at(struct sx_arena *arena, void *memory, enum sx_kind kind, enum sx_create create,
+                       struct sx_object *object, enum sx_kind *found);
 struct sx_mutex *named(struct sx_arena *arena, const char *name, struct sx_object *object);
 struct sx_mutex *anonymous(struct sx_arena *arena);
 struct sx_mutex *in_user_memory(struct sx_arena *arena);
 uint64_t my_id(struct sx_arena *arena);
-int sleepers(struct sx_arena *arena, struct sx_mutex *m); /* how many threads sleep for m in the kernel */
+int sleepers(struct sx_arena *arena, const void *object); /* how many threads sleep for it in the kernel */
 bool usable(struct sx_arena *arena, struct sx_mutex *m);  /* lock and unlock in bounded time */
 
 #endif

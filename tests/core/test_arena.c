@@ -8,7 +8,7 @@
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 
-static enum sx_status open_at(const char *path, struct sx_arena **a)
+static enum sx_status open_path(const char *path, struct sx_arena **a)
 {
     return sx_arena_open(path, false, false, 0600, a);
 }
@@ -43,19 +43,19 @@ TEST(things_that_are_no_arena, 0, 20)
 {
     struct sx_arena *a;
     char zero[8192] = {0};
-    STATUS(open_at(path_of("missing"), &a), SX_ERRNO);
+    STATUS(open_path(path_of("missing"), &a), SX_ERRNO);
     CHECK(errno == ENOENT);
     write_file(path_of("empty"), "", 0, 0);
-    STATUS(open_at(path_of("empty"), &a), SX_NOT_AN_ARENA);
+    STATUS(open_path(path_of("empty"), &a), SX_NOT_AN_ARENA);
     write_file(path_of("short"), "x", 1, 0);
-    STATUS(open_at(path_of("short"), &a), SX_NOT_AN_ARENA);
+    STATUS(open_path(path_of("short"), &a), SX_NOT_AN_ARENA);
     write_file(path_of("zero"), zero, sizeof zero, 0);
-    STATUS(open_at(path_of("zero"), &a), SX_NOT_AN_ARENA);
-    STATUS(open_at(test_directory, &a), SX_ERRNO); /* EISDIR */
+    STATUS(open_path(path_of("zero"), &a), SX_NOT_AN_ARENA);
+    STATUS(open_path(test_directory, &a), SX_ERRNO); /* EISDIR */
     CHECK(mkfifo(path_of("fifo"), 0600) == 0);
-    STATUS(open_at(path_of("fifo"), &a), SX_NOT_AN_ARENA); /* and does not wait for a writer */
+    STATUS(open_path(path_of("fifo"), &a), SX_NOT_AN_ARENA); /* and does not wait for a writer */
     CHECK(symlink("zero", path_of("link")) == 0);
-    STATUS(open_at(path_of("link"), &a), SX_ERRNO); /* ELOOP: nobody leads us elsewhere */
+    STATUS(open_path(path_of("link"), &a), SX_ERRNO); /* ELOOP: nobody leads us elsewhere */
     CHECK(errno == ELOOP);
     for (int i = 0; i < 200; i++) {
         uint64_t bytes[1024];
@@ -67,7 +67,7 @@ TEST(things_that_are_no_arena, 0, 20)
         if (i % 4 > 1)
             ((uint32_t *)bytes)[2] = SX_ABI, want = SX_DAMAGED;
         write_file(path_of("random"), bytes, sizeof bytes, 0);
-        STATUS(open_at(path_of("random"), &a), want);
+        STATUS(open_path(path_of("random"), &a), want);
     }
 }
 
@@ -92,12 +92,13 @@ TEST(truncated_arenas, 0, 20)
     for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
         copy_file(original, path_of("cut"));
         CHECK(truncate(path_of("cut"), sizes[i]) == 0);
-        STATUS(open_at(path_of("cut"), &a), sizes[i] < (off_t)sizeof(struct sx_header) ? SX_NOT_AN_ARENA : SX_DAMAGED);
+        STATUS(open_path(path_of("cut"), &a),
+               sizes[i] < (off_t)sizeof(struct sx_header) ? SX_NOT_AN_ARENA : SX_DAMAGED);
         STATUS(sx_arena_open(path_of("cut"), true, false, 0600, &a),
                sizes[i] < (off_t)sizeof(struct sx_header) ? SX_NOT_AN_ARENA : SX_DAMAGED); /* and is not replaced */
     }
     copy_file(original, path_of("cut"));
-    STATUS(open_at(path_of("cut"), &a), SX_OK); /* the copy itself is sound */
+    STATUS(open_path(path_of("cut"), &a), SX_OK); /* the copy itself is sound */
 }
 
 /* The part of the header that is written once: not a bit of it may differ. */
@@ -110,12 +111,12 @@ TEST(every_bit_of_the_fixed_header, 0, 30)
     for (size_t bit = 0; bit < 8 * (offsetof(struct sx_header, checksum) + 8); bit++) {
         unsigned char byte = ((unsigned char *)&h)[bit / 8] ^ (unsigned char)(1 << bit % 8);
         write_file(path_of("arena"), &byte, 1, (off_t)(bit / 8));
-        enum sx_status s = open_at(path_of("arena"), &a);
+        enum sx_status s = open_path(path_of("arena"), &a);
         if (s != SX_NOT_AN_ARENA && s != SX_OTHER_VERSION && s != SX_DAMAGED)
             FAIL("bit %zu: %s", bit, status_name(s));
         write_file(path_of("arena"), (unsigned char *)&h + bit / 8, 1, (off_t)(bit / 8));
     }
-    STATUS(open_at(path_of("arena"), &a), SX_OK);
+    STATUS(open_path(path_of("arena"), &a), SX_OK);
 }
 
 /* Sound by its checksum, but of another make. */
@@ -129,7 +130,7 @@ TEST(another_make, 0, 20)
         sum = (sum ^ ((unsigned char *)h)[i]) * UINT64_C(1099511628211);
     h->checksum = sum;
     copy_file(path_of("arena"), strcat(strcpy((char[512]){0}, test_directory), "/copy"));
-    STATUS(open_at(path_of("copy"), &a), SX_OTHER_VERSION);
+    STATUS(open_path(path_of("copy"), &a), SX_OTHER_VERSION);
 }
 
 /* ---- damage in the living part ------------------------------------------------------------------------------------ */
@@ -229,7 +230,7 @@ static void uses_damaged(void *argument)
     struct sx_arena *a;
     struct sx_object o;
     enum sx_kind found;
-    enum sx_status s = open_at(path_of("spoiled"), &a);
+    enum sx_status s = open_path(path_of("spoiled"), &a);
     note(d, s);
     if (s != SX_OK)
         return;
@@ -245,7 +246,7 @@ static void uses_damaged(void *argument)
         for (int i = 0; i < 70; i++) {
             char name[64];
             snprintf(name, sizeof name, "n%d%.*s", i, i % 50, "..................................................");
-            s = sx_object_open(a, name, (uint32_t)strlen(name), SX_KIND_MUTEX, SX_CREATE, &o, &found);
+            s = open_named(a, name, (uint32_t)strlen(name), SX_KIND_MUTEX, SX_CREATE, &o, &found);
             note(d, s);
             if (s == SX_OK)
                 try_it(d, a, &o);
@@ -253,7 +254,7 @@ static void uses_damaged(void *argument)
                 note(d, sx_object_unlink(a, name, (uint32_t)strlen(name), i % 10 == 0));
         }
         for (uint32_t i = 0; i < 20; i++) {
-            s = sx_object_anonymous(a, SX_KIND_MUTEX, &o);
+            s = open_nameless(a, SX_KIND_MUTEX, &o);
             note(d, s);
             if (s == SX_OK)
                 try_it(d, a, &o);
@@ -410,11 +411,11 @@ static void fills_it(void *argument)
     }
     for (; n < 4096; n++) {
         snprintf(name, sizeof name, "n%u", n);
-        if (!had_room(sx_object_open(a, name, (uint32_t)strlen(name), SX_KIND_MUTEX, SX_CREATE, &objects[n], &found)))
+        if (!had_room(open_named(a, name, (uint32_t)strlen(name), SX_KIND_MUTEX, SX_CREATE, &objects[n], &found)))
             break;
     }
     CHECK(n < 4096);
-    had_room(sx_object_anonymous(a, SX_KIND_MUTEX, &o));
+    had_room(open_nameless(a, SX_KIND_MUTEX, &o));
     for (uint32_t i = 0; i < n; i++) /* what there is, works */
         CHECK(usable(a, (struct sx_mutex *)objects[i].cell));
     for (; threads < 40; threads++)
@@ -432,8 +433,8 @@ static void fills_it(void *argument)
         sx_object_close(a, &objects[i]);
     }
     if (n > 1)
-        STATUS(sx_object_open(a, "n1", 2, SX_KIND_MUTEX, SX_OPEN, &o, &found), SX_OK);
-    had_room(sx_object_open(a, "n0", 2, SX_KIND_MUTEX, SX_CREATE, &o, &found));
+        STATUS(open_named(a, "n1", 2, SX_KIND_MUTEX, SX_OPEN, &o, &found), SX_OK);
+    had_room(open_named(a, "n0", 2, SX_KIND_MUTEX, SX_CREATE, &o, &found));
     STATUS(sx_arena_unlink(a, true), SX_OK); /* removing never needs room */
     sx_arena_release(a);
 }
@@ -503,11 +504,11 @@ TEST(no_room_to_rebuild, FORKS | HEAVY, 20)
     ended(spawn(takes_the_arena_lock, a));
     no_room_left(&filler);
     for (int i = 0; i < 3; i++) {
-        CHECK(!had_room(sx_object_open(a, "m", 1, SX_KIND_MUTEX, SX_CREATE, &o, &found)));
+        CHECK(!had_room(open_named(a, "m", 1, SX_KIND_MUTEX, SX_CREATE, &o, &found)));
         CHECK(usable(a, m));
     }
     room_again(filler);
-    STATUS(sx_object_open(a, "m", 1, SX_KIND_MUTEX, SX_OPEN, &o, &found), SX_OK);
+    STATUS(open_named(a, "m", 1, SX_KIND_MUTEX, SX_OPEN, &o, &found), SX_OK);
     CHECK((struct sx_mutex *)o.cell == m && usable(a, m));
     STATUS(sx_arena_collect(a), SX_OK);
     CHECK(a->header->names_live == 1501);
@@ -557,7 +558,7 @@ TEST(another_boot, FORKS, 20)
     gate_pass(&b->held);
     copy_file(original, copy);
 
-    STATUS(open_at(copy, &a), SX_OK); /* the same boot: the words are believed, for a belt's time */
+    STATUS(open_path(copy, &a), SX_OK); /* the same boot: the words are believed, for a belt's time */
     struct sx_mutex *m = named(a, "m", NULL);
     CHECK(m->word == b->word && sx_holder_life(a, m->word, &value) == SX_ALIVE);
     int64_t start = sx_now();
@@ -569,7 +570,7 @@ TEST(another_boot, FORKS, 20)
     for (int i = 0; i < 16; i++) { /* another boot, whichever byte it differs in */
         copy_file(original, copy);
         another_boot_id(copy, i);
-        STATUS(open_at(copy, &a), SX_OK);
+        STATUS(open_path(copy, &a), SX_OK);
         m = named(a, "m", NULL);
         CHECK(m->word == b->word && sx_holder_life(a, m->word, &value) == SX_DEAD);
         STATUS(sx_mutex_lock(a, m, 0), SX_OWNER_DIED);
@@ -579,7 +580,7 @@ TEST(another_boot, FORKS, 20)
         for (uint32_t unit = 0; unit < a->header->cells.cursor; unit += sx_cell_at(a, unit)->units)
             cells += sx_cell_kind(sx_cell_at(a, unit)) != SX_KIND_NONE;
         CHECK(cells == 1); /* what only the processes of before knew is gone, the name is not */
-        STATUS(open_at(copy, &a), SX_OK);
+        STATUS(open_path(copy, &a), SX_OK);
         CHECK((uint32_t)m->word == 0); /* not reset again: the owner did not die twice */
         sx_arena_release(a);
         sx_arena_release(a);
@@ -588,7 +589,7 @@ TEST(another_boot, FORKS, 20)
     ended_well(pid);
     a = arena_new();
     CHECK(usable(a, named(a, "m", NULL)));
-    CHECK(named(a, "m", NULL)->recoveries == 0);
+    CHECK(named(a, "m", NULL)->statistics.recoveries == 0);
 }
 
 /* A container may have a boot id of its own: while anybody is attached there was no reboot, and nobody is declared
@@ -600,7 +601,7 @@ TEST(another_boot_id_on_the_same_machine, FORKS, 20)
     pid_t pid = spawn(holds_over_the_reboot, b);
     gate_pass(&b->held);
     another_boot_id(path_of("arena"), 3);
-    STATUS(open_at(path_of("arena"), &a), SX_OK);
+    STATUS(open_path(path_of("arena"), &a), SX_OK);
     struct sx_mutex *m = named(a, "m", NULL);
     STATUS(sx_mutex_lock(a, m, in(250 * MS)), SX_TIMEOUT);
     gate_open(&b->stop);

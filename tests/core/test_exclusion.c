@@ -223,7 +223,7 @@ TEST(the_belt_rescues_nobody_while_all_live, FORKS | HEAVY, 40)
     CHECK(m->statistics.rescues == 0);
     CHECK(long_one->statistics.rescues == 0);
     CHECK(a->header->rescues == 0);
-    CHECK(a->header->lock.rescues == 0);
+    CHECK(a->header->lock.statistics.rescues == 0);
     if (m->wakes.in_flight != 0 || long_one->wakes.in_flight != 0)
         FAIL("wakes in flight for ever: %d, %d", (int)m->wakes.in_flight, (int)long_one->wakes.in_flight);
 }

@@ -6,7 +6,7 @@ static enum sx_status open_number(struct sx_arena *a, uint32_t n, enum sx_create
     char name[32];
     enum sx_kind found;
     snprintf(name, sizeof name, "%x", n * 2654435761u); /* all different, and in no order */
-    return sx_object_open(a, name, (uint32_t)strlen(name), SX_KIND_MUTEX, create, o, &found);
+    return open_named(a, name, (uint32_t)strlen(name), SX_KIND_MUTEX, create, o, &found);
 }
 
 static enum sx_status unlink_number(struct sx_arena *a, uint32_t n)
@@ -101,7 +101,7 @@ TEST(no_room_for_one_more_name, HEAVY, 60)
         STATUS(open_number(a, 5, SX_CREATE, &o), SX_OK);                             /* what there is, is found */
         CHECK(!o.created && usable(a, (struct sx_mutex *)o.cell));
         sx_object_close(a, &o);
-        STATUS(sx_object_anonymous(a, SX_KIND_MUTEX, &o), SX_OK); /* which has no name */
+        STATUS(open_nameless(a, SX_KIND_MUTEX, &o), SX_OK); /* which has no name */
         sx_object_close(a, &o);
         STATUS(unlink_number(a, old_one), SX_OK);
         STATUS(open_number(a, new_one, SX_CREATE, &o), SX_OK);
@@ -122,16 +122,16 @@ TEST(names_of_every_length_and_content, 0, 20)
     for (uint32_t n = 1; n <= SX_MAX_NAME; n++) {
         for (uint32_t i = 0; i < n; i++)
             bytes[i] = (unsigned char)(n + i * 37);
-        STATUS(sx_object_open(a, (char *)bytes, n, SX_KIND_MUTEX, SX_EXCLUSIVE, &objects[n], &found), SX_OK);
+        STATUS(open_named(a, (char *)bytes, n, SX_KIND_MUTEX, SX_EXCLUSIVE, &objects[n], &found), SX_OK);
     }
     STATUS(sx_arena_collect(a), SX_OK);
     for (uint32_t n = 1; n <= SX_MAX_NAME; n++) {
         for (uint32_t i = 0; i < n; i++)
             bytes[i] = (unsigned char)(n + i * 37);
-        STATUS(sx_object_open(a, (char *)bytes, n, SX_KIND_MUTEX, SX_OPEN, &o, &found), SX_OK);
+        STATUS(open_named(a, (char *)bytes, n, SX_KIND_MUTEX, SX_OPEN, &o, &found), SX_OK);
         CHECK(o.cell == objects[n].cell);
         bytes[n - 1] ^= 1; /* one bit of the last byte away */
-        STATUS(sx_object_open(a, (char *)bytes, n, SX_KIND_MUTEX, SX_OPEN, &o, &found), SX_NOT_FOUND);
+        STATUS(open_named(a, (char *)bytes, n, SX_KIND_MUTEX, SX_OPEN, &o, &found), SX_NOT_FOUND);
     }
 }
 

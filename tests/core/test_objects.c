@@ -5,7 +5,7 @@ static enum sx_status open_as(struct sx_arena *a, const char *name, enum sx_kind
                               struct sx_object *object)
 {
     enum sx_kind found;
-    return sx_object_open(a, name, (uint32_t)strlen(name), kind, create, object, &found);
+    return open_named(a, name, (uint32_t)strlen(name), kind, create, object, &found);
 }
 
 static enum sx_status unlink_name(struct sx_arena *a, const char *name, bool force)
@@ -59,14 +59,14 @@ TEST(cells_in_user_memory, 0, 20)
     enum sx_kind found;
     struct sx_object o;
     struct sx_mutex *m = shared(sizeof *m);
-    STATUS(sx_object_at(a, m, SX_KIND_MUTEX, SX_OPEN, &o, &found), SX_NEVER_INITIALISED);
-    STATUS(sx_object_at(a, m, SX_KIND_MUTEX, SX_CREATE, &o, &found), SX_OK);
-    STATUS(sx_object_at(a, m, SX_KIND_MUTEX, SX_EXCLUSIVE, &o, &found), SX_EXISTS);
-    STATUS(sx_object_at(a, m, SX_KIND_RLOCK, SX_CREATE, &o, &found), SX_WRONG_KIND);
+    STATUS(open_at(a, m, SX_KIND_MUTEX, SX_OPEN, &o, &found), SX_NEVER_INITIALISED);
+    STATUS(open_at(a, m, SX_KIND_MUTEX, SX_CREATE, &o, &found), SX_OK);
+    STATUS(open_at(a, m, SX_KIND_MUTEX, SX_EXCLUSIVE, &o, &found), SX_EXISTS);
+    STATUS(open_at(a, m, SX_KIND_RLOCK, SX_CREATE, &o, &found), SX_WRONG_KIND);
     STATUS(sx_arena_open(path_of("other"), true, false, 0600, &b), SX_OK);
-    STATUS(sx_object_at(b, m, SX_KIND_MUTEX, SX_OPEN, &o, &found), SX_OTHER_ARENA);
+    STATUS(open_at(b, m, SX_KIND_MUTEX, SX_OPEN, &o, &found), SX_OTHER_ARENA);
     memset((void *)m, 0x5a, sizeof *m);
-    STATUS(sx_object_at(a, m, SX_KIND_MUTEX, SX_CREATE, &o, &found), SX_DAMAGED);
+    STATUS(open_at(a, m, SX_KIND_MUTEX, SX_CREATE, &o, &found), SX_DAMAGED);
 }
 
 /* Its arena is gone and made anew: the owner died with it.  Unlinking an arena under a lock that is open in the user's
@@ -77,15 +77,15 @@ TEST(a_cell_outlives_its_arena, 0, 20)
     struct sx_mutex *m = shared(sizeof *m);
     struct sx_object o;
     enum sx_kind found;
-    STATUS(sx_object_at(a, m, SX_KIND_MUTEX, SX_CREATE, &o, &found), SX_OK);
+    STATUS(open_at(a, m, SX_KIND_MUTEX, SX_CREATE, &o, &found), SX_OK);
     STATUS(sx_mutex_lock(a, m, SX_NEVER), SX_OK);
     STATUS(sx_arena_unlink(a, false), SX_IN_USE);
     sx_object_close(a, &o);
     STATUS(sx_arena_unlink(a, false), SX_OK);
-    STATUS(sx_object_at(a, m, SX_KIND_MUTEX, SX_OPEN, &o, &found), SX_RETIRED);
+    STATUS(open_at(a, m, SX_KIND_MUTEX, SX_OPEN, &o, &found), SX_RETIRED);
     sx_arena_release(a);
     a = arena_new();
-    STATUS(sx_object_at(a, m, SX_KIND_MUTEX, SX_OPEN, &o, &found), SX_OK);
+    STATUS(open_at(a, m, SX_KIND_MUTEX, SX_OPEN, &o, &found), SX_OK);
     STATUS(sx_mutex_lock(a, m, in(SECOND)), SX_OWNER_DIED);
     STATUS(sx_mutex_unlock(a, m, false), SX_OK);
     STATUS(sx_mutex_lock(a, m, in(SECOND)), SX_OK);
@@ -99,17 +99,17 @@ TEST(a_cell_is_not_shared_by_two_arenas, 0, 20)
     struct sx_object o, p;
     enum sx_kind found;
     struct sx_mutex *m = shared(sizeof *m);
-    STATUS(sx_object_at(a, m, SX_KIND_MUTEX, SX_CREATE, &o, &found), SX_OK);
+    STATUS(open_at(a, m, SX_KIND_MUTEX, SX_CREATE, &o, &found), SX_OK);
     STATUS(sx_arena_unlink(a, false), SX_IN_USE);
     b = arena_new();
     CHECK(a == b && usable(a, m));
     STATUS(sx_arena_unlink(a, true), SX_OK);
-    STATUS(sx_object_at(a, m, SX_KIND_MUTEX, SX_OPEN, &p, &found), SX_RETIRED);
+    STATUS(open_at(a, m, SX_KIND_MUTEX, SX_OPEN, &p, &found), SX_RETIRED);
     b = arena_new();
     CHECK(a != b);
-    STATUS(sx_object_at(b, m, SX_KIND_MUTEX, SX_OPEN, &p, &found), SX_OK);
+    STATUS(open_at(b, m, SX_KIND_MUTEX, SX_OPEN, &p, &found), SX_OK);
     CHECK(usable(b, m));
-    STATUS(sx_object_at(a, m, SX_KIND_MUTEX, SX_OPEN, &o, &found), SX_RETIRED);
+    STATUS(open_at(a, m, SX_KIND_MUTEX, SX_OPEN, &o, &found), SX_RETIRED);
 }
 
 /* ---- references ------------------------------------------------------------------------------------------- */
@@ -125,7 +125,7 @@ static void knows_and_stays(void *argument)
 {
     struct scene *s = argument;
     struct sx_object o;
-    STATUS(sx_object_anonymous(s->arena, SX_KIND_MUTEX, &o), SX_OK);
+    STATUS(open_nameless(s->arena, SX_KIND_MUTEX, &o), SX_OK);
     s->unit = o.unit;
     s->generation = o.generation;
     STATUS(open_as(s->arena, "named", SX_KIND_MUTEX, SX_CREATE, &o), SX_OK);
@@ -181,7 +181,7 @@ static void keeps_what_it_inherited(void *argument)
 static void forks_and_waits(void *argument)
 {
     struct scene *s = argument;
-    STATUS(sx_object_anonymous(s->arena, SX_KIND_MUTEX, &s->object), SX_OK);
+    STATUS(open_nameless(s->arena, SX_KIND_MUTEX, &s->object), SX_OK);
     s->mutex = (struct sx_mutex *)s->object.cell;
     spawn(keeps_what_it_inherited, s);
     pause();
@@ -306,7 +306,7 @@ static void busy_creator(void *argument)
         struct sx_object o, p;
         snprintf(name, sizeof name, "k%u", i % 7);
         STATUS(open_as(s->arena, name, SX_KIND_MUTEX, SX_CREATE, &o), SX_OK);
-        STATUS(sx_object_anonymous(s->arena, SX_KIND_MUTEX, &p), SX_OK);
+        STATUS(open_nameless(s->arena, SX_KIND_MUTEX, &p), SX_OK);
         enum sx_status status = sx_mutex_lock(s->arena, (struct sx_mutex *)o.cell, SX_NEVER);
         CHECK(status == SX_OK || status == SX_OWNER_DIED || status == SX_RETIRED);
         if (status != SX_RETIRED)

@@ -18,7 +18,7 @@ TEST(a_descriptor_that_changed_hands_is_left_alone, 0, 20)
         struct sx_object o;
         enum sx_kind found;
         snprintf(name, sizeof name, "n%d", i);
-        enum sx_status s = sx_object_open(a, name, (uint32_t)strlen(name), SX_KIND_MUTEX, SX_CREATE, &o, &found);
+        enum sx_status s = open_named(a, name, (uint32_t)strlen(name), SX_KIND_MUTEX, SX_CREATE, &o, &found);
         CHECK(s == SX_OK || s == SX_ERRNO);
     }
     sx_arena_collect(a);

@@ -26,6 +26,9 @@ if TYPE_CHECKING:  # see arena.py
         ) -> None: ...
 
     L = TypeVar("L", bound=Lockable)
+    _Typed = _core.Handle
+else:
+    _Typed = object
 
 __all__ = ["Locking", "Shared"]
 
@@ -39,8 +42,8 @@ def _create_code(create: object) -> int:
         raise ValueError(f'create must be True, False or "exclusive", not {create!r}') from None
 
 
-class Shared:
-    """The base of every shared object of an arena: its name, its placement, its pickling.
+class Shared(_Typed):
+    """Mixed into every class of shared objects, all of which are handles: the name, the placement, the pickling.
 
     A subclass names the kind of its cells in `_kind`, and keeps what its handles have of their own (a timeout, a
     policy) in what `_options` returns and `_set_options` takes.
@@ -57,14 +60,6 @@ class Shared:
 
     name: str | None
     """None for an anonymous object and for one in the user's memory."""
-
-    if TYPE_CHECKING:
-        arena: Any
-        closed: Any
-        _open: Any
-        _open_at: Any
-        _open_reference: Any
-        _pin: Any
 
     def _options(self) -> tuple[Any, ...]:
         return ()

@@ -801,7 +801,7 @@ def test_full_of_participants(path, child):
         path=path,
     )
     try:
-        assert "4096" in c.hear()
+        assert "4096" in c.hear(timeout=90)
     except AssertionError as e:
         if "can't start new thread" in str(e):
             pytest.skip("4096 threads cannot be started here")

@@ -47,11 +47,15 @@ void test_register(struct test *test);
 /* ---- checking: a failure ends the process, and with it the test ---------------------------------------- */
 _Noreturn void fail(const char *file, int line, const char *format, ...) __attribute__((format(printf, 3, 4)));
 _Noreturn void skip(const char *why);
+_Noreturn void late(const char *file, int line, int64_t took, int64_t bound);
 const char *status_name(enum sx_status status);
 void check_status(const char *file, int line, const char *what, enum sx_status got, enum sx_status want);
 
 #define FAIL(...) fail(__FILE__, __LINE__, __VA_ARGS__)
 #define CHECK(condition) ((condition) ? (void)0 : FAIL("%s", #condition))
+/* An upper bound on time.  Where it is not kept the whole test runs again: a busy machine is late now and then, a
+ * defect every time. */
+#define IN_TIME(ns, bound) (slow_machine || (ns) < (bound) ? (void)0 : late(__FILE__, __LINE__, (ns), (bound)))
 #define STATUS(call, want) check_status(__FILE__, __LINE__, #call, (call), (want))
 
 /* Waits for something that other threads bring about and that cannot be slept for: for seconds at most. */

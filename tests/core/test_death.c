@@ -403,7 +403,7 @@ TEST(a_wake_that_dies_with_the_woken, FORKS, 60)
     struct death *d = death();
     d->mutex = named(d->arena, "m", NULL);
     /* until the wake was quicker than the stop at least once */
-    for (int i = 0; i < rounds(25) || d->mutex->rescues == 0; i++) {
+    for (int i = 0; i < rounds(25) || d->mutex->statistics.rescues == 0; i++) {
         d->entered = 0;
         enum sx_status s = sx_mutex_lock(d->arena, d->mutex, in(SECOND));
         CHECK(s == SX_OK || s == SX_OWNER_DIED);

@@ -39,6 +39,8 @@
 
 #include "core.h"
 
+#define REQUEST(what, how) (&(struct sx_request){.kind = (what), .parameter = SX_ANY, .create = (how)})
+
 #define BOUND_NS INT64_C(250000000) /* the promise */
 #define HANG_MS 3000                /* beyond any scheduling noise */
 #define MAX_STEPS 2000000
@@ -156,8 +158,7 @@ static void open_arena(void)
 static void open_mutex(void)
 {
     struct sx_object object;
-    enum sx_kind found;
-    CHECK(sx_object_open(arena, "m", 1, SX_KIND_MUTEX, SX_CREATE, &object, &found) == SX_OK);
+    CHECK(sx_object_open(arena, "m", 1, REQUEST(SX_KIND_MUTEX, SX_CREATE), &object) == SX_OK);
     mutex = (struct sx_mutex *)object.cell;
     atomic_store(&control->cell, (uint64_t)((char *)mutex - arena->base));
 }
@@ -193,10 +194,9 @@ static struct reply try_names(void)
 {
     static const char name[] = "victim";
     struct sx_object object;
-    enum sx_kind found;
     struct reply r = {.where = "open"};
     struct sx_mutex *m;
-    r.status = sx_object_open(arena, name, sizeof name - 1, SX_KIND_MUTEX, SX_CREATE, &object, &found);
+    r.status = sx_object_open(arena, name, sizeof name - 1, REQUEST(SX_KIND_MUTEX, SX_CREATE), &object);
     if (r.status == SX_OK) {
         m = (struct sx_mutex *)object.cell;
         r.where = "lock";
@@ -211,7 +211,7 @@ static struct reply try_names(void)
     }
     if (r.status == SX_OK) {
         r.where = "open after unlink";
-        r.status = sx_object_open(arena, name, sizeof name - 1, SX_KIND_MUTEX, SX_OPEN, &object, &found);
+        r.status = sx_object_open(arena, name, sizeof name - 1, REQUEST(SX_KIND_MUTEX, SX_OPEN), &object);
         r.status = r.status == SX_NOT_FOUND ? SX_OK : SX_DAMAGED;
     }
     if (r.status == SX_OK) {
@@ -230,10 +230,9 @@ static struct reply try_names(void)
 static struct reply try_place(void)
 {
     struct sx_object object;
-    enum sx_kind found;
     struct sx_mutex *m = (struct sx_mutex *)control->user_memory;
     struct reply r = {.where = "open"};
-    r.status = sx_object_at(arena, m, SX_KIND_MUTEX, SX_CREATE, &object, &found);
+    r.status = sx_object_at(arena, m, sizeof(struct sx_mutex), REQUEST(SX_KIND_MUTEX, SX_CREATE), &object);
     if (r.status == SX_OK) {
         uint64_t w = atomic_load(&m->word);
         r.where = sx_is_free(w) ? "lock" : "lock of the dead";
@@ -346,7 +345,7 @@ static uint64_t word(void)
 static struct sx_wait *wait_record(uint64_t id)
 {
     struct sx_participant *all = (struct sx_participant *)(map + header()->regions[SX_PARTICIPANTS].offset);
-    return &all[sx_slot_of(id)].wait;
+    return &all[sx_slot_of(id)].wait[0];
 }
 
 static bool stopped(pid_t pid)
@@ -469,8 +468,7 @@ static void operate_open(void)
 static void operate_name(void)
 {
     struct sx_object object;
-    enum sx_kind found;
-    CHECK(sx_object_open(arena, "victim", 6, SX_KIND_MUTEX, SX_CREATE, &object, &found) == SX_OK);
+    CHECK(sx_object_open(arena, "victim", 6, REQUEST(SX_KIND_MUTEX, SX_CREATE), &object) == SX_OK);
     sx_object_close(arena, &object);
     CHECK(sx_object_unlink(arena, "victim", 6, false) == SX_OK);
 }
@@ -481,7 +479,7 @@ static void before_name(void)
 static void operate_anonymous(void)
 {
     struct sx_object object;
-    CHECK(sx_object_anonymous(arena, SX_KIND_MUTEX, &object) == SX_OK);
+    CHECK(sx_object_anonymous(arena, REQUEST(SX_KIND_MUTEX, SX_CREATE), &object) == SX_OK);
     sx_object_close(arena, &object);
 }
 static void operate_recursion(void)
@@ -496,9 +494,8 @@ static void operate_recursion(void)
 static void operate_place(void)
 {
     struct sx_object object;
-    enum sx_kind found;
     struct sx_mutex *m = (struct sx_mutex *)control->user_memory;
-    CHECK(sx_object_at(arena, m, SX_KIND_MUTEX, SX_CREATE, &object, &found) == SX_OK);
+    CHECK(sx_object_at(arena, m, sizeof(struct sx_mutex), REQUEST(SX_KIND_MUTEX, SX_CREATE), &object) == SX_OK);
     CHECK(sx_mutex_lock(arena, m, SX_NEVER) == SX_OK);
     CHECK(sx_mutex_unlock(arena, m, false) == SX_OK);
     sx_object_close(arena, &object);
@@ -882,8 +879,7 @@ static struct walk kill_creator_at(long n)
             _exit(1);
         int64_t start = sx_now();
         struct sx_object object;
-        enum sx_kind found;
-        s = sx_object_open(arena, "m", 1, SX_KIND_MUTEX, SX_CREATE, &object, &found);
+        s = sx_object_open(arena, "m", 1, REQUEST(SX_KIND_MUTEX, SX_CREATE), &object);
         if (s != SX_OK || sx_mutex_lock(arena, (struct sx_mutex *)object.cell, SX_NEVER) != SX_OK)
             _exit(2);
         if (sx_mutex_unlock(arena, (struct sx_mutex *)object.cell, false) != SX_OK)

@@ -130,8 +130,9 @@ static enum sx_status fill(int fd, const char *path, bool named, mode_t mode)
     int r = posix_fallocate(fd, 0, SX_PAGE);
     /* a page of each region that attaching and tidying up need: they must work on a full file system */
     for (int i = SX_PROCESSES; i <= SX_INDEX_B && r == 0; i++) {
-        r = posix_fallocate(fd, (off_t)h->regions[i].offset, SX_PAGE);
-        h->ready[i] = SX_PAGE;
+        uint64_t first = i == SX_PARTICIPANTS ? SX_PARTICIPANTS_STEP : SX_PAGE;
+        r = posix_fallocate(fd, (off_t)h->regions[i].offset, (off_t)first);
+        h->ready[i] = first;
     }
     if (r != 0) {
         errno = r;

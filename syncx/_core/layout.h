@@ -52,7 +52,8 @@ typedef _Atomic(uint32_t) sx_a32;
 /* ---- capacities ------------------------------------------------------------------------------------ */
 #define SX_MAX_PROCESSES 4096u
 #define SX_MAX_PARTICIPANTS 4096u
-#define SX_MAX_INDEX_LOG2 18u /* 262,144 entries, at most half full of live names */
+#define SX_PARTICIPANTS_STEP 16384u /* bytes: room for sixteen at a time */
+#define SX_MAX_INDEX_LOG2 18u       /* 262,144 entries, at most half full of live names */
 #define SX_MIN_INDEX_LOG2 8u
 #define SX_MAX_NAMES (1u << (SX_MAX_INDEX_LOG2 - 1))
 #define SX_MAX_REFERENCES (1u << 20)

@@ -201,7 +201,7 @@ static enum sx_status find_slot(struct sx_arena *arena, uint32_t *slot)
                 return SX_OK;
         }
         if (ready < SX_MAX_PARTICIPANTS) {
-            uint64_t bytes = (uint64_t)ready * sizeof(struct sx_participant) + SX_PAGE;
+            uint64_t bytes = (uint64_t)ready * sizeof(struct sx_participant) + SX_PARTICIPANTS_STEP;
             enum sx_status s = sx_ready(arena, SX_PARTICIPANTS, bytes);
             if (s != SX_OK)
                 return s;

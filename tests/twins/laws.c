@@ -26,6 +26,8 @@
 
 #include "core.h"
 
+#define REQUEST(what, how) (&(struct sx_request){.kind = (what), .parameter = SX_ANY, .create = (how)})
+
 #define MS INT64_C(1000000)
 
 #define LAW(condition)                                                                                                 \
@@ -50,9 +52,8 @@ static struct sx_mutex *mutex;
 static void attach(void)
 {
     struct sx_object object;
-    enum sx_kind found;
     SETUP(sx_arena_open(path, true, false, 0600, &arena) == SX_OK);
-    SETUP(sx_object_open(arena, "m", 1, SX_KIND_MUTEX, SX_CREATE, &object, &found) == SX_OK);
+    SETUP(sx_object_open(arena, "m", 1, REQUEST(SX_KIND_MUTEX, SX_CREATE), &object) == SX_OK);
     mutex = (struct sx_mutex *)object.cell;
 }
 
@@ -214,7 +215,7 @@ static void law_published(void)
     until_asleep(waiter.pid);
     int found = 0;
     for (uint32_t i = 0; i < sx_participants_ready(arena); i++) {
-        struct sx_wait *w = &arena->participants[i].wait;
+        struct sx_wait *w = &arena->participants[i].wait[0];
         found +=
             atomic_load(&w->state) == SX_WAITING && atomic_load(&w->cell) == (uint64_t)((char *)mutex - arena->base);
     }
@@ -372,13 +373,12 @@ static uint32_t next_random(void)
 static void part_reader(int fd)
 {
     struct sx_object o;
-    enum sx_kind found;
     (void)fd;
     alarm(10);
     if (sx_arena_open(path, false, false, 0600, &arena) != SX_OK)
         return;
     for (char name[] = "a"; name[0] < 'h'; name[0]++)
-        if (sx_object_open(arena, name, 1, SX_KIND_MUTEX, SX_CREATE, &o, &found) == SX_OK) {
+        if (sx_object_open(arena, name, 1, REQUEST(SX_KIND_MUTEX, SX_CREATE), &o) == SX_OK) {
             mutex = (struct sx_mutex *)o.cell;
             enum sx_status s = lock_within(1);
             if (s == SX_OK || s == SX_OWNER_DIED)
@@ -387,7 +387,7 @@ static void part_reader(int fd)
         }
     sx_object_unlink(arena, "b", 1, false);
     sx_object_unlink(arena, "c", 1, true);
-    sx_object_anonymous(arena, SX_KIND_RLOCK, &o);
+    sx_object_anonymous(arena, REQUEST(SX_KIND_RLOCK, SX_CREATE), &o);
     sx_object_reference(arena, next_random(), next_random(), SX_KIND_MUTEX, &o);
     sx_arena_collect(arena);
     sx_arena_leave_all();
@@ -396,12 +396,11 @@ static void part_reader(int fd)
 static void part_author(int fd)
 {
     struct sx_object o;
-    enum sx_kind found;
     (void)fd;
     attach();
     identity();
     for (char name[] = "a"; name[0] < 'f'; name[0]++)
-        SETUP(sx_object_open(arena, name, 1, SX_KIND_MUTEX, SX_CREATE, &o, &found) == SX_OK);
+        SETUP(sx_object_open(arena, name, 1, REQUEST(SX_KIND_MUTEX, SX_CREATE), &o) == SX_OK);
     sx_arena_leave_all(); /* in good order, or the reader would begin by mending everything */
 }
 
@@ -463,13 +462,12 @@ static void law_indexes(void)
 static void part_filler(int fd)
 {
     struct sx_object o;
-    enum sx_kind found;
     (void)fd;
     enum sx_status s = sx_arena_open(path, true, false, 0600, &arena);
     char name[16];
     for (int i = 0; i < 3000 && s == SX_OK; i++) {
         snprintf(name, sizeof name, "name %d", i);
-        s = sx_object_open(arena, name, (uint32_t)strlen(name), SX_KIND_MUTEX, SX_CREATE, &o, &found);
+        s = sx_object_open(arena, name, (uint32_t)strlen(name), REQUEST(SX_KIND_MUTEX, SX_CREATE), &o);
     }
     LAW(s == SX_ERRNO && errno == ENOSPC);
 }
@@ -691,8 +689,7 @@ static void *sleep_for_ever(void *unused)
 static void *hold_user_memory(void *fd)
 {
     struct sx_object o;
-    enum sx_kind found;
-    SETUP(sx_object_at(arena, user_memory, SX_KIND_MUTEX, SX_CREATE, &o, &found) == SX_OK);
+    SETUP(sx_object_at(arena, user_memory, sizeof(struct sx_mutex), REQUEST(SX_KIND_MUTEX, SX_CREATE), &o) == SX_OK);
     SETUP(sx_mutex_lock(arena, user_memory, 0) == SX_OK);
     say_number((int)(intptr_t)fd, identity());
     return sleep_for_ever(NULL);
@@ -714,7 +711,6 @@ static void part_user_memory(int fd)
 static void law_arena_gone(void)
 {
     struct sx_object o;
-    enum sx_kind found;
     user_memory = mmap(NULL, SX_PAGE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     SETUP(user_memory != MAP_FAILED);
     struct child holder = start(part_user_memory);
@@ -722,13 +718,14 @@ static void law_arena_gone(void)
     kill_child(holder);
     SETUP(unlink(path) == 0); /* as a reboot does */
     attach();
-    LAW(sx_object_at(arena, user_memory, SX_KIND_MUTEX, SX_CREATE, &o, &found) == SX_OK);
+    LAW(sx_object_at(arena, user_memory, sizeof(struct sx_mutex), REQUEST(SX_KIND_MUTEX, SX_CREATE), &o) == SX_OK);
     LAW(sx_mutex_lock(arena, user_memory, sx_now() + 500 * MS) == SX_OWNER_DIED);
     LAW(sx_mutex_unlock(arena, user_memory, false) == SX_OK);
     /* and another arena than the one of that path is refused */
     snprintf(path, sizeof path, "%s/other", directory);
     attach();
-    LAW(sx_object_at(arena, user_memory, SX_KIND_MUTEX, SX_CREATE, &o, &found) == SX_OTHER_ARENA);
+    LAW(sx_object_at(arena, user_memory, sizeof(struct sx_mutex), REQUEST(SX_KIND_MUTEX, SX_CREATE), &o) ==
+        SX_OTHER_ARENA);
 }
 
 /* A reservation for a thread that does not come holds nobody up. */

@@ -31,7 +31,7 @@ _LEAVE_EARLY = Edit(
 LEAVE_EARLY = Twin("leaves early, and passes the wake on", (_LEAVE_EARLY,))
 LEAVE_WITHOUT_WAKE = Twin(
     "leaves early, and keeps the wake",
-    (_LEAVE_EARLY, Edit("mutex.c", "        leave(m);\n        landed(m, &a);\n", "        landed(m, &a);\n")),
+    (_LEAVE_EARLY, Edit("mutex.c", "        leave(m);\n        sx_landed(", "        sx_landed(")),
 )
 
 # The taker of a dead owner's word does not tell.
@@ -63,18 +63,12 @@ TAKES_FROM_THE_LIVING = Twin(
 
 HOST_LOCK_WHILE_SPINNING = Twin(
     "spins under the host's lock",
-    (
-        Edit(
-            "mutex.c", "            sx_pause_block(&pause);\n            w = spin(m, w);", "            w = spin(m, w);"
-        ),
-    ),
+    (Edit("mutex.c", "            sx_pause_block(&pause);\n            sx_spin(", "            sx_spin("),),
 )
 HOST_LOCK_WHILE_SLEEPING = Twin(
     "sleeps under the host's lock",
     (
-        Edit(
-            "mutex.c", "            sx_pause_block(&pause);\n            w = spin(m, w);", "            w = spin(m, w);"
-        ),
+        Edit("mutex.c", "            sx_pause_block(&pause);\n            sx_spin(", "            sx_spin("),
         Edit(
             "wait.c",
             "    sx_pause_block(pause);\n    publish(pause, cell, holder);",
@@ -131,8 +125,8 @@ PRIVATE_WAIT = Twin(
     (
         Edit(
             "futex.h",
-            "{.val = value_a, .uaddr = (uintptr_t)a, .flags = FUTEX_32}",
-            "{.val = value_a, .uaddr = (uintptr_t)a, .flags = FUTEX_32 | FUTEX_PRIVATE_FLAG}",
+            "{.val = value, .uaddr = (uintptr_t)word, .flags = FUTEX_32}",
+            "{.val = value, .uaddr = (uintptr_t)word, .flags = FUTEX_32 | FUTEX_PRIVATE_FLAG}",
         ),
     ),
 )
@@ -175,8 +169,8 @@ WALL_CLOCK = Twin(
     (
         Edit(
             "futex.h",
-            "syscall(SYS_futex_waitv, v, 2, 0, limit, CLOCK_MONOTONIC)",
-            "syscall(SYS_futex_waitv, v, 2, 0, limit, CLOCK_REALTIME)",
+            "syscall(SYS_futex_waitv, v, watched + 1, 0, limit, CLOCK_MONOTONIC)",
+            "syscall(SYS_futex_waitv, v, watched + 1, 0, limit, CLOCK_REALTIME)",
         ),
     ),
 )
@@ -197,7 +191,7 @@ NOT_RETIRED = Twin(
     (
         Edit(
             "object.c",
-            "    sx_mutex_retire((struct sx_mutex *)cell);\n    sx_name_remove(arena, at);",
+            "    sx_kind_operations(sx_cell_kind(cell))->retire(cell);\n    sx_name_remove(arena, at);",
             "    sx_name_remove(arena, at);",
         ),
     ),
@@ -250,8 +244,8 @@ OLD_ARENA_BELIEVED = Twin(
     (
         Edit(
             "object.c",
-            "} else if (!sx_cell_is_ours(arena, cell)) {",
-            "} else if (false) {",
+            "    if (!sx_cell_is_ours(arena, cell)) {",
+            "    if (false) {",
         ),
     ),
 )

@@ -33,6 +33,7 @@ from .errors import (
     SyncxError,
     Timeout,
 )
+from .event import Event
 from .mutex import Lock, Mutex, RLock
 
 TYPE_CHECKING = False
@@ -46,6 +47,7 @@ __all__ = [
     "ArenaError",
     "ArenaFull",
     "DeadlockError",
+    "Event",
     "Gone",
     "Holder",
     "InUse",

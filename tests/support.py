@@ -312,7 +312,8 @@ class Place:
 
     @staticmethod
     def _base(cls: Any) -> str:
-        return "RLock" if issubclass(cls, syncx.RLock) else "Mutex"
+        """The name by which a child finds the class: the syncx class itself, or the one it derives from."""
+        return next(c.__name__ for c in cls.__mro__ if getattr(syncx, c.__name__, None) is c)
 
     def _buffer(self, recipe: dict[str, Any]) -> Any:
         size = 8192

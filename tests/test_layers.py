@@ -21,6 +21,7 @@ LEVELS = {
     "terminal": 1,
     "arena": 2,
     "handle": 3,
+    "event": 4,
     "mutex": 4,
     "__init__": 5,
     "demo": 6,

@@ -282,6 +282,17 @@ static inline bool sx_rlock_back(struct sx_mutex *m, uint64_t me)
     return true;
 }
 
+/* ---- event: event.c ---------------------------------------------------------------------------------- */
+enum sx_status sx_event_set(struct sx_event *e);
+enum sx_status sx_event_clear(struct sx_event *e);
+enum sx_status sx_event_wait(struct sx_arena *arena, struct sx_event *e, int64_t deadline);
+
+/* Acquire: what was written before it was set is seen. */
+static inline bool sx_event_is_set(struct sx_event *e)
+{
+    return atomic_load_explicit(&e->word, memory_order_acquire) & EVENT_SET;
+}
+
 /* ---- condition: condition.c; participant.c calls this one ------------------------------------------------ */
 void sx_condition_inherit(struct sx_arena *arena, struct sx_participant *dead); /* passes its notifications on */
 

@@ -172,6 +172,7 @@ static const struct {
     bool gates;
 } handle_types[] = {
     {&sx_mutex_spec, true},
+    {&sx_event_spec, false},
 };
 
 static int add_handle_types(PyObject *module, struct module_state *state)

@@ -35,6 +35,7 @@ from .errors import (
 )
 from .event import Event
 from .mutex import Lock, Mutex, RLock
+from .semaphore import Semaphore
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -57,6 +58,7 @@ __all__ = [
     "ObjectInfo",
     "OwnerDiedError",
     "RLock",
+    "Semaphore",
     "SyncxError",
     "Timeout",
     "default_arena",

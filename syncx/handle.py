@@ -30,7 +30,7 @@ if TYPE_CHECKING:  # see arena.py
 else:
     _Typed = object
 
-__all__ = ["Locking", "Shared"]
+__all__ = ["Locking", "Shared", "checked_number"]
 
 _CREATE: dict[object, int] = {True: _core.CREATE, False: _core.OPEN, "exclusive": _core.EXCLUSIVE}
 
@@ -40,6 +40,19 @@ def _create_code(create: object) -> int:
         return _CREATE[create]
     except (KeyError, TypeError):
         raise ValueError(f'create must be True, False or "exclusive", not {create!r}') from None
+
+
+def checked_number(value: int | None, what: str, least: int, most: int) -> int | None:
+    """A value, parties or count that an object is made with: an int in that range, or None where none was given."""
+    if value is None:
+        return None
+    if isinstance(value, str):
+        raise TypeError(f"{what} must be an int, not a str; a name is given as name={value!r}")
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"{what} must be an int, not {type(value).__name__}")
+    if not least <= value <= most:
+        raise ValueError(f"{what} must be from {least} to {most}, not {value}")
+    return value
 
 
 class Shared(_Typed):

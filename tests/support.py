@@ -75,7 +75,7 @@ def open_lock(recipe: dict[str, Any], **options: Any) -> Any:
     """The lock that `Place.recipe` describes, in another process."""
     cls = getattr(syncx, recipe["cls"])
     if recipe["how"] == "named":
-        return cls(recipe["name"], arena=syncx.Arena(recipe["arena"]), create=False, **options)
+        return cls(name=recipe["name"], arena=syncx.Arena(recipe["arena"]), create=False, **options)
     if recipe["how"] == "anonymous":
         assert not options, "a pickle brings its own"
         return pickle.loads(base64.b64decode(recipe["pickle"]))
@@ -111,6 +111,13 @@ def acquire_and_die(lock: Any) -> None:
     """Dies holding the lock."""
     lock.acquire()
     os.kill(os.getpid(), signal.SIGKILL)
+
+
+def take_and_add(jobs: Any, done: Any, times: int) -> None:
+    """Takes so many units of one semaphore, and adds one to the other for each."""
+    for _ in range(times):
+        jobs.acquire()
+        done.release()
 
 
 def exchange(lock: Any) -> Any:
@@ -299,7 +306,7 @@ class Place:
         recipe: dict[str, Any] = {"how": self.how, "arena": self.arena.path, "cls": self._base(cls)}
         if self.how == "named":
             recipe["name"] = f"lock {self._count}"
-            lock = cls(recipe["name"], arena=self.arena, **options)
+            lock = cls(name=recipe["name"], arena=self.arena, **options)
         elif self.how == "anonymous":
             lock = cls(arena=self.arena, **options)
         else:
@@ -340,7 +347,7 @@ class Place:
         recipe = self._where[id(lock)]
         cls = cls or type(lock)
         if self.how == "named":
-            return cls(recipe["name"], arena=self.arena, create=False, **options)
+            return cls(name=recipe["name"], arena=self.arena, create=False, **options)
         if self.how == "anonymous":
             other = pickle.loads(pickle.dumps(lock))
             if options:

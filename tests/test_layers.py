@@ -23,6 +23,7 @@ LEVELS = {
     "handle": 3,
     "event": 4,
     "mutex": 4,
+    "semaphore": 4,
     "__init__": 5,
     "demo": 6,
     "run": 6,

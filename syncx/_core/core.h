@@ -293,6 +293,38 @@ static inline bool sx_event_is_set(struct sx_event *e)
     return atomic_load_explicit(&e->word, memory_order_acquire) & EVENT_SET;
 }
 
+/* ---- semaphore: semaphore.c --------------------------------------------------------------------------- */
+enum sx_status sx_semaphore_acquire(struct sx_arena *arena, struct sx_semaphore *s, uint32_t n, int64_t deadline);
+enum sx_status sx_semaphore_release(struct sx_semaphore *s, uint32_t n);
+
+static inline uint32_t sx_semaphore_count(uint64_t word)
+{
+    return (uint32_t)(word >> 32) & SEMAPHORE_COUNT;
+}
+
+/* n units, if they are there: the only transition of an uncontended acquire.  Acquire: what was written before they
+ * were released is seen. */
+static inline bool sx_semaphore_take(struct sx_semaphore *s, uint32_t n)
+{
+    uint64_t w = atomic_load_explicit(&s->word, memory_order_relaxed);
+    while (sx_semaphore_count(w) >= n && !(w & SEMAPHORE_RETIRED))
+        if (atomic_compare_exchange_weak_explicit(&s->word, &w, w - ((uint64_t)n << 32), memory_order_acquire,
+                                                  memory_order_relaxed))
+            return true;
+    return false;
+}
+
+/* n units more, where nobody sleeps.  Release: what we wrote is seen by whoever takes them. */
+static inline bool sx_semaphore_give(struct sx_semaphore *s, uint32_t n)
+{
+    uint64_t w = atomic_load_explicit(&s->word, memory_order_relaxed);
+    while ((w >> 32) + n <= SEMAPHORE_COUNT && !(w & SEMAPHORE_RETIRED)) /* with WAITERS the sum is larger */
+        if (atomic_compare_exchange_weak_explicit(&s->word, &w, w + ((uint64_t)n << 32), memory_order_release,
+                                                  memory_order_relaxed))
+            return true;
+    return false;
+}
+
 /* ---- condition: condition.c; participant.c calls this one ------------------------------------------------ */
 void sx_condition_inherit(struct sx_arena *arena, struct sx_participant *dead); /* passes its notifications on */
 

@@ -142,7 +142,8 @@ struct sx_mutex {
     uint32_t reserved[4];
 };
 
-/* A classic semaphore, semaphore.c: a count in the high half, which is the futex, and flags in the low half. */
+/* A classic semaphore, semaphore.c: a count and WAITERS in the high half, which is the futex, and in the low half the
+ * rest: RETIRED, and from bit 8 how many sleepers want more than one unit. */
 struct sx_semaphore {
     struct sx_cell cell;
     sx_a64 word;
@@ -151,8 +152,10 @@ struct sx_semaphore {
     struct sx_statistics statistics;
     uint32_t reserved2[4];
 };
-#define SEMAPHORE_RETIRED 0x80000000u /* in the high half: then there is no count */
-#define SEMAPHORE_WAITERS 0x01u       /* in the low half */
+#define SEMAPHORE_COUNT 0x7fffffffu   /* of the high half */
+#define SEMAPHORE_WAITERS 0x80000000u /* of the high half: a thread may sleep; an error towards 1 costs a system call */
+#define SEMAPHORE_RETIRED 0x01u       /* of the low half: unlinked, never to be taken again */
+#define SEMAPHORE_SEVERAL 0x100u      /* of the low half: one sleeper that wants several; an error upwards is as cheap */
 
 /* A semaphore whose permits have owners, permits.c. */
 struct sx_permit {

@@ -173,6 +173,7 @@ static const struct {
 } handle_types[] = {
     {&sx_mutex_spec, true},
     {&sx_event_spec, false},
+    {&sx_semaphore_spec, true},
 };
 
 static int add_handle_types(PyObject *module, struct module_state *state)

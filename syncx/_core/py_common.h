@@ -117,6 +117,9 @@ int sx_parse_acquire(struct module_state *state, PyObject *const *args, Py_ssize
 int sx_parse_wait(PyObject *const *args, Py_ssize_t n, PyObject *names, const char *function, int64_t *deadline);
 /* An int from 1 to most; -1 with an exception that names it. */
 int sx_parse_count(PyObject *value, const char *name, uint32_t most, uint32_t *count);
+/* release(n=1) and its like */
+int sx_parse_units(PyObject *const *args, Py_ssize_t n, PyObject *names, const char *function, uint32_t most,
+                   uint32_t *count);
 bool sx_too_many(const char *name, Py_ssize_t count, PyObject *keywords, Py_ssize_t want);
 
 /* ---- mutexes ----------------------------------------------------------------------------------------------- */
@@ -132,7 +135,8 @@ typedef struct {
 
 enum policy { POLICY_RECOVER, POLICY_RAISE, POLICY_IGNORE, POLICY_CALL };
 
-extern PyType_Spec sx_arena_spec, sx_handle_spec, sx_gate_spec, sx_descriptor_spec, sx_mutex_spec;
+extern PyType_Spec sx_arena_spec, sx_handle_spec, sx_gate_spec, sx_descriptor_spec, sx_mutex_spec,
+    sx_semaphore_spec;
 
 extern PyType_Spec sx_event_spec;
 

@@ -421,6 +421,19 @@ int sx_parse_count(PyObject *value, const char *name, uint32_t most, uint32_t *c
     return 0;
 }
 
+int sx_parse_units(PyObject *const *args, Py_ssize_t n, PyObject *names, const char *function, uint32_t most,
+                   uint32_t *count)
+{
+    Py_ssize_t keywords = names == NULL ? 0 : PyTuple_GET_SIZE(names);
+    *count = 1;
+    if (n + keywords > 1 ||
+        (keywords == 1 && PyUnicode_CompareWithASCIIString(PyTuple_GET_ITEM(names, 0), "n") != 0)) {
+        PyErr_Format(PyExc_TypeError, "%s() takes one argument at most: n=1", function);
+        return -1;
+    }
+    return n + keywords == 0 ? 0 : sx_parse_count(args[0], "n", most, count);
+}
+
 int sx_parse_acquire(struct module_state *state, PyObject *const *args, Py_ssize_t n, PyObject *names,
                      int64_t *deadline, uint32_t *count)
 {
@@ -442,8 +455,11 @@ int sx_parse_acquire(struct module_state *state, PyObject *const *args, Py_ssize
                                                                                         : -1;
         if (which < 0 || given[which] != NULL) {
             PyErr_Format(PyExc_TypeError,
-                         which < 0 ? "acquire() got an unexpected keyword argument '%U'; it takes blocking and timeout"
-                                   : "acquire() got multiple values for argument '%U'",
+                         which >= 0      ? "acquire() got multiple values for argument '%U'"
+                         : count == NULL ? "acquire() got an unexpected keyword argument '%U'; it takes blocking and "
+                                           "timeout"
+                                         : "acquire() got an unexpected keyword argument '%U'; it takes blocking, "
+                                           "timeout and n",
                          name);
             return -1;
         }

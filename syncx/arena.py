@@ -177,6 +177,12 @@ def arena_paths() -> list[str]:
     prefix = f"syncx-{os.geteuid()}-"
     found = []
     for entry in os.scandir(DIRECTORY):
-        if entry.name.startswith(prefix) and stat.S_ISREG(entry.stat(follow_symlinks=False).st_mode):
+        if not entry.name.startswith(prefix):
+            continue
+        try:
+            regular = stat.S_ISREG(entry.stat(follow_symlinks=False).st_mode)
+        except FileNotFoundError:  # gone since the directory was read
+            continue
+        if regular:
             found.append(entry.path)
     return sorted(found)

@@ -310,6 +310,7 @@ class Worker:
 def work(job: Job, number: int, pipe: connection.Connection) -> None:
     """The main function of a worker process."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the one who started us
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])
     logging.getLogger("syncx").addHandler(logging.NullHandler())  # it would tell of every death, and so do we
     sys.setswitchinterval(0.0005)  # the watchers should not wait for the thread that counts
     with contextlib.suppress(EOFError, ConnectionError):  # it is gone
@@ -363,7 +364,7 @@ class Supervisor:
         context = multiprocessing.get_context("spawn")
         resource_tracker.ensure_running()  # or the first start would, and unblock the signal
         # blocked in the workers too, until they ignore it: Ctrl-C must not find them half started
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT, signal.SIGTERM])
         try:
             for number in range(self.job.workers):
                 ours, theirs = context.Pipe()

@@ -34,6 +34,7 @@ from .errors import (
     Timeout,
 )
 from .event import Event
+from .latch import Latch
 from .mutex import Lock, Mutex, RLock
 from .semaphore import Semaphore
 
@@ -52,6 +53,7 @@ __all__ = [
     "Gone",
     "Holder",
     "InUse",
+    "Latch",
     "Lock",
     "Mutex",
     "NotOwner",

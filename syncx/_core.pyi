@@ -158,6 +158,13 @@ class BaseSemaphore(Handle):
         /,
     ) -> None: ...
 
+@disjoint_base
+class BaseLatch(Handle):
+    @property
+    def count(self) -> int: ...
+    def count_down(self, n: int = 1) -> None: ...
+    def wait(self, timeout: float | None = None) -> bool: ...
+
 @final
 class Gate:
     @property

@@ -120,6 +120,12 @@ def take_and_add(jobs: Any, done: Any, times: int) -> None:
         done.release()
 
 
+def count_down_and_wait(latch: Any) -> None:
+    """One of those who start together."""
+    latch.count_down()
+    assert latch.wait(PATIENCE)
+
+
 def exchange(lock: Any) -> Any:
     """A lock that goes to a worker and comes back."""
     with lock:

@@ -22,6 +22,7 @@ LEVELS = {
     "arena": 2,
     "handle": 3,
     "event": 4,
+    "latch": 4,
     "mutex": 4,
     "semaphore": 4,
     "__init__": 5,

@@ -325,6 +325,15 @@ static inline bool sx_semaphore_give(struct sx_semaphore *s, uint32_t n)
     return false;
 }
 
+/* ---- latch: latch.c -------------------------------------------------------------------------------------- */
+enum sx_status sx_latch_wait(struct sx_arena *arena, struct sx_latch *l, int64_t deadline);
+enum sx_status sx_latch_count_down(struct sx_latch *l, uint32_t n); /* SX_NOT_HELD: more than is left */
+
+static inline uint32_t sx_latch_count(struct sx_latch *l)
+{
+    return (uint32_t)(atomic_load_explicit(&l->word, memory_order_acquire) >> 32) & LATCH_COUNT;
+}
+
 /* ---- condition: condition.c; participant.c calls this one ------------------------------------------------ */
 void sx_condition_inherit(struct sx_arena *arena, struct sx_participant *dead); /* passes its notifications on */
 
@@ -412,6 +421,12 @@ static inline bool sx_cell_is_ours(struct sx_arena *arena, struct sx_cell *cell)
     memcpy(id, arena->id, sizeof id);
     return atomic_load_explicit(&cell->arena_id[0], memory_order_acquire) == id[0] &&
            atomic_load_explicit(&cell->arena_id[1], memory_order_acquire) == id[1];
+}
+
+/* A cell in the user's memory outlives its arena, and nobody marks its word then. */
+static inline bool sx_cell_outlived(struct sx_arena *arena, struct sx_cell *cell)
+{
+    return atomic_load_explicit(&arena->header->retired, memory_order_acquire) != 0 || !sx_cell_is_ours(arena, cell);
 }
 
 /* what a process keeps of its own about the cells it knows */

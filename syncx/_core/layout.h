@@ -198,11 +198,12 @@ struct sx_event {
 struct sx_latch {
     struct sx_cell cell;
     sx_a64 word;
-    sx_a32 spin;
-    uint32_t reserved[4];
+    struct sx_wakes wakes;
+    uint32_t reserved[2];
     struct sx_statistics statistics;
     uint32_t reserved2[4];
 };
+#define LATCH_COUNT 0x7fffffffu   /* of the high half */
 #define LATCH_RETIRED 0x80000000u /* in the high half */
 #define LATCH_WAITERS 0x01u       /* in the low half */
 

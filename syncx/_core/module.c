@@ -174,6 +174,7 @@ static const struct {
     {&sx_mutex_spec, true},
     {&sx_event_spec, false},
     {&sx_semaphore_spec, true},
+    {&sx_latch_spec, false},
 };
 
 static int add_handle_types(PyObject *module, struct module_state *state)

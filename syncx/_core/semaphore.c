@@ -187,7 +187,7 @@ enum sx_status sx_semaphore_acquire(struct sx_arena *arena, struct sx_semaphore 
     for (;;) {
         if (a->belted)
             a->lost = sx_nothing_in_flight(&s->wakes, a);
-        if (w & SEMAPHORE_RETIRED || (a->slept && !sx_cell_is_ours(arena, &s->cell))) {
+        if (w & SEMAPHORE_RETIRED || (a->slept && sx_cell_outlived(arena, &s->cell))) {
             status = SX_RETIRED;
             break;
         }

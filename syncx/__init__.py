@@ -22,6 +22,7 @@ if not hasattr(_core, "BaseArena"):  # the bare folder of the C sources, taken f
     )
 
 from .arena import Arena, default_arena
+from .bounded import BinarySemaphore, BoundedSemaphore
 from .errors import (
     ArenaError,
     ArenaFull,
@@ -48,6 +49,8 @@ __all__ = [
     "Arena",
     "ArenaError",
     "ArenaFull",
+    "BinarySemaphore",
+    "BoundedSemaphore",
     "DeadlockError",
     "Event",
     "Gone",

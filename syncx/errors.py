@@ -121,6 +121,11 @@ def _table(c: object) -> dict[int, tuple[type[Exception], str]]:
             NotOwner,
             "this thread does not hold {what!r}; only the holder releases a lock (a forked child holds nothing)",
         ),
+        get("NOT_HELD"): (
+            ValueError,
+            "this process does not hold as many permits of {what!r} as it releases (a forked child holds nothing); "
+            "nothing was released",
+        ),
         get("RETIRED"): (Gone, "{what!r} was unlinked; open the name again to get the lock that has it now"),
         get("CLOSED"): (ValueError, "{what!r} is closed"),
         get("GONE"): (

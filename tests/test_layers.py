@@ -21,6 +21,7 @@ LEVELS = {
     "terminal": 1,
     "arena": 2,
     "handle": 3,
+    "bounded": 4,
     "event": 4,
     "latch": 4,
     "mutex": 4,
@@ -153,7 +154,7 @@ def shared_structs(files: dict[str, str]) -> dict[str, set[str]]:
     """Files that define a struct with fields of the shared memory's own types, but are not layout.h."""
     kept = {  # the kernel's, and of one process
         "sx_futex_waitv", "sx_host", "sx_known", "sx_arena", "sx_self", "sx_pause", "sx_object", "sx_watch",
-        "sx_attempt", "sx_request", "sx_look",
+        "sx_attempt", "sx_request", "sx_look", "sx_death",
         "sx_kind_operations",
     }  # fmt: skip
     found: dict[str, set[str]] = {}

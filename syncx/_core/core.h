@@ -334,6 +334,47 @@ static inline uint32_t sx_latch_count(struct sx_latch *l)
     return (uint32_t)(atomic_load_explicit(&l->word, memory_order_acquire) >> 32) & LATCH_COUNT;
 }
 
+/* ---- permits: permits.c ------------------------------------------------------------------------------------ */
+struct sx_death {
+    bool met;
+    uint32_t pid, tid; /* of the last dead holder whose permit was taken */
+};
+enum sx_status sx_permits_acquire(struct sx_arena *arena, struct sx_permits *p, uint32_t n, uint32_t scoped,
+                                  int64_t deadline, uint32_t *hint, struct sx_death *death);
+enum sx_status sx_permits_release(struct sx_arena *arena, struct sx_permits *p, uint32_t n, uint32_t scoped);
+void sx_permits_wake(struct sx_permits *p, uint32_t freed, bool counted);
+uint32_t sx_permits_free(struct sx_arena *arena, struct sx_permits *p, uint32_t enough);
+uint32_t sx_permits_held(struct sx_arena *arena, struct sx_permits *p, uint64_t thread);
+
+/* Takes a permit that is free, while nothing was unlinked: the only transition of an uncontended acquire.  Acquire: what
+ * its last holder wrote is seen. */
+static inline bool sx_permit_take(struct sx_permits *p, uint32_t at, uint64_t word, uint64_t thread)
+{
+    struct sx_permit *permit = &p->permit[at];
+    uint64_t none = 0;
+    if (atomic_load_explicit(&p->wake, memory_order_relaxed) & PERMITS_RETIRED ||
+        atomic_load_explicit(&permit->word, memory_order_relaxed) != 0 ||
+        !atomic_compare_exchange_strong_explicit(&permit->word, &none, word, memory_order_acquire,
+                                                 memory_order_relaxed))
+        return false;
+    atomic_store_explicit(&permit->thread, thread, memory_order_relaxed);
+    return true;
+}
+
+/* Gives back the permit that this thread took with that word, if nobody sleeps.  Looks for sleepers again after it: the
+ * exchange and that load are in the one order of all that is seq_cst, see permits.c. */
+static inline bool sx_permit_give(struct sx_permits *p, uint32_t at, uint64_t word, uint64_t thread)
+{
+    struct sx_permit *permit = &p->permit[at];
+    if (atomic_load_explicit(&permit->thread, memory_order_relaxed) != thread ||
+        atomic_load_explicit(&p->wake, memory_order_relaxed) & (PERMITS_WAITERS | PERMITS_SEVERAL) ||
+        !atomic_compare_exchange_strong_explicit(&permit->word, &word, 0, memory_order_seq_cst, memory_order_relaxed))
+        return false;
+    if (__builtin_expect(atomic_load_explicit(&p->wake, memory_order_seq_cst) & (PERMITS_WAITERS | PERMITS_SEVERAL), 0))
+        sx_permits_wake(p, 1, false);
+    return true;
+}
+
 /* ---- condition: condition.c; participant.c calls this one ------------------------------------------------ */
 void sx_condition_inherit(struct sx_arena *arena, struct sx_participant *dead); /* passes its notifications on */
 

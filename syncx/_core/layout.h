@@ -164,8 +164,8 @@ struct sx_permit {
 };
 struct sx_permits {
     struct sx_cell cell;
-    sx_a32 wake; /* the futex: PERMITS_* flags, and from bit 8 a count of releases that met sleepers */
-    uint32_t reserved;
+    sx_a32 wake;   /* PERMITS_* flags, and from bit 8 how often WAITERS was set; futex of those who want one */
+    sx_a32 gather; /* steps with every release that meets PERMITS_SEVERAL; futex of those who want more */
     struct sx_wakes wakes;
     uint32_t reserved2[2];
     struct sx_statistics statistics;
@@ -175,8 +175,9 @@ struct sx_permits {
 };
 #define PERMIT_SCOPED 0x01u    /* taken by `with`: expected back from its own thread */
 #define PERMIT_TENTATIVE 0x02u /* of a set that is not complete yet */
-#define PERMITS_WAITERS 0x01u
-#define PERMITS_SEVERAL 0x02u /* a sleeper wants more than one: a release wakes all */
+#define PERMIT_LEAVING 0x04u   /* held, and one of several that are being released together */
+#define PERMITS_WAITERS 0x01u  /* somebody who wants one may sleep */
+#define PERMITS_SEVERAL 0x02u  /* somebody who wants more may sleep */
 #define PERMITS_RETIRED 0x10u
 #define PERMITS_STEP 0x100u
 

@@ -175,6 +175,7 @@ static const struct {
     {&sx_event_spec, false},
     {&sx_semaphore_spec, true},
     {&sx_latch_spec, false},
+    {&sx_permits_spec, true},
 };
 
 static int add_handle_types(PyObject *module, struct module_state *state)

@@ -139,6 +139,7 @@ extern PyType_Spec sx_arena_spec, sx_handle_spec, sx_gate_spec, sx_descriptor_sp
     sx_semaphore_spec, sx_latch_spec;
 
 extern PyType_Spec sx_event_spec;
+extern PyType_Spec sx_permits_spec;
 
 /* The id in the word, or 0 when it is free or names a dead thread. */
 static inline uint64_t live_holder(MutexObject *self)

@@ -1,0 +1,187 @@
+"""`BoundedSemaphore` and `BinarySemaphore`: permits that belong to a process, and come back when it dies."""
+
+from __future__ import annotations
+
+import os
+
+from . import _core
+from .handle import Locking, Shared
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:  # see arena.py
+    from typing import Any, TypeVar
+
+    from .arena import Arena
+    from .handle import Create
+    from .objects import Holder
+
+    B = TypeVar("B", bound="BoundedSemaphore")
+    Y = TypeVar("Y", bound="BinarySemaphore")
+
+__all__ = ["BinarySemaphore", "BoundedSemaphore"]
+
+
+class _Unset:
+    """The default of `value`: whatever the name has, or 1."""
+
+    def __repr__(self) -> str:
+        return "<unset>"
+
+
+_UNSET: Any = _Unset()
+
+
+def _checked(value: int) -> int:
+    if isinstance(value, str):
+        raise TypeError(f"value must be an int, not the str {value!r}; a name goes into name=")
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"value must be an int, not {type(value).__name__}")
+    if not 0 <= value <= _core.MAX_PERMITS:
+        raise ValueError(f"value must be from 0 to {_core.MAX_PERMITS}, not {value}")
+    return value
+
+
+class _Permits(Shared, Locking, _core.BasePermits):
+    """What the two share."""
+
+    __slots__ = ("name",)
+    _kind = _core.KIND_PERMITS
+
+    MAX_VALUE = _core.MAX_PERMITS
+    """The most permits that a semaphore can have: 262,144."""
+
+    @property
+    def capacity(self) -> int:
+        """How many permits there are: the value that the semaphore was made with."""
+        return self._parameter
+
+    @property
+    def holders(self) -> tuple[Holder, ...]:
+        """Who holds the permits: one `Holder` (pid, tid) for each.  tid is 0 when the thread that took it has ended."""
+        from .objects import Holder
+
+        return tuple(Holder(pid, tid) for pid, tid in self._holders())
+
+    def _options(self) -> tuple[Any, ...]:
+        return (self.timeout,)
+
+    def _set_options(self, timeout: float | None = None) -> None:
+        self._configure(timeout)
+
+    def _state(self) -> str:
+        holders = self._holders()
+        capacity = self.capacity
+        if not holders:
+            return f"unlocked, {capacity} free of {capacity}"
+        pids = sorted({pid for pid, _ in holders})
+        who = ", ".join("this process" if pid == os.getpid() else str(pid) for pid in pids[:4])
+        more = f" and {len(pids) - 4} more" if len(pids) > 4 else ""
+        free = capacity - len(holders)
+        return f"{'locked' if free == 0 else 'unlocked'}, {free} free of {capacity}, held by {who}{more}"
+
+
+@_core.own_methods
+class BoundedSemaphore(_Permits):
+    """A semaphore whose permits have owners: at most `value` are held at a time, and a dead process holds none.
+
+    value: how many permits, 0 to `MAX_VALUE`.  Left away, an existing object is opened as it is, and a new one gets 1.
+        Another value than the existing object was made with is a ValueError that names both.
+    name, arena, create: as for `Mutex`.
+    timeout: seconds a plain `with` waits before it raises `Timeout`; None waits for ever.
+
+    `with semaphore:` takes one permit and yields the semaphore.  A permit belongs to the process that took it, and the
+    thread is recorded: any thread of the process may release it, and it stays with the process when the thread ends.
+    When the process ends in whatever way, its permits are free at once, for those who wait too; whoever gets such a
+    permit writes a line to the logger "syncx" when the hold ends.  A forked child holds nothing.  Releasing more than
+    the process holds is a ValueError.
+
+    `acquire(n=3)` takes three permits or none, without taking fewer in between that others could miss.  Nothing is kept
+    back for those who wait for several: as long as others take single permits as they come free, they may wait.
+    Waiting gives up the GIL, sleeps in the kernel and can be interrupted by signal handlers that raise.  There is no
+    queue: newcomers may overtake.
+
+    The algorithm is that of `syncx/_core/permits.c`.
+    """
+
+    __slots__ = ()
+
+    def __init__(
+        self,
+        value: int = _UNSET,
+        *,
+        name: str | None = None,
+        arena: Arena | None = None,
+        create: Create = True,
+        timeout: float | None = None,
+    ) -> None:
+        parameter = None if value is _UNSET else _checked(value)
+        self._set_options(timeout)
+        self._open_named(name, arena, create, parameter)
+
+    @classmethod
+    def at(
+        cls: type[B],
+        buffer: Any,
+        offset: int = 0,
+        *,
+        value: int = _UNSET,
+        create: Create = True,
+        arena: Arena | None = None,
+        timeout: float | None = None,
+    ) -> B:
+        """A semaphore in memory that the caller shares between processes: `size(value)` bytes of it.
+
+        The other arguments and what is raised are those of `Mutex.at`.  When the arena was re-created (a reboot) all
+        permits are free.
+        """
+        self = cls.__new__(cls)
+        parameter = None if value is _UNSET else _checked(value)
+        self._set_options(timeout)
+        self._open_in(buffer, offset, arena, create, parameter)
+        return self
+
+    @staticmethod
+    def size(value: int) -> int:
+        """Bytes that a semaphore with so many permits takes in the user's memory: 256, and 16 for each permit."""
+        return _core.size_of(_core.KIND_PERMITS, _checked(value))
+
+
+@_core.own_methods
+class BinarySemaphore(_Permits):
+    """A BoundedSemaphore with one permit.
+
+    Unlike a Mutex it may be released by any thread of the process that has it, and stays with that process when the
+    thread that took it ends.  The arguments are those of `Mutex`, but for `on_owner_death`.
+    """
+
+    __slots__ = ()
+
+    SIZE = _core.size_of(_core.KIND_PERMITS, 1)
+    """Bytes that it takes in the user's memory."""
+
+    def __init__(
+        self,
+        name: str | None = None,
+        *,
+        arena: Arena | None = None,
+        create: Create = True,
+        timeout: float | None = None,
+    ) -> None:
+        self._set_options(timeout)
+        self._open_named(name, arena, create, 1)
+
+    @classmethod
+    def at(
+        cls: type[Y],
+        buffer: Any,
+        offset: int = 0,
+        *,
+        create: Create = True,
+        arena: Arena | None = None,
+        timeout: float | None = None,
+    ) -> Y:
+        """A semaphore in memory that the caller shares between processes: `SIZE` bytes; otherwise as `Mutex.at`."""
+        self = cls.__new__(cls)
+        self._set_options(timeout)
+        self._open_in(buffer, offset, arena, create, 1)
+        return self

@@ -37,6 +37,7 @@ from .errors import (
 from .event import Event
 from .latch import Latch
 from .mutex import Lock, Mutex, RLock
+from .once import Once
 from .semaphore import Semaphore
 
 TYPE_CHECKING = False
@@ -61,6 +62,7 @@ __all__ = [
     "Mutex",
     "NotOwner",
     "ObjectInfo",
+    "Once",
     "OwnerDiedError",
     "RLock",
     "Semaphore",

@@ -1,13 +1,16 @@
 """The C core of syncx.  Use the names of the package syncx."""
 
+from collections.abc import Callable
 from types import TracebackType
-from typing import Any, Final, TypeVar, final
+from typing import Any, Final, ParamSpec, TypeVar, final
 
 from typing_extensions import Buffer, Self, disjoint_base
 
 from .arena import Arena
 
 _T = TypeVar("_T", bound=type)
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
 
 ALIGNMENT: Final[int]
 MAX_NAME: Final[int]
@@ -183,6 +186,16 @@ class BaseLatch(Handle):
     def count(self) -> int: ...
     def count_down(self, n: int = 1) -> None: ...
     def wait(self, timeout: float | None = None) -> bool: ...
+
+@disjoint_base
+class BaseOnce(Handle):
+    @property
+    def done(self) -> bool: ...
+    @property
+    def result(self) -> Any: ...
+    @property
+    def runner(self) -> tuple[int, int] | None: ...
+    def run(self, function: Callable[_P, _R], /, *args: _P.args, **kwargs: _P.kwargs) -> _R: ...
 
 @final
 class Gate:

@@ -90,7 +90,8 @@ def translate(status: int, number: int, what: object, detail: int) -> Exception:
     if status == c.ERRNO:
         return _os_error(number, what)
     if status == c.TIMEOUT:
-        return Timeout(f"{what!r} was not to be had within {detail / 1000:g} s")
+        awaited = getattr(what, "_awaited", "to be had")
+        return Timeout(f"{what!r} was not {awaited} within {detail / 1000:g} s")
     if status == c.NOT_FOUND:
         return FileNotFoundError(_errno.ENOENT, "no object of that name in the arena; create=True makes it", str(what))
     if status == c.EXISTS:
@@ -103,6 +104,8 @@ def translate(status: int, number: int, what: object, detail: int) -> Exception:
         return OwnerDiedError(
             f"{who} died holding {what!r}; repair the data and call recover(), which acquires the lock"
         )
+    if status == c.DEADLOCK and detail == c.KIND_ONCE:
+        return DeadlockError(f"{what!r}: run() inside the function that it runs would wait for itself for ever")
     if status == c.INTERRUPTED:
         return InterruptedError(_errno.EINTR, "interrupted by a signal", str(what))
     kind, text = _table(c)[status]
@@ -184,7 +187,7 @@ def report_owner_death(lock: object, pid: int, tid: int) -> None:
     who = f"process {pid} (thread {tid})" if pid else "a process of which no trace is left"
     name = getattr(lock, "name", None)
     what = f"syncx.{type(lock).__name__} {name!r}" if name is not None else f"a nameless syncx.{type(lock).__name__}"
-    text = f"{who} died holding {what}; recovered by process {os.getpid()}"
+    text = f"{who} died {getattr(lock, '_holding', 'holding')} {what}; recovered by process {os.getpid()}"
     # Not imported here: in a forked child the import lock may be nobody's to release.  Without logging the line goes
     # where logging would send it by default.
     get_logger = getattr(sys.modules.get("logging"), "getLogger", None)

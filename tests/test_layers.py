@@ -25,6 +25,7 @@ LEVELS = {
     "event": 4,
     "latch": 4,
     "mutex": 4,
+    "once": 4,
     "semaphore": 4,
     "__init__": 5,
     "demo": 6,

@@ -375,6 +375,18 @@ static inline bool sx_permit_give(struct sx_permits *p, uint32_t at, uint64_t wo
     return true;
 }
 
+/* ---- once: once.c ------------------------------------------------------------------------------------ */
+enum sx_status sx_once_begin(struct sx_arena *arena, struct sx_once *o, int64_t deadline, bool *done);
+enum sx_status sx_once_finish(struct sx_arena *arena, struct sx_once *o, const void *result, uint32_t length);
+enum sx_status sx_once_abandon(struct sx_arena *arena, struct sx_once *o);
+enum sx_status sx_once_read(struct sx_once *o, void *result, uint32_t *length);
+
+/* Acquire: what the initialiser wrote is seen. */
+static inline bool sx_once_done(struct sx_once *o)
+{
+    return atomic_load_explicit(&o->word, memory_order_acquire) & ONCE_DONE;
+}
+
 /* ---- condition: condition.c; participant.c calls this one ------------------------------------------------ */
 void sx_condition_inherit(struct sx_arena *arena, struct sx_participant *dead); /* passes its notifications on */
 

@@ -3,6 +3,7 @@
 
 extern const struct sx_kind_operations sx_mutex_kind;
 extern const struct sx_kind_operations sx_event_kind;
+extern const struct sx_kind_operations sx_once_kind;
 extern const struct sx_kind_operations sx_semaphore_kind;
 extern const struct sx_kind_operations sx_latch_kind;
 extern const struct sx_kind_operations sx_permits_kind;
@@ -11,6 +12,7 @@ static const struct sx_kind_operations *const kinds[SX_KINDS] = {
     [SX_KIND_MUTEX] = &sx_mutex_kind,
     [SX_KIND_RLOCK] = &sx_mutex_kind,
     [SX_KIND_EVENT] = &sx_event_kind,
+    [SX_KIND_ONCE] = &sx_once_kind,
     [SX_KIND_SEMAPHORE] = &sx_semaphore_kind,
     [SX_KIND_LATCH] = &sx_latch_kind,
     [SX_KIND_PERMITS] = &sx_permits_kind,

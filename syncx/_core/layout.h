@@ -244,9 +244,10 @@ struct sx_barrier {
 /* An initialisation that happens once, once.c. */
 struct sx_once {
     struct sx_cell cell;
-    sx_a64 word;   /* ONCE_* flags */
-    sx_a32 length; /* of the result */
-    uint32_t reserved[4];
+    sx_a64 word;    /* ONCE_* flags */
+    sx_a32 length;  /* of the result */
+    uint32_t check; /* of its bytes */
+    uint32_t reserved[3];
     struct sx_statistics statistics;
     uint32_t reserved2[4];
     struct sx_mutex running; /* held by the thread that runs the initialiser */

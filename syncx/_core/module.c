@@ -173,6 +173,7 @@ static const struct {
 } handle_types[] = {
     {&sx_mutex_spec, true},
     {&sx_event_spec, false},
+    {&sx_once_spec, false},
     {&sx_semaphore_spec, true},
     {&sx_latch_spec, false},
     {&sx_permits_spec, true},

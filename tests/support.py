@@ -18,6 +18,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import weakref
 from collections.abc import Callable, Iterator
@@ -124,6 +125,59 @@ def count_down_and_wait(latch: Any) -> None:
     """One of those who start together."""
     latch.count_down()
     assert latch.wait(PATIENCE)
+
+
+class Unlocked:
+    """A lock that excludes nobody: what finds overlapping holders must find these."""
+
+    def __enter__(self) -> Unlocked:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        return
+
+
+def overlap(lock: Any, threads: int = 3, times: int = 3) -> bool:
+    """Were two threads ever inside together?  Each lingers there until it sees another, or 10 ms."""
+    inside: set[int] = set()
+    seen: list[int] = []
+
+    def work(me: int) -> None:
+        for _ in range(times):
+            with lock:
+                inside.add(me)
+                end = time.monotonic() + 0.01
+                while time.monotonic() < end:
+                    if len(inside) > 1:
+                        seen.append(me)
+                        break
+                    time.sleep(0.0005)
+                inside.discard(me)
+
+    workers = [threading.Thread(target=work, args=(i,)) for i in range(threads)]
+    for w in workers:
+        w.start()
+    for w in workers:
+        w.join(PATIENCE)
+    assert not any(w.is_alive() for w in workers), "a thread never came through"
+    return bool(seen)
+
+
+def lingers(lock: Any, path: str, me: int, processes: int, times: int = 3) -> None:
+    """The same between processes, each with a byte of a file: exit status 1 if another is ever seen inside."""
+    with open(path, "r+b", buffering=0) as f:
+        os.pwrite(f.fileno(), b"\1", 64 + me)  # all begin together
+        until(lambda: os.pread(f.fileno(), processes, 64).count(1) == processes, "all have come")
+        for _ in range(times):
+            with lock:
+                os.pwrite(f.fileno(), b"\1", me)
+                end = time.monotonic() + 0.02
+                while time.monotonic() < end:
+                    flags = os.pread(f.fileno(), 64, 0)
+                    if any(flags[:me] + flags[me + 1 :]):
+                        sys.exit(1)
+                    time.sleep(0.001)
+                os.pwrite(f.fileno(), b"\0", me)
 
 
 def exchange(lock: Any) -> Any:

@@ -180,6 +180,104 @@ def lingers(lock: Any, path: str, me: int, processes: int, times: int = 3) -> No
                 os.pwrite(f.fileno(), b"\0", me)
 
 
+class Waitable:
+    """Something that is waited for, in the words that all have in common; picklable, as the thing itself is."""
+
+    waiters, fires = 2, 1
+
+    def __init__(self, arena: syncx.Arena) -> None:
+        self.thing = self.make(arena)
+
+    def make(self, arena: syncx.Arena) -> Any:
+        raise NotImplementedError
+
+    def wait(self, timeout: float | None) -> bool:
+        """Until it is fired."""
+        return self.thing.wait(timeout)
+
+    def fire(self) -> None:
+        """Lets those go who wait."""
+        raise NotImplementedError
+
+    def again(self) -> None:
+        """Ready for another wait after one that came to nothing."""
+
+
+class _Event(Waitable):
+    def make(self, arena: syncx.Arena) -> Any:
+        return syncx.Event("x", arena=arena)
+
+    def fire(self) -> None:
+        self.thing.set()
+
+
+class _Latch(Waitable):
+    def make(self, arena: syncx.Arena) -> Any:
+        return syncx.Latch(1, name="x", arena=arena)
+
+    def fire(self) -> None:
+        self.thing.count_down()
+
+
+class _Semaphore(Waitable):
+    fires = 2
+
+    def make(self, arena: syncx.Arena) -> Any:
+        return syncx.Semaphore(0, name="x", arena=arena)
+
+    def wait(self, timeout: float | None) -> bool:
+        return self.thing.acquire(timeout=timeout)
+
+    def fire(self) -> None:
+        self.thing.release()
+
+
+class _Condition(Waitable):
+    def make(self, arena: syncx.Arena) -> Any:
+        return syncx.Condition(name="x", arena=arena)
+
+    def wait(self, timeout: float | None) -> bool:
+        with self.thing:
+            return self.thing.wait(timeout)
+
+    def fire(self) -> None:
+        with self.thing:
+            self.thing.notify_all()
+
+
+class _Barrier(Waitable):
+    waiters = 1
+
+    def make(self, arena: syncx.Arena) -> Any:
+        return syncx.Barrier(2, name="x", arena=arena)
+
+    def wait(self, timeout: float | None) -> bool:
+        try:
+            return self.thing.wait(timeout) in (0, 1)
+        except syncx.BrokenBarrierError:
+            return False
+
+    def fire(self) -> None:
+        self.thing.wait(PATIENCE)
+
+    def again(self) -> None:
+        self.thing.reset()
+
+
+WAITABLES: dict[str, type[Waitable]] = {
+    "Event": _Event,
+    "Latch": _Latch,
+    "Semaphore": _Semaphore,
+    "Condition": _Condition,
+    "Barrier": _Barrier,
+}
+
+
+def wait_and_tell(thing: Waitable) -> None:
+    """Exit status 0 if the wait was ended in time."""
+    sys.exit(0 if thing.wait(PATIENCE) else 1)
+
+
 def exchange(lock: Any) -> Any:
     """A lock that goes to a worker and comes back."""
     with lock:

@@ -107,7 +107,7 @@ TEST(once_among_threads, 0, 30)
 {
     sx_belt_off = true;
     for (int i = 0; i < rounds(50); i++) {
-        char name[16];
+        char name[32];
         snprintf(name, sizeof name, "once %d", i);
         struct scene *s = scene(name);
         s->fails = i % 3;
@@ -119,7 +119,7 @@ TEST(once_among_processes, FORKS, 30)
 {
     sx_belt_off = true;
     for (int i = 0; i < rounds(50); i++) {
-        char name[16];
+        char name[32];
         snprintf(name, sizeof name, "once %d", i);
         struct scene *s = scene(name);
         s->fails = i % 3;
@@ -195,7 +195,7 @@ static void runs_until_killed(void *argument)
 TEST(once_the_runner_is_killed, FORKS, 40)
 {
     for (int i = 0; i < rounds(20); i++) {
-        char name[16];
+        char name[32];
         snprintf(name, sizeof name, "once %d", i);
         struct scene *s = scene(name);
         s->stays = i % 2;
@@ -232,7 +232,7 @@ static void takes_part_and_tells(void *argument)
 TEST(once_somebody_is_killed_anywhere, FORKS | HEAVY, 60)
 {
     for (int i = 0; i < rounds(150); i++) {
-        char name[16];
+        char name[32];
         snprintf(name, sizeof name, "once %d", i);
         struct scene *s = scene(name);
         pid_t victim = spawn(takes_part_and_tells, s);

@@ -38,6 +38,7 @@ from .event import Event
 from .latch import Latch
 from .mutex import Lock, Mutex, RLock
 from .once import Once
+from .rwlock import RWLock
 from .semaphore import Semaphore
 
 TYPE_CHECKING = False
@@ -65,6 +66,7 @@ __all__ = [
     "Once",
     "OwnerDiedError",
     "RLock",
+    "RWLock",
     "Semaphore",
     "SyncxError",
     "Timeout",

@@ -109,6 +109,8 @@ def translate(status: int, number: int, what: object, detail: int) -> Exception:
     if status == c.INTERRUPTED:
         return InterruptedError(_errno.EINTR, "interrupted by a signal", str(what))
     kind, text = _table(c)[status]
+    if status == c.DEADLOCK:
+        text = getattr(what, "_deadlock", text)  # what kinds that are no mutexes say
     return kind(text.format(what=what))
 
 
@@ -186,7 +188,8 @@ def report_owner_death(lock: object, pid: int, tid: int) -> None:
     """
     who = f"process {pid} (thread {tid})" if pid else "a process of which no trace is left"
     name = getattr(lock, "name", None)
-    what = f"syncx.{type(lock).__name__} {name!r}" if name is not None else f"a nameless syncx.{type(lock).__name__}"
+    kind = getattr(lock, "_lock", type(lock)).__name__  # a view is one of its lock
+    what = f"syncx.{kind} {name!r}" if name is not None else f"a nameless syncx.{kind}"
     text = f"{who} died {getattr(lock, '_holding', 'holding')} {what}; recovered by process {os.getpid()}"
     # Not imported here: in a forked child the import lock may be nobody's to release.  Without logging the line goes
     # where logging would send it by default.

@@ -26,6 +26,7 @@ LEVELS = {
     "latch": 4,
     "mutex": 4,
     "once": 4,
+    "rwlock": 4,
     "semaphore": 4,
     "__init__": 5,
     "demo": 6,

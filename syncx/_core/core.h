@@ -390,6 +390,62 @@ static inline bool sx_once_done(struct sx_once *o)
 /* ---- condition: condition.c; participant.c calls this one ------------------------------------------------ */
 void sx_condition_inherit(struct sx_arena *arena, struct sx_participant *dead); /* passes its notifications on */
 
+/* ---- readers-writer lock: rwlock.c -------------------------------------------------------------------------- */
+enum sx_status sx_rwlock_read(struct sx_arena *arena, struct sx_rwlock *rw, int64_t deadline);
+enum sx_status sx_rwlock_read_end(struct sx_arena *arena, struct sx_rwlock *rw);
+enum sx_status sx_rwlock_write(struct sx_arena *arena, struct sx_rwlock *rw, int64_t deadline);
+enum sx_status sx_rwlock_write_end(struct sx_arena *arena, struct sx_rwlock *rw, bool keep_mark);
+enum sx_status sx_rwlock_upgradable(struct sx_arena *arena, struct sx_rwlock *rw, int64_t deadline);
+enum sx_status sx_rwlock_upgradable_end(struct sx_arena *arena, struct sx_rwlock *rw, bool keep_mark);
+enum sx_status sx_rwlock_upgrade(struct sx_arena *arena, struct sx_rwlock *rw, int64_t deadline);
+enum sx_status sx_rwlock_downgrade(struct sx_arena *arena, struct sx_rwlock *rw); /* a writer becomes a reader */
+enum sx_status sx_rwlock_downgrade_upgraded(struct sx_arena *arena, struct sx_rwlock *rw);
+void sx_rwlock_left(struct sx_rwlock *rw); /* a reader has left and must tell the writer, if there is one */
+bool sx_rwlock_read_by_me(struct sx_arena *arena, struct sx_rwlock *rw, bool downgraded);
+/* The live thread that writes, or is the upgradable reader, or 0. */
+uint64_t sx_rwlock_writer(struct sx_arena *arena, struct sx_rwlock *rw);
+uint64_t sx_rwlock_upgradable_reader(struct sx_arena *arena, struct sx_rwlock *rw);
+bool sx_rwlock_torn(struct sx_arena *arena, struct sx_rwlock *rw);
+/* Calls back for each live thread that reads; how many there are. */
+uint32_t sx_rwlock_readers(struct sx_arena *arena, struct sx_rwlock *rw, void (*reader)(void *, uint64_t), void *context);
+
+/* A store, and a full fence: what the thread loads next it loads after everybody can see the mark. */
+static inline void sx_mark(sx_a64 *mark, uint64_t value)
+{
+    atomic_exchange_explicit(mark, value, memory_order_seq_cst);
+#if !defined(__x86_64__) && !defined(__i386__)
+    atomic_thread_fence(memory_order_seq_cst);
+#endif
+}
+
+/* The usual case: the thread, whose slot in the lock's arena this is, reads nothing else, and no writer is present. */
+static inline bool sx_rwlock_read_fast(struct sx_participant *self, struct sx_rwlock *rw, uint32_t key)
+{
+    if (atomic_load_explicit(&self->marked, memory_order_relaxed) != 0)
+        return false;
+    atomic_store_explicit(&self->marked, 1, memory_order_relaxed);
+    sx_mark(&self->marks[0], (uint64_t)key << 32 | 1);
+    /* acquire: what the last writer wrote is seen */
+    if (!(atomic_load_explicit(&rw->phase, memory_order_seq_cst) & (RWLOCK_PRESENT | RWLOCK_RETIRED)))
+        return true;
+    sx_mark(&self->marks[0], 0); /* the slow path starts afresh */
+    atomic_store_explicit(&self->marked, 0, memory_order_relaxed);
+    sx_rwlock_left(rw);
+    return false;
+}
+
+static inline bool sx_rwlock_read_end_fast(struct sx_participant *self, struct sx_rwlock *rw, uint32_t key)
+{
+    if (atomic_load_explicit(&self->marked, memory_order_relaxed) != 1 ||
+        atomic_load_explicit(&self->marks[0], memory_order_relaxed) != ((uint64_t)key << 32 | 1))
+        return false;
+    sx_mark(&self->marks[0], 0); /* a release too: the next writer sees that we have read */
+    atomic_store_explicit(&self->marked, 0, memory_order_relaxed);
+    if (atomic_load_explicit(&rw->phase, memory_order_seq_cst) & RWLOCK_PRESENT)
+        sx_rwlock_left(rw);
+    return true;
+}
+
 /* ---- heap and names: heap.c, names.c.  All but sx_ready need the arena's lock. ---------------------- */
 enum sx_status sx_ready(struct sx_arena *arena, enum sx_region_number region, uint64_t bytes);
 enum sx_status sx_heap_allocate(struct sx_arena *arena, bool cell, uint32_t units, uint32_t *unit);
@@ -460,11 +516,15 @@ struct sx_kind_operations {
 const struct sx_kind_operations *sx_kind_operations(enum sx_kind kind);
 size_t sx_kind_size(enum sx_kind kind, uint32_t parameter); /* 0: no such kind, or too large */
 
-/* Tells cells apart that may be in use at one time: 31 bits of the place, or random ones and the top bit. */
+/* Tells cells apart that may be in use at one time: their place and ten bits of the generation, so that what a thread
+ * says of a cell is not taken for one of its successor; in users' memory random bits and the top one. */
 static inline uint32_t sx_cell_key(struct sx_arena *arena, struct sx_cell *cell)
 {
     uintptr_t at = (uintptr_t)cell - (uintptr_t)arena->cells;
-    return at < (uintptr_t)SX_MAX_CELL_UNITS * SX_LINE ? (uint32_t)(at / SX_LINE) + 1 : cell->key;
+    if (at >= (uintptr_t)SX_MAX_CELL_UNITS * SX_LINE)
+        return cell->key;
+    uint32_t generation = atomic_load_explicit(&cell->generation, memory_order_relaxed);
+    return (generation & 0x3ffu) << 21 | ((uint32_t)(at / SX_LINE) + 1);
 }
 
 /* Is the cell bound to this arena?  One in the user's memory may have been adopted by another. */

@@ -7,6 +7,7 @@ extern const struct sx_kind_operations sx_once_kind;
 extern const struct sx_kind_operations sx_semaphore_kind;
 extern const struct sx_kind_operations sx_latch_kind;
 extern const struct sx_kind_operations sx_permits_kind;
+extern const struct sx_kind_operations sx_rwlock_kind;
 
 static const struct sx_kind_operations *const kinds[SX_KINDS] = {
     [SX_KIND_MUTEX] = &sx_mutex_kind,
@@ -16,6 +17,7 @@ static const struct sx_kind_operations *const kinds[SX_KINDS] = {
     [SX_KIND_SEMAPHORE] = &sx_semaphore_kind,
     [SX_KIND_LATCH] = &sx_latch_kind,
     [SX_KIND_PERMITS] = &sx_permits_kind,
+    [SX_KIND_RWLOCK] = &sx_rwlock_kind,
 };
 
 /* NULL: no kind of object of its own. */

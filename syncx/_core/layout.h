@@ -259,20 +259,26 @@ struct sx_once {
 /* A readers-writer lock, rwlock.c.  Its readers are found by the marks in their slots. */
 struct sx_rwlock {
     struct sx_cell cell;
-    sx_a64 phase; /* RWLOCK_* flags; bit 8: a writer is present; above, how many writers have left; futex: low half */
-    sx_a32 drain; /* steps when a reader leaves while a writer is present; the writer's futex */
-    sx_a32 spin;
-    uint32_t reserved[3];
+    sx_a32 phase;      /* the readers' futex: RWLOCK_* flags, and from bit 9 how many writers have left, modulo 2^23 */
+    sx_a32 drain;      /* steps when a reader leaves while a writer is present; the writer's futex */
+    sx_a32 spin_read;  /* as in struct sx_wakes, for readers */
+    sx_a32 spin_drain; /* ... and for the writer that waits for them */
+    sx_a32 upgradable; /* 1: `writer` is held by an upgradable reader; the holder's own */
+    uint32_t reserved[2];
     struct sx_statistics statistics;
     uint32_t reserved2[4];
     struct sx_mutex writer; /* held by the writer, or the upgradable reader */
 };
-#define RWLOCK_WAITERS 0x01u
+#define RWLOCK_WAITERS 0x01u /* a reader may sleep */
+#define RWLOCK_TORN 0x02u    /* a writer died inside, and nobody has declared the data repaired yet */
 #define RWLOCK_RETIRED 0x10u
-#define RWLOCK_PRESENT 0x100u
+#define RWLOCK_PRESENT 0x100u /* a writer is inside, or waits for the readers to leave */
+#define RWLOCK_NUMBER_SHIFT 9
 /* A mark: the key of the lock in the high half; in the low half how often it is held, or, waiting, the number of the
  * writer that it waits for. */
 #define MARK_PENDING 0x80000000u
+#define MARK_DOWNGRADED 0x40000000u /* one of the holds was a writer's */
+#define MARK_COUNT 0x3fffffffu
 
 /* ---- participants ---------------------------------------------------------------------------------- */
 
@@ -307,7 +313,8 @@ struct sx_participant {
     sx_a32 tid;
     sx_a64 start_time; /* of the thread, clock ticks since boot */
     sx_a32 pid;        /* for people, and kept until the slot is used again: the process slot goes earlier */
-    unsigned char pad[SX_LINE - 28];
+    sx_a32 marked;     /* how many of the marks are in use; the thread's own, and 0 only while none is */
+    unsigned char pad[SX_LINE - 32];
     struct sx_wait wait[SX_WAITS]; /* the first ones in use; the last of them is what the thread does now */
     sx_a64 marks[SX_MARKS];        /* the read locks it holds, rwlock.c */
 };

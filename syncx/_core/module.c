@@ -166,10 +166,11 @@ static PyTypeObject *add_type(PyObject *module, PyType_Spec *spec)
     return type;
 }
 
-/* The types of handles: each a subtype of Handle; with `with`, if it has a use for it. */
+/* The types of handles: each a subtype of Handle, or of one above it; with `with`, if it has a use for it. */
 static const struct {
     PyType_Spec *spec;
     bool gates;
+    PyType_Spec *base; /* NULL: Handle */
 } handle_types[] = {
     {&sx_mutex_spec, true},
     {&sx_event_spec, false},
@@ -177,20 +178,31 @@ static const struct {
     {&sx_semaphore_spec, true},
     {&sx_latch_spec, false},
     {&sx_permits_spec, true},
+    {&sx_rwlock_spec, false},
+    {&sx_read_view_spec, true},
+    {&sx_write_view_spec, false, &sx_mutex_spec},
+    {&sx_upgradable_view_spec, false, &sx_mutex_spec},
 };
+#define HANDLE_TYPES (sizeof handle_types / sizeof *handle_types)
 
 static int add_handle_types(PyObject *module, struct module_state *state)
 {
-    PyObject *bases = PyTuple_Pack(1, state->handle_type);
-    int r = bases == NULL ? -1 : 0;
-    for (size_t i = 0; i < sizeof handle_types / sizeof *handle_types && r == 0; i++) {
-        PyTypeObject *type = (PyTypeObject *)PyType_FromModuleAndSpec(module, handle_types[i].spec, bases);
-        r = type == NULL ? -1 : PyModule_AddType(module, type);
+    PyTypeObject *types[HANDLE_TYPES] = {NULL};
+    int r = 0;
+    for (size_t i = 0; i < HANDLE_TYPES && r == 0; i++) {
+        PyTypeObject *base = state->handle_type;
+        for (size_t j = 0; j < i; j++)
+            if (handle_types[j].spec == handle_types[i].base)
+                base = types[j];
+        PyObject *bases = PyTuple_Pack(1, base);
+        types[i] = bases == NULL ? NULL : (PyTypeObject *)PyType_FromModuleAndSpec(module, handle_types[i].spec, bases);
+        r = types[i] == NULL ? -1 : PyModule_AddType(module, types[i]);
         if (r == 0 && handle_types[i].gates)
-            r = sx_gates_add_to_type(state, type);
-        Py_XDECREF(type);
+            r = sx_gates_add_to_type(state, types[i]);
+        Py_XDECREF(bases);
     }
-    Py_XDECREF(bases);
+    for (size_t i = 0; i < HANDLE_TYPES; i++)
+        Py_XDECREF(types[i]);
     return r;
 }
 

@@ -123,15 +123,25 @@ int sx_parse_units(PyObject *const *args, Py_ssize_t n, PyObject *names, const c
 bool sx_too_many(const char *name, Py_ssize_t count, PyObject *keywords, Py_ssize_t want);
 
 /* ---- mutexes ----------------------------------------------------------------------------------------------- */
-typedef struct {
+typedef struct MutexObject MutexObject;
+
+/* How a lock is taken and given back that is more than its mutex.  Called with the handle open. */
+struct mutex_ways {
+    enum sx_status (*lock)(MutexObject *self, int64_t deadline);
+    enum sx_status (*unlock)(MutexObject *self, bool keep_mark);
+    bool (*owned)(MutexObject *self); /* by the calling thread, which has the mutex or not */
+};
+
+struct MutexObject {
     HANDLE_HEAD;
     struct sx_mutex *mutex;
+    const struct mutex_ways *ways; /* NULL: the mutex is all */
     PyObject *on_owner_death;
     int policy;
     long dead_pid, dead_tid; /* with untold: whom to name when the hold ends */
     bool untold;
     bool recursive;
-} MutexObject;
+};
 
 enum policy { POLICY_RECOVER, POLICY_RAISE, POLICY_IGNORE, POLICY_CALL };
 
@@ -140,6 +150,7 @@ extern PyType_Spec sx_arena_spec, sx_handle_spec, sx_gate_spec, sx_descriptor_sp
 
 extern PyType_Spec sx_event_spec, sx_once_spec;
 extern PyType_Spec sx_permits_spec;
+extern PyType_Spec sx_rwlock_spec, sx_read_view_spec, sx_write_view_spec, sx_upgradable_view_spec;
 
 /* The id in the word, or 0 when it is free or names a dead thread. */
 static inline uint64_t live_holder(MutexObject *self)
@@ -152,9 +163,18 @@ static inline uint64_t live_holder(MutexObject *self)
 static inline bool is_owned(MutexObject *self)
 {
     uint64_t me;
-    return identity_of(self, &me) == SX_OK &&
-           (atomic_load_explicit(&self->mutex->word, memory_order_relaxed) & SX_ID_MASK) == me;
+    if (identity_of(self, &me) != SX_OK)
+        return false;
+    return self->ways != NULL ? self->ways->owned(self)
+                              : (atomic_load_explicit(&self->mutex->word, memory_order_relaxed) & SX_ID_MASK) == me;
 }
+
+/* for types that are mutexes with ways of their own */
+void sx_mutex_opened_with(MutexObject *self, struct sx_mutex *mutex, const struct mutex_ways *ways);
+PyObject *sx_mutex_enter(HandleObject *op);
+PyObject *sx_mutex_exit(HandleObject *op, bool raised);
+int sx_mutex_traverse(PyObject *op, visitproc visit, void *arg);
+int sx_mutex_clear(PyObject *op);
 
 /* for a Condition: gives the lock up however deep, and takes it again */
 enum sx_status sx_mutex_release_save(MutexObject *self, uint32_t *depth, int *told);

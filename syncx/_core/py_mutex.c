@@ -4,6 +4,19 @@
 
 /* ---- acquiring and what follows from a death ---------------------------------------------------------- */
 
+static enum sx_status unlock(MutexObject *self, bool keep_mark)
+{
+    uint64_t me;
+    enum sx_status s = identity_of(self, &me);
+    if (s != SX_OK)
+        return s;
+    if (self->ways != NULL)
+        return self->ways->unlock(self, keep_mark);
+    if (self->recursive && sx_rlock_back(self->mutex, me))
+        return SX_OK;
+    return sx_mutex_give(self->mutex, me) ? SX_OK : sx_mutex_unlock_slow(self->mutex, me, keep_mark);
+}
+
 /* One acquisition by the words alone: SX_OK, SX_OWNER_DIED, or why not. */
 static enum sx_status lock(MutexObject *self, int64_t deadline)
 {
@@ -13,7 +26,11 @@ static enum sx_status lock(MutexObject *self, int64_t deadline)
         return s;
     if (outlived(self))
         return SX_RETIRED;
-    if (sx_mutex_take(self->mutex, me))
+    if (self->ways != NULL) {
+        HANDLE_BEGIN(self);
+        s = self->ways->lock(self, deadline);
+        HANDLE_END(self);
+    } else if (sx_mutex_take(self->mutex, me))
         s = SX_OK;
     else if (self->recursive && sx_rlock_again(self->mutex, me))
         return SX_OK;
@@ -23,21 +40,10 @@ static enum sx_status lock(MutexObject *self, int64_t deadline)
         HANDLE_END(self);
     }
     if ((s == SX_OK || s == SX_OWNER_DIED) && outlived(self)) { /* while we waited */
-        sx_mutex_unlock_slow(self->mutex, me, true);
+        unlock(self, true);
         return SX_RETIRED;
     }
     return s;
-}
-
-static enum sx_status unlock(MutexObject *self, bool keep_mark)
-{
-    uint64_t me;
-    enum sx_status s = identity_of(self, &me);
-    if (s != SX_OK)
-        return s;
-    if (self->recursive && sx_rlock_back(self->mutex, me))
-        return SX_OK;
-    return sx_mutex_give(self->mutex, me) ? SX_OK : sx_mutex_unlock_slow(self->mutex, me, keep_mark);
 }
 
 /* We hold the lock and a previous owner died.  Returns 0 with the lock held, or -1 with an exception and the lock
@@ -127,7 +133,7 @@ static int64_t within(int64_t patience)
 }
 
 /* The slow half of `with`. */
-static PyObject *enter(HandleObject *op)
+PyObject *sx_mutex_enter(HandleObject *op)
 {
     MutexObject *self = (MutexObject *)op;
     int r = acquire(self, within(self->patience));
@@ -143,7 +149,7 @@ static PyObject *enter(HandleObject *op)
 
 /* raised: the body raised.  Its exception is worth more than our telling that the hold was not ours any more (as in
  * a child that was forked inside the `with` and leaves it by sys.exit). */
-static PyObject *leave(HandleObject *op, bool raised)
+PyObject *sx_mutex_exit(HandleObject *op, bool raised)
 {
     MutexObject *self = (MutexObject *)op;
     int told;
@@ -175,7 +181,7 @@ static PyObject *mutex_acquire(PyObject *op, PyObject *const *args, Py_ssize_t n
     if (n != 0 || names != NULL)
         if (sx_parse_acquire(self->state, args, n, names, &deadline, NULL) < 0)
             return NULL;
-    if (sx_self.arena == self->core && self->object.unit != SX_NOBODY) { /* answers that need no more than the word */
+    if (sx_self.arena == self->core && self->object.unit != SX_NOBODY && self->ways == NULL) { /* answers that need no more than the word */
         if (sx_mutex_take(self->mutex, sx_self.id))
             Py_RETURN_TRUE;
         if (deadline == 0 && !self->recursive && live_holder(self) != 0 && !sx_examination_due(false))
@@ -195,7 +201,7 @@ static PyObject *mutex_release(PyObject *op, PyObject *unused)
 {
     (void)unused;
     MutexObject *self = (MutexObject *)op;
-    if (sx_self.arena == self->core && !self->recursive && sx_mutex_give(self->mutex, sx_self.id))
+    if (sx_self.arena == self->core && !self->recursive && self->ways == NULL && sx_mutex_give(self->mutex, sx_self.id))
         Py_RETURN_NONE;
     int told;
     enum sx_status s = unlock_and_tell(self, false, &told);
@@ -384,7 +390,7 @@ static PyObject *enter_mutex(PyObject *gate, PyObject *const *args, size_t nargs
         Py_INCREF(m);
         return (PyObject *)m;
     }
-    return enter((HandleObject *)m);
+    return sx_mutex_enter((HandleObject *)m);
 }
 
 static PyObject *exit_mutex(PyObject *gate, PyObject *const *args, size_t nargsf, PyObject *keywords)
@@ -395,7 +401,7 @@ static PyObject *exit_mutex(PyObject *gate, PyObject *const *args, size_t nargsf
     /* the fast path gives back words without a mark only, so it need not know whether the body raised */
     if (sx_self.arena == m->core && sx_mutex_give(m->mutex, sx_self.id))
         Py_RETURN_NONE;
-    return leave((HandleObject *)m, args[0] != Py_None);
+    return sx_mutex_exit((HandleObject *)m, args[0] != Py_None);
 }
 
 static PyObject *enter_rlock(PyObject *gate, PyObject *const *args, size_t nargsf, PyObject *keywords)
@@ -408,7 +414,7 @@ static PyObject *enter_rlock(PyObject *gate, PyObject *const *args, size_t nargs
         Py_INCREF(m);
         return (PyObject *)m;
     }
-    return enter((HandleObject *)m);
+    return sx_mutex_enter((HandleObject *)m);
 }
 
 static PyObject *exit_rlock(PyObject *gate, PyObject *const *args, size_t nargsf, PyObject *keywords)
@@ -418,7 +424,7 @@ static PyObject *exit_rlock(PyObject *gate, PyObject *const *args, size_t nargsf
         return NULL;
     if (sx_self.arena == m->core && (sx_rlock_back(m->mutex, sx_self.id) || sx_mutex_give(m->mutex, sx_self.id)))
         Py_RETURN_NONE;
-    return leave((HandleObject *)m, args[0] != Py_None);
+    return sx_mutex_exit((HandleObject *)m, args[0] != Py_None);
 }
 
 /* A lock in the user's memory: whether its arena is still the one is asked at each acquire. */
@@ -427,7 +433,23 @@ static PyObject *enter_outside(PyObject *gate, PyObject *const *args, size_t nar
     (void)args;
     if (!gate_enter_ok(nargsf, keywords))
         return NULL;
-    return enter(((GateObject *)gate)->handle);
+    return sx_mutex_enter(((GateObject *)gate)->handle);
+}
+
+/* A lock with ways of its own: no fast path. */
+static PyObject *exit_by_ways(PyObject *gate, PyObject *const *args, size_t nargsf, PyObject *keywords)
+{
+    if (!gate_exit_ok(nargsf, keywords))
+        return NULL;
+    return sx_mutex_exit(((GateObject *)gate)->handle, args[0] != Py_None);
+}
+
+void sx_mutex_opened_with(MutexObject *self, struct sx_mutex *mutex, const struct mutex_ways *ways)
+{
+    self->mutex = mutex;
+    self->ways = ways;
+    self->calls[ENTER] = enter_outside;
+    self->calls[EXIT] = exit_by_ways;
 }
 
 /* ---- life ---------------------------------------------------------------------------------------------------- */
@@ -459,8 +481,8 @@ static const struct handle_methods methods = {
     .opened = mutex_opened,
     .held = held,
     .held_here = held_here,
-    .enter = enter,
-    .exit = leave,
+    .enter = sx_mutex_enter,
+    .exit = sx_mutex_exit,
 };
 
 static PyObject *mutex_new(PyTypeObject *type, PyObject *args, PyObject *keywords)
@@ -469,13 +491,13 @@ static PyObject *mutex_new(PyTypeObject *type, PyObject *args, PyObject *keyword
     return sx_handle_new(type, &methods);
 }
 
-static int mutex_traverse(PyObject *op, visitproc visit, void *arg)
+int sx_mutex_traverse(PyObject *op, visitproc visit, void *arg)
 {
     Py_VISIT(((MutexObject *)op)->on_owner_death);
     return sx_handle_traverse(op, visit, arg);
 }
 
-static int mutex_clear(PyObject *op)
+int sx_mutex_clear(PyObject *op)
 {
     Py_CLEAR(((MutexObject *)op)->on_owner_death);
     return 0;
@@ -515,7 +537,7 @@ static PyMemberDef mutex_members[] = {
 
 static PyType_Slot mutex_slots[] = {
     {Py_tp_new, mutex_new},           {Py_tp_dealloc, sx_handle_dealloc}, {Py_tp_finalize, sx_gates_finalize},
-    {Py_tp_traverse, mutex_traverse}, {Py_tp_clear, mutex_clear},         {Py_tp_methods, mutex_methods},
+    {Py_tp_traverse, sx_mutex_traverse}, {Py_tp_clear, sx_mutex_clear},         {Py_tp_methods, mutex_methods},
     {Py_tp_getset, mutex_getset},     {Py_tp_members, mutex_members},     {0, NULL},
 };
 

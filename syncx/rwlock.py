@@ -229,7 +229,7 @@ class RWLock(Shared, _core.BaseRWLock):
 
     def _view(self, which: int) -> Any:
         """A view, made when it is first asked for."""
-        cls = _VIEWS[which]
+        cls: Any = _VIEWS[which]
         view = cls.__new__(cls)
         view.name = self.name
         view._set_options(*self._options()[: 1 if which == 0 else 2])

@@ -23,6 +23,7 @@ if not hasattr(_core, "BaseArena"):  # the bare folder of the C sources, taken f
 
 from .arena import Arena, default_arena
 from .bounded import BinarySemaphore, BoundedSemaphore
+from .condition import Condition
 from .errors import (
     ArenaError,
     ArenaFull,
@@ -53,6 +54,7 @@ __all__ = [
     "ArenaFull",
     "BinarySemaphore",
     "BoundedSemaphore",
+    "Condition",
     "DeadlockError",
     "Event",
     "Gone",

@@ -108,6 +108,10 @@ def translate(status: int, number: int, what: object, detail: int) -> Exception:
         return DeadlockError(f"{what!r}: run() inside the function that it runs would wait for itself for ever")
     if status == c.INTERRUPTED:
         return InterruptedError(_errno.EINTR, "interrupted by a signal", str(what))
+    if status == c.NOT_OWNER and detail:
+        return NotOwner(f"this thread does not hold the lock of {what!r}; wait() and notify() want it held")
+    if status == c.OTHER_ARENA and detail:
+        return ArenaError(f"{what!r} belongs to another arena; a condition and its lock belong to one")
     kind, text = _table(c)[status]
     if status == c.DEADLOCK:
         text = getattr(what, "_deadlock", text)  # what kinds that are no mutexes say

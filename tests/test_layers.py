@@ -28,11 +28,12 @@ LEVELS = {
     "once": 4,
     "rwlock": 4,
     "semaphore": 4,
-    "__init__": 5,
-    "demo": 6,
-    "run": 6,
-    "cli": 7,
-    "__main__": 8,
+    "condition": 5,
+    "__init__": 6,
+    "demo": 7,
+    "run": 7,
+    "cli": 8,
+    "__main__": 9,
 }
 
 LOOKS_UP = {("errors", "_core"): "the names of the statuses, asked for when there is one to tell of"}

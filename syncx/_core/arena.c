@@ -461,6 +461,7 @@ enum sx_status sx_arena_unlink(struct sx_arena *arena, bool force)
             bool locked = s == SX_OK;
             s = retire_cells(arena);
             atomic_store(&arena->header->retired, 1);
+            sx_condition_dismiss(arena, NULL);
             if (locked)
                 sx_arena_unlock(arena);
             unlink_path(arena->path, arena->device, arena->inode);

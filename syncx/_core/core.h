@@ -177,7 +177,7 @@ void sx_pause_end(struct sx_pause *pause);
 enum sx_wake sx_pause_sleep(struct sx_pause *pause, struct sx_cell *cell, sx_a32 *word, uint32_t value,
                             const struct sx_watch *watch, int watched, uint64_t holder, int64_t bound);
 bool sx_pause_interrupted(struct sx_pause *pause, bool belt);
-bool sx_pause_enrol(struct sx_pause *pause, struct sx_cell *cell, uint64_t place);
+bool sx_pause_enrol(struct sx_pause *pause, struct sx_cell *cell, uint64_t place, uint64_t mark);
 void sx_pause_withdraw(struct sx_pause *pause);
 bool sx_dead_waiter(struct sx_arena *arena, struct sx_cell *cell);
 void sx_note_death(struct sx_arena *arena, struct sx_cell *cell, uint64_t holder);
@@ -387,8 +387,27 @@ static inline bool sx_once_done(struct sx_once *o)
     return atomic_load_explicit(&o->word, memory_order_acquire) & ONCE_DONE;
 }
 
-/* ---- condition: condition.c; participant.c calls this one ------------------------------------------------ */
-void sx_condition_inherit(struct sx_arena *arena, struct sx_participant *dead); /* passes its notifications on */
+/* ---- condition: condition.c --------------------------------------------------------------------------- */
+/* One wait.  In order: enrol (holding the lock), give the lock up, sleep, take the lock, consume or leave. */
+struct sx_waiter {
+    struct sx_pause pause;
+    struct sx_condition *condition;
+    struct sx_wait *record; /* NULL: given up */
+    uint64_t me;
+    uint32_t state; /* of the record, while nobody has notified us */
+    bool belted;    /* the last sleep ended at the belt */
+};
+enum sx_status sx_condition_enrol(struct sx_arena *arena, struct sx_condition *c, int64_t deadline,
+                                  struct sx_waiter *w);
+enum sx_status sx_condition_sleep(struct sx_waiter *w);
+bool sx_condition_mine(struct sx_waiter *w);
+void sx_condition_consume(struct sx_waiter *w, bool died);
+void sx_condition_leave(struct sx_waiter *w);
+uint32_t sx_condition_notify(struct sx_arena *arena, struct sx_condition *c, uint32_t n);
+uint32_t sx_condition_waiters(struct sx_arena *arena, struct sx_condition *c);
+/* participant.c calls this one, of a slot whose life lock it has: passes its notifications on */
+void sx_condition_inherit(struct sx_arena *arena, struct sx_participant *p, bool died);
+void sx_condition_dismiss(struct sx_arena *arena, struct sx_cell *cell); /* after retiring it; NULL: all */
 
 /* ---- readers-writer lock: rwlock.c -------------------------------------------------------------------------- */
 enum sx_status sx_rwlock_read(struct sx_arena *arena, struct sx_rwlock *rw, int64_t deadline);

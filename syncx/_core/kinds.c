@@ -8,6 +8,7 @@ extern const struct sx_kind_operations sx_semaphore_kind;
 extern const struct sx_kind_operations sx_latch_kind;
 extern const struct sx_kind_operations sx_permits_kind;
 extern const struct sx_kind_operations sx_rwlock_kind;
+extern const struct sx_kind_operations sx_condition_kind;
 
 static const struct sx_kind_operations *const kinds[SX_KINDS] = {
     [SX_KIND_MUTEX] = &sx_mutex_kind,
@@ -18,6 +19,7 @@ static const struct sx_kind_operations *const kinds[SX_KINDS] = {
     [SX_KIND_LATCH] = &sx_latch_kind,
     [SX_KIND_PERMITS] = &sx_permits_kind,
     [SX_KIND_RWLOCK] = &sx_rwlock_kind,
+    [SX_KIND_CONDITION] = &sx_condition_kind,
 };
 
 /* NULL: no kind of object of its own. */

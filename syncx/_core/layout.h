@@ -208,15 +208,16 @@ struct sx_latch {
 #define LATCH_RETIRED 0x80000000u /* in the high half */
 #define LATCH_WAITERS 0x01u       /* in the low half */
 
-/* A condition, condition.c.  Its waiters are found by their wait records. */
+/* A condition, condition.c.  Its waiters are found by their wait records.  Its parameter is the lock, if that is another
+ * object: the unit of one in the arena + 1, or the key of one in a user's memory. */
 struct sx_condition {
     struct sx_cell cell;
     sx_a64 tickets; /* how many waits began; changed by the holder of the lock only */
     sx_a32 waiting; /* at least how many wait; changed by the holder of the lock only */
     sx_a32 retired;
-    sx_a32 lock_unit;       /* the lock, if it is another object: unit + 1, or 0 */
-    sx_a32 lock_generation; /* ... its generation, or the key of one in a user's memory */
-    uint32_t reserved;
+    sx_a32 lock_generation; /* of that other lock; set by the first who opens the condition */
+    sx_a32 spin;
+    sx_a32 looked_ms; /* when a sleeper last looked for dead ones; wraps */
     struct sx_statistics statistics;
     uint32_t reserved2[4];
     struct sx_mutex lock; /* its own, an RLock, unless it was made with another */
@@ -282,8 +283,12 @@ struct sx_rwlock {
 
 /* ---- participants ---------------------------------------------------------------------------------- */
 
-/* NOTIFIED and PASSING: condition.c. */
+/* In the low 8 bits of a state; those above are a condition's, and so are NOTIFIED and PASSING: condition.c. */
 enum sx_wait_state { SX_RUNNING, SX_WAITING, SX_NOTIFIED, SX_PASSING };
+static inline uint32_t sx_wait_state(uint32_t state)
+{
+    return state & 0xffu;
+}
 
 /* What a thread is about to sleep for; written by that thread before it sleeps.  The state of a wait for a condition is
  * its futex, and others change it, see condition.c. */
@@ -292,13 +297,12 @@ struct sx_wait {
     sx_a32 kind;        /* enum sx_kind */
     sx_a64 cell;        /* file offset of the cell, or 0 where it lies in the user's memory */
     sx_a64 address;     /* its address in the waiter's process */
-    sx_a64 holder;      /* the word's holder when the record was written */
+    sx_a64 holder;      /* the word's holder when the record was written; of a condition: which one it is */
     sx_a64 since_ns;    /* start of the wait */
     sx_a64 deadline_ns; /* INT64_MAX: none */
-    sx_a32 units;       /* how many it asks for */
-    sx_a32 mode;        /* enum sx_mode */
-    sx_a64
-        ticket; /* steps with every sleep: a reader sees by it that nothing moved; of a condition: its place in line */
+    sx_a32 units;  /* how many it asks for; of a condition: how many tickets later it was notified */
+    sx_a32 mode;   /* enum sx_mode */
+    sx_a64 ticket; /* steps with every sleep: a reader sees by it that nothing moved; of a condition: its place in line */
 };
 enum sx_mode { SX_EXCLUSIVE_MODE, SX_SHARED_MODE, SX_UPGRADE_MODE };
 

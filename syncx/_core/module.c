@@ -182,6 +182,7 @@ static const struct {
     {&sx_read_view_spec, true},
     {&sx_write_view_spec, false, &sx_mutex_spec},
     {&sx_upgradable_view_spec, false, &sx_mutex_spec},
+    {&sx_condition_spec, true},
 };
 #define HANDLE_TYPES (sizeof handle_types / sizeof *handle_types)
 
@@ -200,6 +201,10 @@ static int add_handle_types(PyObject *module, struct module_state *state)
         if (r == 0 && handle_types[i].gates)
             r = sx_gates_add_to_type(state, types[i]);
         Py_XDECREF(bases);
+            r = sx_gates_add_to_type(state, type);
+        if (r == 0 && handle_types[i].spec == &sx_mutex_spec)
+            state->mutex_type = (PyTypeObject *)Py_NewRef((PyObject *)type);
+        Py_XDECREF(type);
     }
     for (size_t i = 0; i < HANDLE_TYPES; i++)
         Py_XDECREF(types[i]);
@@ -284,6 +289,7 @@ static int traverse(PyObject *module, visitproc visit, void *arg)
     struct module_state *state = PyModule_GetState(module);
     Py_VISIT(state->arena_type);
     Py_VISIT(state->handle_type);
+    Py_VISIT(state->mutex_type);
     Py_VISIT(state->gate_type);
     Py_VISIT(state->descriptor_type);
     Py_VISIT(state->translate);
@@ -296,6 +302,7 @@ static int clear(PyObject *module)
     struct module_state *state = PyModule_GetState(module);
     Py_CLEAR(state->arena_type);
     Py_CLEAR(state->handle_type);
+    Py_CLEAR(state->mutex_type);
     Py_CLEAR(state->gate_type);
     Py_CLEAR(state->descriptor_type);
     Py_CLEAR(state->translate);

@@ -181,7 +181,7 @@ static bool claim(struct sx_arena *arena, struct sx_participant *p)
         return false;
     if (r == EOWNERDEAD) { /* whoever dies here leaves all of this to the next */
         sx_process_note_death(arena, p);
-        sx_condition_inherit(arena, p);
+        sx_condition_inherit(arena, p, true);
     }
     /* soon: from here to the new generation nobody may judge us by the old record */
     atomic_store_explicit(&p->process, 0, memory_order_seq_cst);
@@ -308,6 +308,7 @@ enum sx_status sx_identity_slow(struct sx_arena *arena, uint64_t *id)
 static void give_back(struct registration *r)
 {
     struct sx_participant *p = &r->arena->participants[sx_slot_of(r->id)];
+    sx_condition_inherit(r->arena, p, false); /* a thread that the interpreter ended amid a wait */
     for (uint32_t i = 0; i < SX_WAITS; i++)
         atomic_store_explicit(&p->wait[i].state, SX_RUNNING, memory_order_relaxed);
     pthread_mutex_unlock(&p->life.mutex);

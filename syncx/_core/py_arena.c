@@ -213,7 +213,7 @@ PyDoc_STRVAR(participants_doc,
 static struct sx_wait *innermost(struct sx_participant *p)
 {
     for (uint32_t i = SX_WAITS; i-- > 0;)
-        if (atomic_load_explicit(&p->wait[i].state, memory_order_acquire) == SX_WAITING)
+        if (sx_wait_state(atomic_load_explicit(&p->wait[i].state, memory_order_acquire)) == SX_WAITING)
             return &p->wait[i];
     return NULL;
 }

@@ -10,6 +10,7 @@
 struct module_state {
     PyTypeObject *arena_type;
     PyTypeObject *handle_type;
+    PyTypeObject *mutex_type;
     PyTypeObject *gate_type;
     PyTypeObject *descriptor_type;
     PyObject *translate;          /* syncx.errors.translate(status, errno, what, detail) -> exception */
@@ -151,6 +152,7 @@ extern PyType_Spec sx_arena_spec, sx_handle_spec, sx_gate_spec, sx_descriptor_sp
 extern PyType_Spec sx_event_spec, sx_once_spec;
 extern PyType_Spec sx_permits_spec;
 extern PyType_Spec sx_rwlock_spec, sx_read_view_spec, sx_write_view_spec, sx_upgradable_view_spec;
+extern PyType_Spec sx_condition_spec;
 
 /* The id in the word, or 0 when it is free or names a dead thread. */
 static inline uint64_t live_holder(MutexObject *self)
@@ -177,6 +179,13 @@ int sx_mutex_traverse(PyObject *op, visitproc visit, void *arg);
 int sx_mutex_clear(PyObject *op);
 
 /* for a Condition: gives the lock up however deep, and takes it again */
+/* for a Condition: the methods of its lock, ... */
+PyObject *sx_mutex_acquire(PyObject *op, PyObject *const *args, Py_ssize_t n, PyObject *names);
+PyObject *sx_mutex_release(PyObject *op, PyObject *unused);
+PyObject *sx_mutex_recover(PyObject *op, PyObject *const *args, Py_ssize_t n, PyObject *names);
+PyObject *sx_mutex_locked(PyObject *op, PyObject *unused);
+/* ... gives the lock up however deep, and takes it again */
+enum sx_status sx_mutex_lock_again(MutexObject *self);
 enum sx_status sx_mutex_release_save(MutexObject *self, uint32_t *depth, int *told);
 int sx_mutex_after_restore(MutexObject *self, enum sx_status status, uint32_t depth);
 

@@ -39,7 +39,10 @@ static void opened(HandleObject *self, PyObject *arena, struct sx_arena *core)
 static PyObject *not_opened(HandleObject *self, enum sx_status s, PyObject *arena, struct sx_arena *core,
                             const struct sx_request *request)
 {
-    if (s == SX_OTHER_VALUE)
+    if (s == SX_OTHER_VALUE && request->kind == SX_KIND_CONDITION)
+        PyErr_SetString(PyExc_ValueError, "it exists already and was made with another lock; give that one as lock=, or "
+                                          "none if it has its own");
+    else if (s == SX_OTHER_VALUE)
         PyErr_Format(PyExc_ValueError,
                      "it exists already with the value %u, and %u was asked for; leave the value away "
                      "to open it as it is",

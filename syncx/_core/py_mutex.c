@@ -174,7 +174,7 @@ PyDoc_STRVAR(
     "above\n"
     "threading.TIMEOUT_MAX.  A signal handler that raises ends the wait and leaves the lock as it was.");
 
-static PyObject *mutex_acquire(PyObject *op, PyObject *const *args, Py_ssize_t n, PyObject *names)
+PyObject *sx_mutex_acquire(PyObject *op, PyObject *const *args, Py_ssize_t n, PyObject *names)
 {
     MutexObject *self = (MutexObject *)op;
     int64_t deadline = SX_NEVER;
@@ -197,7 +197,7 @@ PyDoc_STRVAR(release_doc, "release($self, /)\n--\n\n"
                           "not hold what its parent\n"
                           "held.");
 
-static PyObject *mutex_release(PyObject *op, PyObject *unused)
+PyObject *sx_mutex_release(PyObject *op, PyObject *unused)
 {
     (void)unused;
     MutexObject *self = (MutexObject *)op;
@@ -218,7 +218,7 @@ PyDoc_STRVAR(
     "Acquire the lock whatever on_owner_death says, and clear the owner-died mark: the caller answers for the data.\n\n"
     "Arguments, result and exceptions are acquire's, but for OwnerDiedError.  Returns True holding the lock.");
 
-static PyObject *mutex_recover(PyObject *op, PyObject *const *args, Py_ssize_t n, PyObject *names)
+PyObject *sx_mutex_recover(PyObject *op, PyObject *const *args, Py_ssize_t n, PyObject *names)
 {
     MutexObject *self = (MutexObject *)op;
     int64_t deadline = SX_NEVER;
@@ -236,7 +236,7 @@ static PyObject *mutex_recover(PyObject *op, PyObject *const *args, Py_ssize_t n
 }
 
 /* ---- looking ------------------------------------------------------------------------------------------ */
-static PyObject *mutex_locked(PyObject *op, PyObject *unused)
+PyObject *sx_mutex_locked(PyObject *op, PyObject *unused)
 {
     (void)unused;
     MutexObject *self = (MutexObject *)op;
@@ -298,6 +298,11 @@ enum sx_status sx_mutex_release_save(MutexObject *self, uint32_t *depth, int *to
     return unlock_and_tell(self, true, told); /* a mark stays: nobody has said that the data are whole */
 }
 
+enum sx_status sx_mutex_lock_again(MutexObject *self)
+{
+    return lock(self, SX_NEVER);
+}
+
 /* The lock was acquired again, with that status: as deep as before, and what the policy says of a dead owner.  Under
  * "raise" too the caller of wait() must hold it on return; the mark tells.  -1: an exception, and it is not held. */
 int sx_mutex_after_restore(MutexObject *self, enum sx_status status, uint32_t depth)
@@ -330,7 +335,7 @@ static PyObject *mutex_acquire_restore(PyObject *op, PyObject *saved)
     unsigned long depth = PyLong_AsUnsignedLong(saved);
     if (depth == (unsigned long)-1 && PyErr_Occurred())
         return NULL;
-    if (sx_mutex_after_restore(self, lock(self, SX_NEVER), (uint32_t)depth) < 0)
+    if (sx_mutex_after_restore(self, sx_mutex_lock_again(self), (uint32_t)depth) < 0)
         return NULL;
     Py_RETURN_NONE;
 }
@@ -504,10 +509,10 @@ int sx_mutex_clear(PyObject *op)
 }
 
 static PyMethodDef mutex_methods[] = {
-    {"acquire", (PyCFunction)(void (*)(void))mutex_acquire, METH_FASTCALL | METH_KEYWORDS, acquire_doc},
-    {"release", mutex_release, METH_NOARGS, release_doc},
-    {"recover", (PyCFunction)(void (*)(void))mutex_recover, METH_FASTCALL | METH_KEYWORDS, recover_doc},
-    {"locked", mutex_locked, METH_NOARGS,
+    {"acquire", (PyCFunction)(void (*)(void))sx_mutex_acquire, METH_FASTCALL | METH_KEYWORDS, acquire_doc},
+    {"release", sx_mutex_release, METH_NOARGS, release_doc},
+    {"recover", (PyCFunction)(void (*)(void))sx_mutex_recover, METH_FASTCALL | METH_KEYWORDS, recover_doc},
+    {"locked", sx_mutex_locked, METH_NOARGS,
      "locked($self, /)\n--\n\nTrue while a live thread of any process holds the lock."},
     {"_is_owned", mutex_is_owned, METH_NOARGS, "_is_owned($self, /)\n--\n\nDoes the calling thread hold it?"},
     {"_recursion_count", mutex_recursion_count, METH_NOARGS,

@@ -111,18 +111,23 @@ static void publish(struct sx_pause *pause, struct sx_cell *cell, uint64_t holde
 
 /* For a wait whose record others change (a condition's): takes the thread's next record until sx_pause_withdraw, over
  * all that the thread does meanwhile.  False: waits are nested too deep. */
-bool sx_pause_enrol(struct sx_pause *pause, struct sx_cell *cell, uint64_t place)
+bool sx_pause_enrol(struct sx_pause *pause, struct sx_cell *cell, uint64_t place, uint64_t mark)
 {
+    static _Thread_local uint32_t number __attribute__((tls_model("initial-exec")));
     struct sx_wait *w = next_record(pause->arena);
     if (w == NULL)
         return false;
+    if (number == 0)
+        number = (uint32_t)sx_now();
     describe(pause, w, cell);
-    atomic_store_explicit(&w->holder, 0, memory_order_relaxed);
+    atomic_store_explicit(&w->holder, mark, memory_order_relaxed);
     atomic_store_explicit(&w->ticket, place, memory_order_relaxed);
+    atomic_store_explicit(&w->units, 0, memory_order_relaxed);
     pause->record = w;
     pause->kept = true;
     depth++;
-    atomic_store_explicit(&w->state, SX_WAITING, memory_order_seq_cst);
+    /* the number of the wait: who saw an earlier one of this record must not change this one */
+    atomic_store_explicit(&w->state, SX_WAITING | ++number << 8, memory_order_seq_cst);
     return true;
 }
 

@@ -139,7 +139,8 @@ class Condition(Shared, Locking, _core.BaseCondition):
     @property
     def holder(self) -> tuple[int, int] | None:
         """(pid, tid) of the lock's live holder, each in its own pid namespace, or None."""
-        return self.lock.holder
+        lock: Mutex | RLock = self.lock
+        return lock.holder
 
     def close(self) -> None:
         """Give this handle up; using it afterwards raises ValueError.

@@ -17,6 +17,7 @@ lock_tests = pytest.importorskip("test.lock_tests", reason="this Python was inst
 RELOCK = "the holder's untimed relock raises DeadlockError at once, instead of waiting for another thread's release"
 STRANGER = "only the thread that holds a lock releases it: NotOwner"
 WORDS = "the repr says locked or unlocked too, in words of its own, and who holds it; never the address"
+FOREIGN = "a condition between processes needs a lock between processes; with threading.Lock it is a TypeError"
 INSIDE = (
     "it looks at the Condition that threading.Event is made of; ours has none, and nothing to begin anew in a child"
 )
@@ -29,6 +30,7 @@ EXCEPTIONS = {
     ("MutexTests", "test_locked_repr"): WORDS,
     ("RLockTests", "test_repr"): WORDS,
     ("RLockTests", "test_locked_repr"): WORDS,
+    ("ConditionTests", "test_acquire"): FOREIGN,
     ("EventTests", "test_repr"): WORDS,
     ("EventTests", "test_at_fork_reinit"): INSIDE,
 }
@@ -45,6 +47,10 @@ class RLockTests(lock_tests.RLockTests):
 
 
 class ConditionTests(lock_tests.ConditionTests):
+    condtype = staticmethod(syncx.Condition)
+
+
+class ThreadingsConditionTests(lock_tests.ConditionTests):
     """threading.Condition on our RLock: it needs _is_owned, _release_save and _acquire_restore to be right."""
 
     @staticmethod
@@ -91,4 +97,6 @@ def test_what_the_exceptions_say_is_so():
     event.set()
     assert event._at_fork_reinit() is None
     assert repr(event).endswith(" set>")  # in a child too: it is shared
-    assert len(EXCEPTIONS) == 9
+    with pytest.raises(TypeError, match="syncx"):
+        syncx.Condition(threading.Lock())
+    assert len(EXCEPTIONS) == 10

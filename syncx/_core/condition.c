@@ -42,9 +42,9 @@
 
 #include "core.h"
 
-#define BATCH 64            /* waiters chosen in one scan */
-#define LOOK_MS 50u         /* the dead are looked for this often, by one of all sleepers of the condition */
-#define PASSER_NS 2000000   /* how long a claimer waits for a live passer that is in the midst of it */
+#define BATCH 64          /* waiters chosen in one scan */
+#define LOOK_MS 50u       /* the dead are looked for this often, by one of all sleepers of the condition */
+#define PASSER_NS 2000000 /* how long a claimer waits for a live passer that is in the midst of it */
 #define WAITS(no) ((uint32_t)SX_WAITING | (no))
 #define NOTIFIED(no) ((uint32_t)SX_NOTIFIED | (no))
 #define PASSING(slot) ((uint32_t)SX_PASSING | ((slot) + 1) << 8)
@@ -160,8 +160,8 @@ static bool pass_on(struct sx_arena *arena, struct sx_wait *w, uint32_t passing)
 {
     struct which which = {atomic_load_explicit(&w->cell, memory_order_relaxed),
                           atomic_load_explicit(&w->holder, memory_order_relaxed)};
-    uint64_t horizon = atomic_load_explicit(&w->ticket, memory_order_relaxed) +
-                       atomic_load_explicit(&w->units, memory_order_relaxed);
+    uint64_t horizon =
+        atomic_load_explicit(&w->ticket, memory_order_relaxed) + atomic_load_explicit(&w->units, memory_order_relaxed);
     struct chosen next;
     uint32_t present;
     bool passed = false;
@@ -184,8 +184,8 @@ static bool take_over(struct sx_arena *arena, struct sx_wait *w, uint32_t state,
 static void relieve(struct sx_arena *arena, struct sx_condition *c, uint64_t me)
 {
     uint32_t now = (uint32_t)(sx_now() / 1000000), last = atomic_load_explicit(&c->looked_ms, memory_order_relaxed);
-    if (now - last < LOOK_MS || !atomic_compare_exchange_strong_explicit(&c->looked_ms, &last, now, memory_order_relaxed,
-                                                                         memory_order_relaxed))
+    if (now - last < LOOK_MS ||
+        !atomic_compare_exchange_strong_explicit(&c->looked_ms, &last, now, memory_order_relaxed, memory_order_relaxed))
         return;
     struct which which = which_of(arena, c);
     uint32_t n = sx_participants_ready(arena);
@@ -261,8 +261,7 @@ static void withdraw(struct sx_waiter *w)
 }
 
 /* By the holder of the lock, which gives it up next. */
-enum sx_status sx_condition_enrol(struct sx_arena *arena, struct sx_condition *c, int64_t deadline,
-                                  struct sx_waiter *w)
+enum sx_status sx_condition_enrol(struct sx_arena *arena, struct sx_condition *c, int64_t deadline, struct sx_waiter *w)
 {
     *w = (struct sx_waiter){.pause = {.arena = arena, .deadline = deadline}, .condition = c};
     enum sx_status s = sx_identity(arena, &w->me);
@@ -349,9 +348,8 @@ void sx_condition_leave(struct sx_waiter *w)
     if (w->record == NULL)
         return;
     uint32_t state = w->state;
-    if (sx_condition_mine(w) &&
-        !atomic_compare_exchange_strong_explicit(&w->record->state, &state, SX_RUNNING, memory_order_acq_rel,
-                                                 memory_order_acquire))
+    if (sx_condition_mine(w) && !atomic_compare_exchange_strong_explicit(&w->record->state, &state, SX_RUNNING,
+                                                                         memory_order_acq_rel, memory_order_acquire))
         take_over(w->pause.arena, w->record, state, sx_slot_of(w->me));
     withdraw(w);
 }

@@ -137,12 +137,15 @@ PyDoc_STRVAR(
     wait_doc,
     "wait($self, /, timeout=None)\n--\n\n"
     "Release the lock, however deep it is held, sleep until notified, and acquire it again as deep as before.\n\n"
-    "timeout: seconds until the wait is given up, a float, by the monotonic clock; None or -1 wait for ever.  Acquiring\n"
+    "timeout: seconds until the wait is given up, a float, by the monotonic clock; None or -1 wait for ever.  "
+    "Acquiring\n"
     "the lock again is not part of it.\n\n"
     "Returns True when notified, False when the time is over.  There are no other reasons.  Raises NotOwner, a\n"
-    "RuntimeError, unless the calling thread holds the lock; Gone if the condition was unlinked; RuntimeError if signal\n"
+    "RuntimeError, unless the calling thread holds the lock; Gone if the condition was unlinked; RuntimeError if "
+    "signal\n"
     "handlers wait within waits too deep; ValueError and OverflowError for a bad timeout, like acquire.\n\n"
-    "Signal handlers run while it waits.  One that raises ends the wait: the lock is acquired again, then the exception\n"
+    "Signal handlers run while it waits.  One that raises ends the wait: the lock is acquired again, then the "
+    "exception\n"
     "goes on, and a notification that had come goes to the next in line.  While the lock is being acquired again\n"
     "handlers run too, but the first exception is kept until the lock is held; later ones are reported as unraisable.\n"
     "A handler that forks: the child goes on waiting, as a waiter of its own.  If the lock's owner died meanwhile,\n"
@@ -157,14 +160,15 @@ static PyObject *condition_wait(PyObject *op, PyObject *const *args, Py_ssize_t 
     return r < 0 ? NULL : PyBool_FromLong(r);
 }
 
-PyDoc_STRVAR(wait_for_doc,
-             "wait_for($self, /, predicate, timeout=None)\n--\n\n"
-             "Wait until predicate() is true: it is called with the lock held, at first and after each notification.\n\n"
-             "predicate: a callable without arguments.\n"
-             "timeout: seconds for all of it; None or -1 wait for ever.\n\n"
-             "Returns what the predicate returned last: something false means that the time is over.  Raises what it "
-             "raises,\n"
-             "and what wait() raises.");
+PyDoc_STRVAR(
+    wait_for_doc,
+    "wait_for($self, /, predicate, timeout=None)\n--\n\n"
+    "Wait until predicate() is true: it is called with the lock held, at first and after each notification.\n\n"
+    "predicate: a callable without arguments.\n"
+    "timeout: seconds for all of it; None or -1 wait for ever.\n\n"
+    "Returns what the predicate returned last: something false means that the time is over.  Raises what it "
+    "raises,\n"
+    "and what wait() raises.");
 
 static PyObject *condition_wait_for(PyObject *op, PyObject *const *args, Py_ssize_t n, PyObject *names)
 {
@@ -211,16 +215,17 @@ static PyObject *notify(ConditionObject *self, uint32_t n)
     Py_RETURN_NONE;
 }
 
-PyDoc_STRVAR(notify_doc,
-             "notify($self, /, n=1)\n--\n\n"
-             "Wake the n threads that have waited longest, or all if there are fewer.\n\n"
-             "n: how many, 1 or more (ValueError).  Each wakes once it has the lock again, which the caller still "
-             "holds.\n"
-             "Threads that died do not count, and if one of the chosen dies before its wait() has returned, the next in "
-             "line gets\n"
-             "its notification, at the latest about 100 ms later.  Raises NotOwner, a RuntimeError, unless the calling "
-             "thread\n"
-             "holds the lock.");
+PyDoc_STRVAR(
+    notify_doc,
+    "notify($self, /, n=1)\n--\n\n"
+    "Wake the n threads that have waited longest, or all if there are fewer.\n\n"
+    "n: how many, 1 or more (ValueError).  Each wakes once it has the lock again, which the caller still "
+    "holds.\n"
+    "Threads that died do not count, and if one of the chosen dies before its wait() has returned, the next in "
+    "line gets\n"
+    "its notification, at the latest about 100 ms later.  Raises NotOwner, a RuntimeError, unless the calling "
+    "thread\n"
+    "holds the lock.");
 
 static PyObject *condition_notify(PyObject *op, PyObject *const *args, Py_ssize_t n, PyObject *names)
 {
@@ -346,7 +351,9 @@ static PyObject *condition_number(PyObject *cls, PyObject *args)
         return sx_raise(state, SX_CLOSED, lock, 0);
     if (!PyObject_TypeCheck(arena, state->arena_type) || ((ArenaObject *)arena)->core == m->core) {
         uint32_t key = m->object.cell->key;
-        return PyLong_FromUnsignedLong(m->object.unit != SX_NOBODY ? m->object.unit + 1ul : key == SX_ANY ? key - 1 : key);
+        return PyLong_FromUnsignedLong(m->object.unit != SX_NOBODY ? m->object.unit + 1ul
+                                       : key == SX_ANY             ? key - 1
+                                                                   : key);
     }
     return sx_raise(state, SX_OTHER_ARENA, lock, 1);
 }
@@ -366,7 +373,8 @@ static PyObject *condition_join(PyObject *op, PyObject *lock)
         uint32_t generation = m->object.unit == SX_NOBODY ? m->object.cell->key : m->object.generation, there = 0;
         if (!atomic_compare_exchange_strong(&self->condition->lock_generation, &there, generation) &&
             there != generation)
-            return PyErr_Format(PyExc_ValueError, "%R was made with a lock that is no more, not with %R", op, lock);
+            return PyErr_Format(PyExc_ValueError,
+                                "the condition was made with another lock than %R, one that is no more", lock);
     }
     Py_INCREF(lock);
     self->lock = m;

@@ -200,11 +200,9 @@ static int add_handle_types(PyObject *module, struct module_state *state)
         r = types[i] == NULL ? -1 : PyModule_AddType(module, types[i]);
         if (r == 0 && handle_types[i].gates)
             r = sx_gates_add_to_type(state, types[i]);
-        Py_XDECREF(bases);
-            r = sx_gates_add_to_type(state, type);
         if (r == 0 && handle_types[i].spec == &sx_mutex_spec)
-            state->mutex_type = (PyTypeObject *)Py_NewRef((PyObject *)type);
-        Py_XDECREF(type);
+            state->mutex_type = (PyTypeObject *)Py_NewRef((PyObject *)types[i]);
+        Py_XDECREF(bases);
     }
     for (size_t i = 0; i < HANDLE_TYPES; i++)
         Py_XDECREF(types[i]);

@@ -22,6 +22,7 @@ if not hasattr(_core, "BaseArena"):  # the bare folder of the C sources, taken f
     )
 
 from .arena import Arena, default_arena
+from .barrier import Barrier
 from .bounded import BinarySemaphore, BoundedSemaphore
 from .condition import Condition
 from .errors import (
@@ -44,6 +45,7 @@ from .semaphore import Semaphore
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from .errors import BrokenBarrierError
     from .objects import Holder, ObjectInfo
 
 __version__ = "0.1.0"
@@ -52,9 +54,11 @@ __all__ = [
     "Arena",
     "ArenaError",
     "ArenaFull",
+    "Barrier",
     "BinarySemaphore",
     "BoundedSemaphore",
     "Condition",
+    "BrokenBarrierError",
     "DeadlockError",
     "Event",
     "Gone",
@@ -77,9 +81,13 @@ __all__ = [
 
 
 def __getattr__(name: str) -> object:
-    """Holder and ObjectInfo are imported when they are asked for: `with` blocks never do."""
+    """What is imported when it is asked for: `with` blocks never do."""
     if name in ("Holder", "ObjectInfo"):
         from . import objects
 
         return getattr(objects, name)
+    if name == "BrokenBarrierError":
+        from . import errors
+
+        return errors.BrokenBarrierError
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

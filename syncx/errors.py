@@ -14,6 +14,7 @@ import sys
 __all__ = [
     "ArenaError",
     "ArenaFull",
+    "BrokenBarrierError",
     "DeadlockError",
     "Gone",
     "InUse",
@@ -49,6 +50,32 @@ class OwnerDiedError(SyncxError, RuntimeError):
 
 class Gone(SyncxError, RuntimeError):
     """The object was unlinked, or nobody who knew it is left, or its arena was re-created."""
+
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import threading
+    from typing import Any
+
+    class BrokenBarrierError(SyncxError, threading.BrokenBarrierError):
+        """A barrier was broken, by a timeout, an abort, a reset, an action that raised, or the death of a party."""
+
+
+def _broken_barrier_error() -> Any:
+    """BrokenBarrierError derives from threading's, which is imported when somebody asks for ours: few programs do."""
+    import threading
+
+    class BrokenBarrierError(SyncxError, threading.BrokenBarrierError):
+        """A barrier was broken, by a timeout, an abort, a reset, an action that raised, or the death of a party."""
+
+    BrokenBarrierError.__qualname__ = BrokenBarrierError.__name__
+    return globals().setdefault("BrokenBarrierError", BrokenBarrierError)  # the same for all, whoever asked first
+
+
+def __getattr__(name: str) -> object:
+    if name == "BrokenBarrierError":
+        return _broken_barrier_error()
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 class InUse(SyncxError, RuntimeError):
@@ -112,6 +139,10 @@ def translate(status: int, number: int, what: object, detail: int) -> Exception:
         return NotOwner(f"this thread does not hold the lock of {what!r}; wait() and notify() want it held")
     if status == c.OTHER_ARENA and detail:
         return ArenaError(f"{what!r} belongs to another arena; a condition and its lock belong to one")
+    if status == c.BROKEN:
+        why = "not all parties came in time" if detail < 0 else f"a party, of process {detail}, has died"
+        broken: type[Exception] = _broken_barrier_error()
+        return broken(f"{what!r}: {why}" if detail else f"{what!r}; reset() makes it whole")
     kind, text = _table(c)[status]
     if status == c.DEADLOCK:
         text = getattr(what, "_deadlock", text)  # what kinds that are no mutexes say

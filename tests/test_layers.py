@@ -27,6 +27,7 @@ LEVELS = {
     "mutex": 4,
     "once": 4,
     "rwlock": 4,
+    "barrier": 4,
     "semaphore": 4,
     "condition": 5,
     "__init__": 6,
@@ -158,7 +159,7 @@ def shared_structs(files: dict[str, str]) -> dict[str, set[str]]:
     kept = {  # the kernel's, and of one process
         "sx_futex_waitv", "sx_host", "sx_known", "sx_arena", "sx_self", "sx_pause", "sx_waiter", "sx_object", "sx_watch",
         "sx_attempt", "sx_request", "sx_look", "sx_death",
-        "sx_kind_operations",
+        "sx_kind_operations", "sx_arrival",
     }  # fmt: skip
     found: dict[str, set[str]] = {}
     for name, text in files.items():

@@ -32,10 +32,11 @@ EXCEPTIONS = {
     ("RLockTests", "test_locked_repr"): WORDS,
     ("ConditionTests", "test_acquire"): FOREIGN,
     ("EventTests", "test_repr"): WORDS,
+    ("BarrierTests", "test_repr"): WORDS,
     ("EventTests", "test_at_fork_reinit"): INSIDE,
 }
 
-SINCE_3_11 = {("EventTests", "test_repr")}
+SINCE_3_11 = {("EventTests", "test_repr"), ("BarrierTests", "test_repr")}
 
 
 class MutexTests(lock_tests.LockTests):
@@ -62,6 +63,10 @@ class ThreadingsConditionTests(lock_tests.ConditionTests):
 
 class EventTests(lock_tests.EventTests):
     eventtype = staticmethod(syncx.Event)
+
+
+class BarrierTests(lock_tests.BarrierTests):
+    barriertype = staticmethod(syncx.Barrier)
 
 
 for (_cls, _test), _reason in EXCEPTIONS.items():

@@ -465,6 +465,27 @@ static inline bool sx_rwlock_read_end_fast(struct sx_participant *self, struct s
     return true;
 }
 
+/* ---- barrier: barrier.c ------------------------------------------------------------------------------ */
+enum sx_barrier_use { SX_BARRIER_WAIT, SX_BARRIER_ACT, SX_BARRIER_ENROL };
+struct sx_arrival {
+    uint64_t me;     /* who arrived */
+    uint32_t phase;  /* in which phase, */
+    uint32_t index;  /* and where */
+    uint32_t resets; /* how many there had been */
+    uint32_t seen;   /* the word when there was no place */
+    bool last;       /* all are there now */
+    bool done;       /* nothing to wait for */
+};
+enum sx_status sx_barrier_wait(struct sx_arena *arena, struct sx_barrier *b, int64_t deadline, enum sx_barrier_use use,
+                               struct sx_arrival *a);
+enum sx_status sx_barrier_complete(struct sx_arena *arena, struct sx_barrier *b, const struct sx_arrival *a, bool well);
+enum sx_status sx_barrier_forget(struct sx_arena *arena, struct sx_barrier *b, const struct sx_arrival *a);
+enum sx_status sx_barrier_withdraw(struct sx_arena *arena, struct sx_barrier *b);
+enum sx_status sx_barrier_abort(struct sx_arena *arena, struct sx_barrier *b);
+enum sx_status sx_barrier_reset(struct sx_arena *arena, struct sx_barrier *b);
+uint32_t sx_barrier_state(struct sx_arena *arena, struct sx_barrier *b, bool *broken);
+uint32_t sx_barrier_victim(struct sx_barrier *b);
+
 /* ---- heap and names: heap.c, names.c.  All but sx_ready need the arena's lock. ---------------------- */
 enum sx_status sx_ready(struct sx_arena *arena, enum sx_region_number region, uint64_t bytes);
 enum sx_status sx_heap_allocate(struct sx_arena *arena, bool cell, uint32_t units, uint32_t *unit);

@@ -9,6 +9,7 @@ extern const struct sx_kind_operations sx_latch_kind;
 extern const struct sx_kind_operations sx_permits_kind;
 extern const struct sx_kind_operations sx_rwlock_kind;
 extern const struct sx_kind_operations sx_condition_kind;
+extern const struct sx_kind_operations sx_barrier_kind;
 
 static const struct sx_kind_operations *const kinds[SX_KINDS] = {
     [SX_KIND_MUTEX] = &sx_mutex_kind,
@@ -20,6 +21,7 @@ static const struct sx_kind_operations *const kinds[SX_KINDS] = {
     [SX_KIND_PERMITS] = &sx_permits_kind,
     [SX_KIND_RWLOCK] = &sx_rwlock_kind,
     [SX_KIND_CONDITION] = &sx_condition_kind,
+    [SX_KIND_BARRIER] = &sx_barrier_kind,
 };
 
 /* NULL: no kind of object of its own. */

@@ -226,9 +226,11 @@ struct sx_condition {
 /* A barrier, barrier.c. */
 struct sx_barrier {
     struct sx_cell cell;
-    sx_a64 word;     /* BARRIER_* flags, and from bit 8 the phase; the low half is the futex */
-    sx_a64 outcomes; /* bit n % 64: phase n ended without all parties */
-    uint32_t reserved[3];
+    sx_a64 word;     /* the phase in the high half; in the low half, the futex: BARRIER_* flags, from bit 8 a count of changes */
+    sx_a64 outcomes; /* bit n % 64: phase n was cut short by a reset */
+    sx_a32 spin;
+    sx_a32 resets; /* how many phases were cut short */
+    sx_a32 newest; /* who arrived last: an index of party */
     struct sx_statistics statistics;
     uint32_t reserved2[4];
     struct sx_mutex guard;
@@ -236,6 +238,7 @@ struct sx_barrier {
 };
 #define BARRIER_WAITERS 0x01u
 #define BARRIER_BROKEN 0x02u
+#define BARRIER_COMPLETE 0x04u /* the phase has ended well; not all may have been told yet */
 #define BARRIER_RETIRED 0x10u
 #define BARRIER_STEP 0x100u
 #define PARTY_ARRIVED 0x01u

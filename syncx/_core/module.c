@@ -183,6 +183,7 @@ static const struct {
     {&sx_write_view_spec, false, &sx_mutex_spec},
     {&sx_upgradable_view_spec, false, &sx_mutex_spec},
     {&sx_condition_spec, true},
+    {&sx_barrier_spec, false},
 };
 #define HANDLE_TYPES (sizeof handle_types / sizeof *handle_types)
 

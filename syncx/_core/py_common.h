@@ -153,6 +153,7 @@ extern PyType_Spec sx_event_spec, sx_once_spec;
 extern PyType_Spec sx_permits_spec;
 extern PyType_Spec sx_rwlock_spec, sx_read_view_spec, sx_write_view_spec, sx_upgradable_view_spec;
 extern PyType_Spec sx_condition_spec;
+extern PyType_Spec sx_barrier_spec;
 
 /* The id in the word, or 0 when it is free or names a dead thread. */
 static inline uint64_t live_holder(MutexObject *self)

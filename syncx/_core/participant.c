@@ -311,6 +311,8 @@ static void give_back(struct registration *r)
     sx_condition_inherit(r->arena, p, false); /* a thread that the interpreter ended amid a wait */
     for (uint32_t i = 0; i < SX_WAITS; i++)
         atomic_store_explicit(&p->wait[i].state, SX_RUNNING, memory_order_relaxed);
+    /* the mark of a claimer that dies before it has written anything must not be taken for one of our process's */
+    atomic_store_explicit(&p->process, 0, memory_order_release);
     pthread_mutex_unlock(&p->life.mutex);
     sx_futex_wake(sx_life_word(p), INT_MAX);
     pthread_mutex_lock(&r->arena->local);

@@ -225,9 +225,14 @@ enum sx_life sx_process_life(struct sx_arena *arena, uint64_t process, uint64_t 
         if (at >= n)
             continue;
         struct sx_participant *t = &arena->participants[at];
-        uint32_t life = atomic_load_explicit(sx_life_word(t), memory_order_acquire);
+        uint32_t use = atomic_load_explicit(&t->generation, memory_order_acquire);
         if (atomic_load_explicit(&t->process, memory_order_acquire) != slot + 1 ||
             atomic_load_explicit(&t->process_generation, memory_order_relaxed) != generation)
+            continue;
+        /* The mark of the thread that the record tells of: not of one that had the slot before it, which the record would
+         * follow, nor of one after it, which would have stepped the generation. */
+        uint32_t life = atomic_load_explicit(sx_life_word(t), memory_order_acquire);
+        if (atomic_load_explicit(&t->generation, memory_order_acquire) != use)
             continue;
         if (life & FUTEX_OWNER_DIED) {
             atomic_store_explicit(&p->dead, generation, memory_order_release);

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from . import _core
-from .handle import Locking, Shared
+from .handle import Locking, Shared, checked_number
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:  # see arena.py
@@ -19,26 +19,6 @@ if TYPE_CHECKING:  # see arena.py
     Y = TypeVar("Y", bound="BinarySemaphore")
 
 __all__ = ["BinarySemaphore", "BoundedSemaphore"]
-
-
-class _Unset:
-    """The default of `value`: whatever the name has, or 1."""
-
-    def __repr__(self) -> str:
-        return "<unset>"
-
-
-_UNSET: Any = _Unset()
-
-
-def _checked(value: int) -> int:
-    if isinstance(value, str):
-        raise TypeError(f"value must be an int, not the str {value!r}; a name goes into name=")
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise TypeError(f"value must be an int, not {type(value).__name__}")
-    if not 0 <= value <= _core.MAX_PERMITS:
-        raise ValueError(f"value must be from 0 to {_core.MAX_PERMITS}, not {value}")
-    return value
 
 
 class _Permits(Shared, Locking, _core.BasePermits):
@@ -84,8 +64,8 @@ class _Permits(Shared, Locking, _core.BasePermits):
 class BoundedSemaphore(_Permits):
     """A semaphore whose permits have owners: at most `value` are held at a time, and a dead process holds none.
 
-    value: how many permits, 0 to `MAX_VALUE`.  Left away, an existing object is opened as it is, and a new one gets 1.
-        Another value than the existing object was made with is a ValueError that names both.
+    value: how many permits, 0 to `MAX_VALUE`.  None: 1 in a new semaphore, and whatever is there in one that exists;
+        any other number must be the one it was made with, or it is a ValueError that names both.
     name, arena, create: as for `Mutex`.
     timeout: seconds a plain `with` waits before it raises `Timeout`; None waits for ever.
 
@@ -107,14 +87,14 @@ class BoundedSemaphore(_Permits):
 
     def __init__(
         self,
-        value: int = _UNSET,
+        value: int | None = None,
         *,
         name: str | None = None,
         arena: Arena | None = None,
         create: Create = True,
         timeout: float | None = None,
     ) -> None:
-        parameter = None if value is _UNSET else _checked(value)
+        parameter = checked_number(value, "value", 0, self.MAX_VALUE)
         self._set_options(timeout)
         self._open_named(name, arena, create, parameter)
 
@@ -124,7 +104,7 @@ class BoundedSemaphore(_Permits):
         buffer: Any,
         offset: int = 0,
         *,
-        value: int = _UNSET,
+        value: int | None = None,
         create: Create = True,
         arena: Arena | None = None,
         timeout: float | None = None,
@@ -134,8 +114,8 @@ class BoundedSemaphore(_Permits):
         The other arguments and what is raised are those of `Mutex.at`.  When the arena was re-created (a reboot) all
         permits are free.
         """
+        parameter = checked_number(value, "value", 0, cls.MAX_VALUE)
         self = cls.__new__(cls)
-        parameter = None if value is _UNSET else _checked(value)
         self._set_options(timeout)
         self._open_in(buffer, offset, arena, create, parameter)
         return self
@@ -143,7 +123,10 @@ class BoundedSemaphore(_Permits):
     @staticmethod
     def size(value: int) -> int:
         """Bytes that a semaphore with so many permits takes in the user's memory: 256, and 16 for each permit."""
-        return _core.size_of(_core.KIND_PERMITS, _checked(value))
+        number = checked_number(value, "value", 0, _core.MAX_PERMITS)
+        if number is None:
+            raise TypeError("size() takes the value that the semaphore shall have, not None")
+        return _core.size_of(_core.KIND_PERMITS, number)
 
 
 @_core.own_methods

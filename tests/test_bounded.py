@@ -428,7 +428,7 @@ def test_an_existing_name_keeps_its_value(arena):
         ("jobs", TypeError, "name="),
         (1.0, TypeError, "float"),
         (True, TypeError, "bool"),
-        (None, TypeError, "NoneType"),
+        (b"4", TypeError, "bytes"),
     ],
 )
 def test_wrong_values(arena, value, error, text):
@@ -437,6 +437,11 @@ def test_wrong_values(arena, value, error, text):
     with pytest.raises(error, match=text):
         syncx.BoundedSemaphore.size(value)
     assert list(arena.objects()) == []
+
+
+def test_size_wants_a_value():
+    with pytest.raises(TypeError, match="size"):
+        syncx.BoundedSemaphore.size(None)
 
 
 def test_no_permit_at_all(arena):

@@ -104,4 +104,4 @@ def test_what_the_exceptions_say_is_so():
     assert repr(event).endswith(" set>")  # in a child too: it is shared
     with pytest.raises(TypeError, match="syncx"):
         syncx.Condition(threading.Lock())
-    assert len(EXCEPTIONS) == 10
+    assert len(EXCEPTIONS) == 11

@@ -30,7 +30,7 @@ if TYPE_CHECKING:  # see arena.py
 else:
     _Typed = object
 
-__all__ = ["Locking", "Shared", "checked_number"]
+__all__ = ["UNSET", "Locking", "Shared", "checked_number"]
 
 _CREATE: dict[object, int] = {True: _core.CREATE, False: _core.OPEN, "exclusive": _core.EXCLUSIVE}
 
@@ -42,9 +42,19 @@ def _create_code(create: object) -> int:
         raise ValueError(f'create must be True, False or "exclusive", not {create!r}') from None
 
 
-def checked_number(value: int | None, what: str, least: int, most: int) -> int | None:
-    """A value, parties or count that an object is made with: an int in that range, or None where none was given."""
-    if value is None:
+class _Unset:
+    """The default of a value, parties or count: what an existing object has, or 1."""
+
+    def __repr__(self) -> str:
+        return "<unset>"
+
+
+UNSET: Any = _Unset()
+
+
+def checked_number(value: int, what: str, least: int, most: int) -> int | None:
+    """A value, parties or count that an object is made with: an int in that range, or None for UNSET."""
+    if value is UNSET:
         return None
     if isinstance(value, str):
         raise TypeError(f"{what} must be an int, not a str; a name is given as name={value!r}")

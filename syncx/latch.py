@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from . import _core
-from .handle import Shared, checked_number
+from .handle import UNSET, Shared, checked_number
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:  # see arena.py
@@ -21,9 +21,9 @@ __all__ = ["Latch"]
 class Latch(Shared, _core.BaseLatch):
     """A count that goes down to 0 once, and opens then for everybody who waits.
 
-    count: how far it is at first, from 0 (open from the start) to `MAX_VALUE`.  None: 1 in a new latch, and whatever is
-        there in one that exists; any other number must be the one it was made with, or it is a ValueError that names
-        both.
+    count: how far it is at first, from 0 (open from the start) to `MAX_VALUE`.  Left away: 1 in a new latch, and
+        whatever is there in one that exists; any other number must be the one it was made with, or it is a ValueError
+        that names both.
     name: an object of that name in the arena, shared by all who open it; it lives until it is unlinked.  None: an
         anonymous one, shared with forked children and with whoever unpickles it, gone when the last process that knows
         it has ended.  1 to 255 bytes of UTF-8, printable, no slash at either end.
@@ -51,7 +51,7 @@ class Latch(Shared, _core.BaseLatch):
 
     def __init__(
         self,
-        count: int | None = None,
+        count: int = UNSET,
         *,
         name: str | None = None,
         arena: Arena | None = None,
@@ -65,7 +65,7 @@ class Latch(Shared, _core.BaseLatch):
         buffer: Any,
         offset: int = 0,
         *,
-        count: int | None = None,
+        count: int = UNSET,
         create: Create = True,
         arena: Arena | None = None,
     ) -> L:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from . import _core
-from .handle import Locking, Shared, checked_number
+from .bounded import BoundedSemaphore
+from .handle import UNSET, Locking, Shared, checked_number
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:  # see arena.py
@@ -21,8 +22,10 @@ __all__ = ["Semaphore"]
 class Semaphore(Shared, Locking, _core.BaseSemaphore):
     """A count of units that nobody owns: a signal between strangers.  One adds units, another takes them.
 
-    value: how many units there are at first, from 0 to `MAX_VALUE`.  None: 1 in a new semaphore, and whatever is there
-        in one that exists; any other number must be the one it was made with, or it is a ValueError that names both.
+    value: how many units there are at first, from 0 to `MAX_VALUE`.  Left away: 1 in a new semaphore, and whatever is
+        there in one that exists; any other number must be the one it was made with, or it is a ValueError that names
+        both.
+    robust: True makes or opens a `BoundedSemaphore` instead, whose units have owners and come back when an owner dies.
     name: an object of that name in the arena, shared by all who open it; it lives until it is unlinked.  None: an
         anonymous one, shared with forked children and with whoever unpickles it, gone when the last process that knows
         it has ended.  1 to 255 bytes of UTF-8, printable, no slash at either end.
@@ -53,10 +56,17 @@ class Semaphore(Shared, Locking, _core.BaseSemaphore):
     MAX_VALUE = _core.MAX_UNITS
     """The most units that a semaphore can have: 2,147,483,647."""
 
+    def __new__(cls, value: int = UNSET, *, robust: bool = False, **options: Any) -> Any:
+        """With robust=True a `BoundedSemaphore`, which is no subclass of this one."""
+        if not robust:
+            return super().__new__(cls)
+        return BoundedSemaphore(**options) if value is UNSET else BoundedSemaphore(value, **options)
+
     def __init__(
         self,
-        value: int | None = None,
+        value: int = UNSET,
         *,
+        robust: bool = False,
         name: str | None = None,
         arena: Arena | None = None,
         create: Create = True,
@@ -72,7 +82,7 @@ class Semaphore(Shared, Locking, _core.BaseSemaphore):
         buffer: Any,
         offset: int = 0,
         *,
-        value: int | None = None,
+        value: int = UNSET,
         create: Create = True,
         arena: Arena | None = None,
         timeout: float | None = None,
@@ -94,7 +104,7 @@ class Semaphore(Shared, Locking, _core.BaseSemaphore):
         ArenaError for another arena's semaphore.
         """
         parameter = checked_number(value, "value", 0, cls.MAX_VALUE)
-        self = cls.__new__(cls)
+        self: S = cls.__new__(cls)
         self._configure(timeout)
         self._open_in(buffer, offset, arena, create, parameter)
         return self

@@ -859,7 +859,7 @@ def test_a_value_out_of_range(arena, value):
         syncx.Semaphore(value, arena=arena)
 
 
-@pytest.mark.parametrize("value", ["jobs", 1.0, True, b"1", [], object()])
+@pytest.mark.parametrize("value", ["jobs", 1.0, True, b"1", [], object(), None])
 def test_a_value_of_another_type(arena, value):
     with pytest.raises(TypeError, match="value must be an int"):
         syncx.Semaphore(value, arena=arena)
@@ -924,6 +924,29 @@ def test_arguments_of_the_constructor(arena):
         syncx.Semaphore(1, arena="arena")
     with pytest.raises(RuntimeError, match="open already"):
         syncx.Semaphore(1, arena=arena).__init__(1, arena=arena)
+
+
+# ---- robust ----------------------------------------------------------------------------------------------------------
+
+
+def test_robust_is_a_bounded_semaphore(arena):
+    robust = syncx.Semaphore(2, robust=True, name="r", arena=arena, timeout=1)
+    assert type(robust) is syncx.BoundedSemaphore
+    assert not isinstance(robust, syncx.Semaphore)
+    assert (robust.value, robust.name, robust.timeout) == (2, "r", 1)
+    with robust, syncx.BoundedSemaphore(name="r", arena=arena) as other:
+        assert other.value == 0
+    assert syncx.Semaphore(robust=True, name="r", arena=arena).value == 2
+    with pytest.raises(ValueError, match=r"2.*3"):
+        syncx.Semaphore(3, robust=True, name="r", arena=arena)
+    with pytest.raises(ValueError, match="BoundedSemaphore"):
+        syncx.Semaphore(name="r", arena=arena)
+    with pytest.raises(ValueError):
+        robust.release()
+
+
+def test_not_robust_is_a_semaphore(arena):
+    assert type(syncx.Semaphore(2, robust=False, arena=arena)) is syncx.Semaphore
 
 
 def test_the_maximum_and_the_size():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from . import _core
-from .handle import Locking, Shared, checked_number
+from .handle import UNSET, Locking, Shared, checked_number
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:  # see arena.py
@@ -64,8 +64,8 @@ class _Permits(Shared, Locking, _core.BasePermits):
 class BoundedSemaphore(_Permits):
     """A semaphore whose permits have owners: at most `value` are held at a time, and a dead process holds none.
 
-    value: how many permits, 0 to `MAX_VALUE`.  None: 1 in a new semaphore, and whatever is there in one that exists;
-        any other number must be the one it was made with, or it is a ValueError that names both.
+    value: how many permits, 0 to `MAX_VALUE`.  Left away: 1 in a new semaphore, and whatever is there in one that
+        exists; any other number must be the one it was made with, or it is a ValueError that names both.
     name, arena, create: as for `Mutex`.
     timeout: seconds a plain `with` waits before it raises `Timeout`; None waits for ever.
 
@@ -87,7 +87,7 @@ class BoundedSemaphore(_Permits):
 
     def __init__(
         self,
-        value: int | None = None,
+        value: int = UNSET,
         *,
         name: str | None = None,
         arena: Arena | None = None,
@@ -104,7 +104,7 @@ class BoundedSemaphore(_Permits):
         buffer: Any,
         offset: int = 0,
         *,
-        value: int | None = None,
+        value: int = UNSET,
         create: Create = True,
         arena: Arena | None = None,
         timeout: float | None = None,
@@ -123,10 +123,8 @@ class BoundedSemaphore(_Permits):
     @staticmethod
     def size(value: int) -> int:
         """Bytes that a semaphore with so many permits takes in the user's memory: 256, and 16 for each permit."""
-        number = checked_number(value, "value", 0, _core.MAX_PERMITS)
-        if number is None:
-            raise TypeError("size() takes the value that the semaphore shall have, not None")
-        return _core.size_of(_core.KIND_PERMITS, number)
+        checked_number(value, "value", 0, _core.MAX_PERMITS)
+        return _core.size_of(_core.KIND_PERMITS, value)
 
 
 @_core.own_methods

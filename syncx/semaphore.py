@@ -60,7 +60,7 @@ class Semaphore(Shared, Locking, _core.BaseSemaphore):
         """With robust=True a `BoundedSemaphore`, which is no subclass of this one."""
         if not robust:
             return super().__new__(cls)
-        return BoundedSemaphore(**options) if value is UNSET else BoundedSemaphore(value, **options)
+        return BoundedSemaphore(value, **options)
 
     def __init__(
         self,

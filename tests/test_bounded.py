@@ -428,6 +428,7 @@ def test_an_existing_name_keeps_its_value(arena):
         ("jobs", TypeError, "name="),
         (1.0, TypeError, "float"),
         (True, TypeError, "bool"),
+        (None, TypeError, "NoneType"),
         (b"4", TypeError, "bytes"),
     ],
 )
@@ -440,7 +441,7 @@ def test_wrong_values(arena, value, error, text):
 
 
 def test_size_wants_a_value():
-    with pytest.raises(TypeError, match="size"):
+    with pytest.raises(TypeError, match="value must be an int"):
         syncx.BoundedSemaphore.size(None)
 
 

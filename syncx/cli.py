@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from . import __version__
+from ._core import MAX_PERMITS
 from .arena import DEFAULT_NAME, Arena, arena_paths, name_to_bytes, path_of
 from .errors import ArenaError, InUse, SyncxError
 
@@ -86,6 +87,27 @@ def _lock_name(text: str) -> str:
     return _checked(text, name_to_bytes)
 
 
+def _semaphore(text: str) -> tuple[str, int | None]:
+    name, equals, number = text.rpartition("=")
+    if not equals:
+        return _lock_name(text), None
+    try:
+        return _lock_name(name), _integer(1, MAX_PERMITS)(number)
+    except argparse.ArgumentTypeError as e:
+        raise argparse.ArgumentTypeError(f"{text!r} should be NAME or NAME=N: {e}") from None
+
+
+class _AddClaim(argparse.Action):
+    """One list for several options, since their order counts: (option, name, permits)."""
+
+    def __call__(
+        self, parser: argparse.ArgumentParser, options: argparse.Namespace, value: Any, option: str | None = None
+    ) -> None:
+        name, permits = value if isinstance(value, tuple) else (value, None)
+        what = self.option_strings[0].lstrip("-")
+        setattr(options, self.dest, [*getattr(options, self.dest), (what, name, permits)])
+
+
 def _arena_name(text: str) -> str:
     return _checked(text, path_of)
 
@@ -126,6 +148,7 @@ def _parser() -> _Parser:
 examples:
   syncx demo                                  see two workers killed, and nothing lost
   syncx run --lock backup -- rsync -a src/ /mnt/
+  syncx run --semaphore cc=4 -- cc -c big.c   at most four at once
   syncx ls                                    who holds what, who waits
   eval "$(syncx completion bash)"
 
@@ -172,39 +195,54 @@ example: syncx demo ~/src --workers 8""",
     run = command(
         "run",
         _run,
-        "run a command while holding a lock",
+        "run a command while holding a lock, or a permit of a semaphore",
         """\
-Waits for the lock, runs COMMAND, releases the lock when it ends.  Several --lock are taken in the order given.
+Waits for the lock, runs COMMAND, releases the lock when it ends.  Of --lock, --semaphore, --read and --write there may
+be several, mixed as you like; all are taken in the order given, and released in reverse.
 
-SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGUSR1 and SIGUSR2 are passed on to the command.  If the last holder died, one line
-on stderr says so, and the command finds the lock's name in the environment variable SYNCX_OWNER_DIED.  If `syncx run`
-itself is killed with SIGKILL, the next in line gets the lock and the command is killed too (its own children are not).
+--semaphore NAME=4 lets 4 such commands run at once, over the whole machine.  The first to come makes the semaphore with
+that number; later another number is an error, and NAME alone takes what is there (a new one then has a single permit).
+--read and --write are for a readers-writer lock: any number read at once, or one writes.
+
+SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGUSR1 and SIGUSR2 are passed on to the command.  If the last holder of a lock died,
+one line on stderr says so, and the command finds the lock's name in the environment variable SYNCX_OWNER_DIED.  If
+`syncx run` itself is killed with SIGKILL, the next in line gets what it held and the command is killed too (its own
+children are not).
 
 exit status:
   that of the command; 128 + N if signal N ended it
-  75   the lock was not to be had in time (see --conflict-exit-code)
+  75   a lock or permit was not to be had in time (see --conflict-exit-code)
   125  syncx failed, or wrong usage
   126  the command cannot be executed
   127  the command was not found
 
 examples:
   syncx run --lock nightly --no-wait -- ./nightly.sh
-  syncx run --lock db --lock cache --timeout 30 -- make migrate""",
+  syncx run --lock db --lock cache --timeout 30 -- make migrate
+  for f in *.c; do syncx run --semaphore cc=4 -- cc -c $f & done; wait
+  syncx run --read config --semaphore net -- ./fetch.sh""",
     )
     run.usage_status = 125
-    run.usage = "syncx run --lock NAME [--lock NAME ...] [options] -- COMMAND [ARGUMENT ...]"
-    run.add_argument(
-        "--lock", "-l", metavar="NAME", type=_lock_name, action="append", required=True, dest="locks",
-        help="a lock by this name, made if need be; may be given several times",
-    )  # fmt: skip
+    run.usage = """syncx run --lock NAME [options] -- COMMAND [ARGUMENT ...]
+       syncx run --semaphore NAME[=N] [options] -- COMMAND [ARGUMENT ...]
+       syncx run {--read | --write} NAME [options] -- COMMAND [ARGUMENT ...]"""
+    for flags, metavar, parse, text in (
+        (("--lock", "-l"), "NAME", _lock_name, "a lock by this name, made if need be"),
+        (("--semaphore", "-s"), "NAME=N", _semaphore, "one of the N permits of a semaphore, made if need be"),
+        (("--read",), "NAME", _lock_name, "a readers-writer lock, made if need be, for reading"),
+        (("--write",), "NAME", _lock_name, "the same for writing"),
+    ):
+        run.add_argument(*flags, metavar=metavar, type=parse, action=_AddClaim, dest="claims", default=[], help=text)
     patience = run.add_mutually_exclusive_group()
-    patience.add_argument("--timeout", "-w", metavar="S", type=_seconds, help="wait S seconds at most, for all locks")
+    patience.add_argument(
+        "--timeout", "-w", metavar="S", type=_seconds, help="wait S seconds at most, for all together"
+    )
     patience.add_argument(
         "--no-wait", "-n", action="store_const", const=0.0, dest="timeout", help="do not wait; the same as --timeout 0"
     )
     run.add_argument(
         "--conflict-exit-code", "-E", metavar="N", type=_integer(0, 255), default=75,
-        help="exit status when a lock was not to be had in time, default 75",
+        help="exit status when something was not to be had in time, default 75",
     )  # fmt: skip
     arena(run)
     run.add_argument("command", metavar="-- COMMAND", nargs=argparse.REMAINDER, help="what to run, and its arguments")
@@ -212,18 +250,29 @@ examples:
     ls = command(
         "ls",
         _ls,
-        "list locks: who holds them, who waits",
+        "list locks, semaphores and all else: their state, who holds them, who waits",
         """\
-Looks without locking or waiting, so each line is true for a moment of its own.  An arena that does not exist has no
-locks, and is not made.  In the column HOLDER, "died" means that the last holder died and nobody has recovered the
-lock since.
+Looks without locking or waiting, so each line is true for a moment of its own.  An arena that does not exist has
+nothing in it, and is not made.
+
+NAME     the name
+KIND     the class: Mutex, BoundedSemaphore, RWLock, ...
+STATE    a Mutex or RLock: locked, free, or owner died: its last holder was killed, and nobody has recovered it since
+         a semaphore: how many units are free; a RWLock: writer, N readers, free, or owner died
+         an Event: set or not set; a Latch: how far to go, or open; a Once: done, running or not done
+         a Barrier: how many of its parties wait, or broken
+WAITING  how many threads wait, and for how long the first of them has
+AGE      since it was made
+HOLDERS  the process that holds it, and its command; each further one on a line of its own
+
+On a terminal long commands are cut; a pipe or file gets them whole.
 
 examples:
   syncx ls --json | jq '.[] | select(.waiters != [])'
   syncx ls --arena myapp --all""",
     )
     arena(ls)
-    ls.add_argument("--all", action="store_true", help="anonymous locks too")
+    ls.add_argument("--all", action="store_true", help="anonymous ones too")
     ls.add_argument("--arenas", action="store_true", help="list the arenas of this user instead")
     shape = ls.add_mutually_exclusive_group()
     shape.add_argument("--json", action="store_true", help="a JSON list of objects")
@@ -232,10 +281,10 @@ examples:
     rm = command(
         "rm",
         _rm,
-        "remove locks by name, or a whole arena",
+        "remove locks, semaphores and all else by name, or a whole arena",
         """\
-What a live process holds or has open is refused without --force.  Whoever has a removed lock open gets an exception
-(syncx.Gone) at the next acquire: it is never split into two of one name.
+What a live process holds or has open is refused without --force.  Whoever has it open gets an exception (syncx.Gone)
+at the next use: nothing is ever split into two of one name.
 
 exit status: 0 all are removed, 1 something was not (it is in use, or there is no such name).
 
@@ -279,9 +328,12 @@ def _run(options: argparse.Namespace) -> int:
     if not options.command:
         print("syncx: run needs a command: syncx run --lock NAME -- COMMAND", file=sys.stderr)
         return run.FAILED
+    if not options.claims:
+        print("syncx: run needs something to hold: --lock, --semaphore, --read or --write, and a name", file=sys.stderr)
+        return run.FAILED
     return run.run(
         options.command,
-        options.locks,
+        [run.Claim(*claim) for claim in options.claims],
         arena=options.arena,
         timeout=options.timeout,
         conflict_status=options.conflict_exit_code,
@@ -308,7 +360,7 @@ def _ls(options: argparse.Namespace) -> int:
     with arena:
         found = [o for o in arena.objects() if o.name is not None or options.all]
         found.sort(key=lambda o: (o.name is None, o.name))
-        return _show([_row(o, arena) for o in found], options, _lock_table)
+        return _show([_row(o, arena) for o in found], options, _object_table)
 
 
 def _show(
@@ -334,11 +386,20 @@ def _person(who: Holder) -> dict[str, Any]:
 
 
 def _row(info: ObjectInfo, arena: Arena) -> dict[str, Any]:
+    holders: dict[tuple[Holder, str], dict[str, Any]] = {}
+    for who, mode in zip(info.holders, info.modes, strict=True):
+        if (who, mode) not in holders:
+            holders[who, mode] = {**_person(who), "mode": mode, "count": 0}
+        holders[who, mode]["count"] += 1
     return {
         "name": info.name,
         "kind": info.kind,
         "arena": arena.name,
+        "parameter": info.parameter,
+        "value": info.value,
+        "state": info.state,
         "holder": None if info.holder is None else _person(info.holder),
+        "holders": list(holders.values()),
         "owner_died": info.owner_died,
         "waiters": [_person(w) for w in info.waiters],
         "longest_wait": info.longest_wait,
@@ -351,50 +412,53 @@ def _row(info: ObjectInfo, arena: Arena) -> dict[str, Any]:
     }
 
 
-def _lock_table(rows: list[dict[str, Any]]) -> None:
+def _object_table(rows: list[dict[str, Any]]) -> None:
     from .terminal import Screen, duration
 
-    def holder(row: dict[str, Any]) -> str:
-        if row["holder"] is not None:
-            return str(row["holder"]["pid"])
-        return "died" if row["owner_died"] else "-"
+    cells = []
+    for row in rows:
+        waiting = f"{len(row['waiters'])}, {duration(row['longest_wait'])}" if row["waiters"] else "-"
+        first, *more = _holding_processes(row) or ["-"]
+        name = "(anonymous)" if row["name"] is None else row["name"]
+        cells.append([name, row["kind"], row["state"], waiting, duration(row["age"]), first])
+        cells += [["", "", "", "", "", holder] for holder in more]
+    Screen(sys.stdout).table(["NAME", "KIND", "STATE", "WAITING", "AGE", "HOLDERS"], cells, right=(3, 4), cut=True)
 
-    headings = ["NAME", "KIND", "HOLDER", "WAITERS", "WAITED", "AGE", "RECOVERIES", "COMMAND"]
-    cells = [
-        [
-            "(anonymous)" if row["name"] is None else row["name"],
-            row["kind"],
-            holder(row),
-            str(len(row["waiters"])),
-            duration(row["longest_wait"]) if row["waiters"] else "-",
-            duration(row["age"]),
-            str(row["recoveries"]),
-            row["holder"]["command"] if row["holder"] is not None else "",
-        ]
-        for row in rows
-    ]
-    Screen(sys.stdout).table(headings, cells, right=(2, 3, 4, 5, 6))
+
+def _holding_processes(row: dict[str, Any]) -> list[str]:
+    """Each process that holds it, in words: its pid, what it has if that is not plain, and its command."""
+    processes: dict[int, list[dict[str, Any]]] = {}
+    for holder in row["holders"]:
+        processes.setdefault(holder["pid"], []).append(holder)
+    unit = "permits" if row["kind"] == "BoundedSemaphore" else "threads"
+    found = []
+    for pid, holders in processes.items():
+        number = sum(h["count"] for h in holders)
+        what = [f"{number} {unit}"] if number > 1 else []
+        what += ["upgradable"] if any(h["mode"] == "upgradable" for h in holders) else []
+        found.append(" ".join([str(pid), *([f"({', '.join(what)})"] if what else []), holders[0]["command"]]).rstrip())
+    return found
 
 
 def _arena_row(path: str) -> dict[str, Any]:
     name = path.partition(f"-{os.geteuid()}-")[2]
     try:
         with Arena(name, create=False) as arena:
-            locks, state = sum(1 for _ in arena.objects()), "good"
+            objects, state = sum(1 for _ in arena.objects()), "good"
     except (SyncxError, OSError) as e:
-        locks, state = 0, _words(e)
+        objects, state = 0, _words(e)
     try:
         size = os.stat(path).st_blocks * 512
     except FileNotFoundError:  # we were the last to leave it
         size = 0
-    return {"name": name, "path": path, "locks": locks, "bytes": size, "state": state}
+    return {"name": name, "path": path, "locks": objects, "bytes": size, "state": state}
 
 
 def _arena_table(rows: list[dict[str, Any]]) -> None:
     from .terminal import Screen
 
     cells = [[row["name"], str(row["locks"]), f"{row['bytes'] // 1024} KiB", row["state"]] for row in rows]
-    Screen(sys.stdout).table(["ARENA", "LOCKS", "MEMORY", "STATE"], cells, right=(1, 2))
+    Screen(sys.stdout).table(["ARENA", "OBJECTS", "MEMORY", "STATE"], cells, right=(1, 2))
 
 
 # ---- rm ------------------------------------------------------------------------------------------------------------
@@ -418,7 +482,7 @@ def _rm_locks(locks: Sequence[str], name: str, force: bool) -> int:
             try:
                 arena.unlink(lock, force=force)
             except FileNotFoundError:
-                status = _fail(f"there is no lock {lock!r} in the arena {name!r}")
+                status = _fail(f"there is no object {lock!r} in the arena {name!r}")
             except InUse:
                 status = _fail(f"{lock!r} is in use{_users(arena, lock)}; --force removes it all the same")
     return status
@@ -487,6 +551,7 @@ def _completion(options: argparse.Namespace) -> int:
     for action in _all_actions(parser):
         complete = {
             "NAME": names,
+            "NAME=N": names,
             "DIR": shtab.DIRECTORY,
             "ARENA": shtab.FILE,
             "-- COMMAND": shtab.FILE,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import bisect
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
 from .errors import KIND_NAMES
@@ -32,10 +32,13 @@ class ObjectInfo(NamedTuple):
     parameter: int
     """The value, parties or count it was made with; 0 where there is none."""
     value: int | None
-    """Free units or permits; 1 for an event that is set; how many have arrived at a barrier; what a latch counts still;
-    None for a lock."""
+    """Free units or permits; 1 for an event that is set or an initialisation that is done; how many have arrived at a
+    barrier, None if it is broken; what a latch counts still; None for a lock."""
     holders: tuple[Holder, ...]
-    """The live holders: of a lock one at most, of permits one for each, of a readers-writer lock its readers."""
+    """The live holders: of a lock one at most, of permits one for each, of a readers-writer lock its readers, of a
+    barrier those who enrolled, of a `Once` the thread that runs the initialiser."""
+    modes: tuple[str, ...]
+    """What each holder has: "exclusive", "shared" (it reads) or "upgradable"."""
     owner_died: bool
     """An owner died and nobody has repaired the data since."""
     waiters: tuple[Holder, ...]
@@ -58,6 +61,39 @@ class ObjectInfo(NamedTuple):
         """The first holder, or None."""
         return self.holders[0] if self.holders else None
 
+    @property
+    def state(self) -> str:
+        """A word or two that fit its kind: "locked", "3 of 4 free", "set", "2 readers", ..."""
+        return _STATES.get(self.kind, _lock_state)(self)
+
+
+def _lock_state(o: ObjectInfo) -> str:
+    return "locked" if o.holders else "owner died" if o.owner_died else "free"
+
+
+def _rwlock_state(o: ObjectInfo) -> str:
+    if not o.holders or "exclusive" in o.modes:
+        return "writer" if o.holders else _lock_state(o)
+    return f"{len(o.holders)} reader{'s' if len(o.holders) > 1 else ''}"
+
+
+def _once_state(o: ObjectInfo) -> str:
+    return "done" if o.value else "running" if o.holders else "not done"
+
+
+_STATES: dict[str, Callable[[ObjectInfo], str]] = {
+    "Semaphore": lambda o: f"{o.value} free",
+    "BoundedSemaphore": lambda o: f"{o.value} of {o.parameter} free",
+    "Event": lambda o: "set" if o.value else "not set",
+    "Latch": lambda o: f"{o.value} of {o.parameter} to go" if o.value else "open",
+    "Barrier": lambda o: "broken" if o.value is None else f"{o.value} of {o.parameter} waiting",
+    "Once": _once_state,
+    "RWLock": _rwlock_state,
+}
+
+_MODES = {0: "exclusive", 1: "shared", 2: "upgradable"}
+"""enum sx_mode."""
+
 
 def objects(arena: Arena) -> Iterator[ObjectInfo]:
     """The live objects of an arena, in the order of their places."""
@@ -79,6 +115,7 @@ def objects(arena: Arena) -> Iterator[ObjectInfo]:
             parameter=parameter,
             value=None if value < 0 else value,
             holders=tuple(Holder(pid, tid) for _, _, pid, tid, _ in holders),
+            modes=tuple(_MODES.get(mode, "") for *_, mode in holders),
             owner_died=owner_died,
             waiters=tuple(holder for _, holder in queue),
             longest_wait=max(0.0, (now - queue[0][0]) / 1e9) if queue else 0.0,

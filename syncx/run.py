@@ -1,4 +1,4 @@
-"""`syncx run`: a command that runs while locks are held, the shell's `with`.
+"""`syncx run`: a command that runs while locks or permits are held, the shell's `with`.
 
 The command's process is forked first and waits at a gate, a pipe, until the locks are held; so it has nothing of the
 arena, and its process is there to be tied to ours (PR_SET_PDEATHSIG): should `syncx run` be killed, the kernel frees
@@ -15,13 +15,15 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from types import FrameType
-from typing import NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 from .arena import Arena, default_arena
+from .bounded import BoundedSemaphore
 from .errors import SyncxError
 from .mutex import Mutex, RLock
+from .rwlock import RWLock
 
-__all__ = ["CANNOT_RUN", "CONFLICT", "FAILED", "NOT_FOUND", "run"]
+__all__ = ["CANNOT_RUN", "CONFLICT", "FAILED", "NOT_FOUND", "Claim", "run"]
 
 CONFLICT = 75
 """Exit status when a lock was not to be had: EX_TEMPFAIL of sysexits.h."""
@@ -36,6 +38,20 @@ OWNER_DIED_VARIABLE = "SYNCX_OWNER_DIED"
 
 _PR_SET_PDEATHSIG = 1
 _GO = b"+"
+
+
+NAMED_HOLDERS = 3
+"""How many of those who hold what we did not get are named."""
+
+
+class Claim(NamedTuple):
+    """Something to hold while the command runs."""
+
+    what: str
+    """The option that asks for it: "lock", "semaphore", "read" or "write"."""
+    name: str
+    permits: int | None = None
+    """How many permits the semaphore has; None: as many as it was made with, or 1."""
 
 
 class _NotObtained(Exception):
@@ -58,15 +74,15 @@ class _Stopped(Exception):
 
 def run(
     command: Sequence[str],
-    names: Sequence[str],
+    claims: Sequence[Claim],
     *,
     arena: str | None = None,
     timeout: float | None = None,
     conflict_status: int = CONFLICT,
 ) -> int:
-    """Runs a command while the locks of these names are held, and returns the exit status for the shell.
+    """Runs a command while all that is claimed is held, and returns the exit status for the shell.
 
-    names: taken in this order and released in reverse.
+    claims: taken in this order and released in reverse.
     timeout: seconds to wait for all of them together; None: for ever, 0: not at all.
     """
     sys.stdout.flush()
@@ -81,10 +97,10 @@ def run(
         deadline = None if timeout is None else time.monotonic() + timeout
         with contextlib.ExitStack() as held:
             home = default_arena() if arena is None else Arena(arena)
-            locks = [held.enter_context(_holding(name, home, deadline)) for name in names]
+            locks = [held.enter_context(_holding(claim, home, deadline)) for claim in claims]
             # from here on signals are the command's business: we take them one by one and hand them on
             signal.pthread_sigmask(signal.SIG_BLOCK, [*stoppable, signal.SIGCHLD])
-            torn = [name for name, lock in zip(names, locks, strict=True) if lock.owner_died]
+            torn = [c.name for c, lock in zip(claims, locks, strict=True) if getattr(lock, "owner_died", False)]
             _open_gate(gate, torn)
             gate = -1
             status = _supervise(pid, stoppable)
@@ -124,40 +140,89 @@ def _report_dead_owners() -> None:
     logging.getLogger("syncx").addHandler(handler)
 
 
-# ---- the locks -----------------------------------------------------------------------------------------------------
+# ---- what is held --------------------------------------------------------------------------------------------------
 
 
-def _open(name: str, arena: Arena) -> Mutex | RLock:
+def _open(claim: Claim, arena: Arena) -> tuple[Any, Any]:
+    """What the claim is for, made if it is new, and the lock to acquire: a view of an RWLock, else the thing itself."""
+    if claim.what == "semaphore":
+        semaphore = _open_semaphore(claim, arena)
+        return semaphore, semaphore
+    if claim.what == "lock":
+        lock = _open_lock(claim.name, arena)
+        return lock, lock
+    rw = RWLock(claim.name, arena=arena)
+    return rw, rw.write() if claim.what == "write" else rw.read()
+
+
+def _open_lock(name: str, arena: Arena) -> Mutex | RLock:
     """The lock of that name, whichever kind a program made of it; a Mutex if it is new."""
     try:
         return Mutex(name, arena=arena)
-    except ValueError:
-        return RLock(name, arena=arena, create=False)
+    except ValueError as e:
+        try:
+            return RLock(name, arena=arena, create=False)
+        except ValueError:
+            raise e from None
+
+
+def _open_semaphore(claim: Claim, arena: Arena) -> BoundedSemaphore:
+    if claim.permits is None:
+        semaphore = BoundedSemaphore(name=claim.name, arena=arena)
+    else:
+        semaphore = BoundedSemaphore(claim.permits, name=claim.name, arena=arena)
+    if semaphore.capacity == 0:
+        raise SyncxError(f"the semaphore {claim.name!r} was made without permits: nobody can have one")
+    if semaphore.held == semaphore.capacity:
+        number = "the only permit" if semaphore.capacity == 1 else f"all {semaphore.capacity} permits"
+        raise SyncxError(f"this command holds {number} of {claim.name!r} already, and would wait for itself for ever")
+    return semaphore
 
 
 @contextlib.contextmanager
-def _holding(name: str, arena: Arena, deadline: float | None) -> Iterator[Mutex | RLock]:
-    """`with` the lock until a common deadline.  A signal handler's exception anywhere leaves it released."""
-    lock = _open(name, arena)
+def _holding(claim: Claim, arena: Arena, deadline: float | None) -> Iterator[Any]:
+    """`with` what is claimed, until a common deadline.  A signal handler's exception anywhere leaves it released.
+
+    Yields what can tell whether an owner died.
+    """
+    thing, lock = _open(claim, arena)
     try:
         if not lock.acquire(timeout=None if deadline is None else max(0.0, deadline - time.monotonic())):
-            raise _NotObtained(f"did not get {name!r}: {_whose(lock)}")
-        yield lock
+            raise _NotObtained(_whose(claim, arena))
+        yield thing if claim.what == "read" else lock
     except BaseException as e:
-        if lock.depth:
+        if _held(lock):
             lock.__exit__(type(e), e, e.__traceback__)
         raise
     else:
         lock.release()
 
 
-def _whose(lock: Mutex | RLock) -> str:
+def _held(lock: Any) -> bool:
+    return lock.held > 0 if isinstance(lock, BoundedSemaphore) else bool(lock._is_owned())
+
+
+def _whose(claim: Claim, arena: Arena) -> str:
+    """Why it was not to be had: who holds it now."""
     from .terminal import command_line
 
-    holder = lock.holder
-    if holder is None:
-        return "it was held until a moment ago"
-    return f"it is held by process {holder[0]} ({command_line(*holder) or 'of another user or container'})"
+    purpose = {"read": " for reading", "write": " for writing"}.get(claim.what, "")
+    what = f"a permit of {claim.name!r}" if claim.what == "semaphore" else f"{claim.name!r}{purpose}"
+    found = [o for o in arena.objects() if o.name == claim.name]
+    holders = {h.pid: h for o in found for h in reversed(o.holders)}  # several threads or permits of a process: once
+    if not holders:
+        return f"did not get {what}: it was held until a moment ago"
+    named = [
+        f"{pid} ({command_line(*holder) or 'of another user or container'})"
+        for pid, holder in list(holders.items())[:NAMED_HOLDERS]
+    ]
+    more = len(holders) - len(named)
+    if more:
+        named.append(f"{more} more")
+    *first, last = named
+    processes = f"processes {', '.join(first)} and {last}" if first else f"process {last}"
+    subject = f"all {found[0].parameter} are" if found[0].parameter > 1 else "it is"
+    return f"did not get {what}: {subject} held by {processes}"
 
 
 # ---- the command's process -----------------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ plain characters, and a pipe or file gets plain aligned text and no bar.
 from __future__ import annotations
 
 import os
+import shutil
 import time
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
@@ -70,8 +71,14 @@ class Screen:
         if self._bar is not None:
             self._bar.draw()
 
-    def table(self, headings: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[int] = ()) -> None:
-        """Aligned columns.  right: the numbers of columns that are set flush right."""
+    def table(
+        self, headings: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[int] = (), *, cut: bool = False
+    ) -> None:
+        """Aligned columns.
+
+        right: the numbers of columns that are set flush right.
+        cut: on a terminal, the last column is cut where the line ends instead of being wrapped.
+        """
         cells = [[printable(c) for c in row] for row in rows]
         if self._console is not None:
             from rich.table import Table
@@ -83,11 +90,12 @@ class Screen:
                 table.add_column(
                     heading,
                     justify="right" if i in right else "left",
-                    no_wrap=not last,
+                    no_wrap=not last,  # the others keep their widths
                     overflow="fold" if last else "ellipsis",
                 )
-            for row in cells:
-                table.add_row(*map(Text, row))
+            for *row, last_cell in cells:
+                ending = Text(last_cell, no_wrap=cut, overflow="ellipsis" if cut else "fold")
+                table.add_row(*map(Text, row), ending)
             self._console.print(table)
             return
         widths = [max(map(len, column)) for column in zip(headings, *cells, strict=True)]
@@ -95,7 +103,9 @@ class Screen:
             aligned = (
                 c.rjust(w) if i in right else c.ljust(w) for i, (c, w) in enumerate(zip(row, widths, strict=True))
             )
-            self.say("  ".join(aligned).rstrip())
+            text = "  ".join(aligned).rstrip()
+            width = shutil.get_terminal_size().columns if cut and self.interactive else len(text)
+            self.say(text if len(text) <= width else text[: max(width - 3, 0)] + "...")
 
     def progress(self, label: str, total: int) -> Progress:
         """A progress bar while a `with` lasts; nothing unless this is a terminal."""

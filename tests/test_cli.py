@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import pty
+import re
 import shutil
 import signal
 import subprocess
@@ -155,10 +156,10 @@ def test_ls_tells_who_holds_and_who_waits(arena: syncx.Arena, child: Start) -> N
     assert (other["name"], other["kind"], other["holder"], other["waiters"]) == ("idle", "RLock", None, [])
 
     lines = cli("ls", "--arena", arena.path).stdout.splitlines()
-    assert lines[0].split() == ["NAME", "KIND", "HOLDER", "WAITERS", "WAITED", "AGE", "RECOVERIES", "COMMAND"]
+    assert lines[0].split() == ["NAME", "KIND", "STATE", "WAITING", "AGE", "HOLDERS"]
     row = next(line for line in lines if line.startswith("jobs"))
-    assert row.split()[:4] == ["jobs", "Mutex", str(holder.pid), "1"]
-    assert row.index(sys.executable) == lines[0].index("COMMAND")  # aligned
+    assert row.split()[:4] == ["jobs", "Mutex", "locked", "1,"]
+    assert row.index(f"{holder.pid} {sys.executable}") == lines[0].index("HOLDERS")  # aligned
     assert "\x1b" not in "".join(lines)
     assert cli("ls", "-q", "--arena", arena.path).stdout == "idle\njobs\n"
     holder.say()
@@ -176,12 +177,98 @@ def test_ls_tells_that_an_owner_died(arena: syncx.Arena, child: Start) -> None:
     assert row["holder"] is None
     assert row["owner_died"] is True
     assert row["recoveries"] == 0
-    assert cli("ls", "--arena", arena.path).stdout.splitlines()[1].split()[2] == "died"
+    assert row["state"] == "owner died"
+    assert cli("ls", "--arena", arena.path).stdout.splitlines()[1].split()[2:5] == ["owner", "died", "-"]
     with syncx.Mutex("jobs", arena=arena) as lock:
         assert lock.owner_died
     (row,) = listed(arena)
     assert row["owner_died"] is False
     assert row["recoveries"] == 1
+
+
+STATES = [
+    ("Mutex", 'it = syncx.Mutex("it", arena=arena)', "free", [0, None, []]),
+    ("Mutex", 'it = syncx.Mutex("it", arena=arena)\nit.acquire()', "locked", [0, None, ["exclusive"]]),
+    ("RLock", 'it = syncx.RLock("it", arena=arena)\nit.acquire()\nit.acquire()', "locked", [0, None, ["exclusive"]]),
+    ("Semaphore", 'it = syncx.Semaphore(3, name="it", arena=arena)\nit.acquire()', "2 free", [3, 2, []]),
+    (
+        "BoundedSemaphore",
+        'it = syncx.BoundedSemaphore(4, name="it", arena=arena)\nit.acquire(n=3)',
+        "1 of 4 free",
+        [4, 1, ["exclusive"]],
+    ),
+    ("BoundedSemaphore", 'it = syncx.BinarySemaphore("it", arena=arena)', "1 of 1 free", [1, 1, []]),
+    ("Event", 'it = syncx.Event("it", arena=arena)', "not set", [0, 0, []]),
+    ("Event", 'it = syncx.Event("it", arena=arena)\nit.set()', "set", [0, 1, []]),
+    ("Latch", 'it = syncx.Latch(3, name="it", arena=arena)\nit.count_down()', "2 of 3 to go", [3, 2, []]),
+    ("Latch", 'it = syncx.Latch(1, name="it", arena=arena)\nit.count_down()', "open", [1, 0, []]),
+    ("Once", 'it = syncx.Once("it", arena=arena)', "not done", [0, 0, []]),
+    (
+        "Once",
+        'it = syncx.Once("it", arena=arena)\nit.run(lambda: (say(), hear()))',
+        "running",
+        [0, 0, ["exclusive"]],
+    ),
+    ("Once", 'it = syncx.Once("it", arena=arena)\nit.run(int)', "done", [0, 1, []]),
+    ("RWLock", 'it = syncx.RWLock("it", arena=arena)', "free", [0, None, []]),
+    ("RWLock", 'it = syncx.RWLock("it", arena=arena)\nit.read().acquire()', "1 reader", [0, None, ["shared"]]),
+    ("RWLock", 'it = syncx.RWLock("it", arena=arena)\nit.write().acquire()', "writer", [0, None, ["exclusive"]]),
+    (
+        "RWLock",
+        'it = syncx.RWLock("it", arena=arena)\nit.upgradable().acquire()\n'
+        "t = threading.Thread(target=lambda: (it.read().acquire(), say(), hear()))\nt.start()\nt.join()",
+        "2 readers",
+        [0, None, ["shared", "upgradable"]],
+    ),
+]
+
+
+@pytest.mark.parametrize(("kind", "code", "state", "expected"), STATES)
+def test_ls_knows_every_kind(
+    arena: syncx.Arena, child: Start, kind: str, code: str, state: str, expected: list[Any]
+) -> None:
+    process = child(code + "\nsay()\nhear()")
+    process.hear()
+    (row,) = listed(arena)
+    assert (row["name"], row["kind"], row["state"]) == ("it", kind, state)
+    parameter, value, modes = expected
+    assert (row["parameter"], row["value"]) == (parameter, value)
+    assert sorted(h["mode"] for h in row["holders"]) == modes
+    assert {h["pid"] for h in row["holders"]} <= {process.pid}
+    assert row["holder"] == ({k: row["holders"][0][k] for k in ("pid", "tid", "command")} if modes else None)
+    line = cli("ls", "--arena", arena.path).stdout.splitlines()[1]
+    assert f" {state} " in line
+    assert (f" {process.pid} " in line) is bool(modes)
+    process.kill()
+
+
+def test_ls_tells_of_all_holders(arena: syncx.Arena, child: Start) -> None:
+    code = """
+    it = syncx.BoundedSemaphore(5, name="it", arena=arena)
+    it.acquire(n=n)
+    say()
+    hear()
+    """
+    two, one = child(code, n=2), child(code, n=1)
+    for process in (two, one):
+        process.hear()
+    waiter = child('syncx.BoundedSemaphore(name="it", arena=arena).acquire(n=3)')
+    until_waiting(arena)
+    (row,) = listed(arena)
+    assert {h["pid"]: h["count"] for h in row["holders"]} == {two.pid: 2, one.pid: 1}
+    assert all(sys.executable in h["command"] for h in row["holders"])
+    assert [w["pid"] for w in row["waiters"]] == [waiter.pid]
+    headings, *lines = cli("ls", "--arena", arena.path).stdout.splitlines()
+    at = headings.index("HOLDERS")
+    assert sorted(line[at:].split(" -c ")[0] for line in lines) == sorted(
+        [f"{two.pid} (2 permits) {sys.executable}", f"{one.pid} {sys.executable}"]
+    )
+    assert lines[0].startswith("it  ")
+    assert not lines[1][:at].strip()
+    for process in (two, one):
+        process.say()
+        process.finish()
+    waiter.finish()
 
 
 def test_ls_does_not_wait_for_anybody(arena: syncx.Arena, child: Start) -> None:
@@ -241,12 +328,15 @@ def test_ls_arenas(arena: syncx.Arena) -> None:
 
 
 @pytest.mark.parametrize("rich", [True, False])
-def test_ls_on_a_terminal(arena: syncx.Arena, tmp_path: Path, rich: bool) -> None:
+def test_ls_on_a_terminal(arena: syncx.Arena, tmp_path: Path, child: Start, rich: bool) -> None:
+    """In 80 columns: long commands are cut there."""
     if rich:
         pytest.importorskip("rich")
     lock = syncx.Mutex("[bold]jobs[/bold]", arena=arena)
+    holder = child(HOLD + "# " + "long " * 50)
+    holder.hear()
     master, slave = pty.openpty()
-    environment = {**(dict(os.environ) if rich else hidden(tmp_path, "rich")), "TERM": "xterm", "COLUMNS": "200"}
+    environment = {**(dict(os.environ) if rich else hidden(tmp_path, "rich")), "TERM": "xterm", "COLUMNS": "80"}
     done = cli("ls", "--arena", arena.path, env=environment, capture_output=False, stdout=slave, stderr=subprocess.PIPE)
     os.close(slave)
     shown = b""
@@ -257,7 +347,13 @@ def test_ls_on_a_terminal(arena: syncx.Arena, tmp_path: Path, rich: bool) -> Non
     assert done.returncode == 0, done.stderr
     assert (b"\x1b[" in shown) is rich
     assert b"[bold]jobs[/bold]" in shown
+    lines = re.sub(r"\x1b\[[\d;]*m", "", shown.decode()).splitlines()
+    assert len(lines) == 3  # nothing is wrapped
+    assert max(map(len, lines)) <= 80
+    assert f" {holder.pid} " in lines[2]
     lock.close()
+    holder.say()
+    holder.finish()
 
 
 # ---- rm ------------------------------------------------------------------------------------------------------------
@@ -268,7 +364,7 @@ def test_rm(arena: syncx.Arena) -> None:
         syncx.Mutex(name, arena=arena).close()
     done = cli("rm", "a", "nobody", "b c", "--arena", arena.path)
     assert done.returncode == 1
-    assert done.stderr == f"syncx: there is no lock 'nobody' in the arena {arena.path!r}\n"
+    assert done.stderr == f"syncx: there is no object 'nobody' in the arena {arena.path!r}\n"
     assert names(arena) == {"d"}
     done = cli("rm", "d", env={**os.environ, "SYNCX_ARENA": arena.path})
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")

@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import pty
+import re
 import select
 import shutil
 import signal
@@ -110,11 +111,30 @@ def test_what_cannot_be_run(arena: syncx.Arena, tmp_path: Path) -> None:
         assert not lock.owner_died
 
 
-@pytest.mark.parametrize("arguments", [["--lock", "jobs"], ["--", "true"], ["--lock", "", "--", "true"], ["true"]])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--lock", "jobs"],
+        ["--", "true"],
+        ["--lock", "", "--", "true"],
+        ["true"],
+        ["--semaphore", "jobs"],
+        ["--semaphore", "=4", "--", "true"],
+        ["--semaphore", "jobs=", "--", "true"],
+        ["--semaphore", "jobs=0", "--", "true"],
+        ["--semaphore", "jobs=-1", "--", "true"],
+        ["--semaphore", "jobs=many", "--", "true"],
+        ["--semaphore", "jobs=262145", "--", "true"],
+        ["--read", "", "--", "true"],
+        ["--write", "/jobs", "--", "true"],
+    ],
+)
 def test_wrong_usage(arena: syncx.Arena, arguments: list[str]) -> None:
     done = run(arena, *arguments)
     assert done.returncode == 125
     assert "syncx: " in done.stderr
+    assert "Traceback" not in done.stderr
+    assert [o.name for o in arena.objects()] == []
 
 
 @pytest.mark.parametrize("separator", [["--"], []])
@@ -164,6 +184,158 @@ def test_the_same_lock_twice(arena: syncx.Arena) -> None:
         assert not lock.owner_died
 
 
+# ---- permits, readers and writers ----------------------------------------------------------------------------------
+
+
+STAY = ["--", "sh", "-c", "echo ready; read line"]
+
+
+def test_a_semaphore_is_made_with_its_number(arena: syncx.Arena) -> None:
+    for argument in ("cc=4", "cc", "cc=4"):
+        assert run(arena, "--semaphore", argument, "--", "true").returncode == 0
+    done = run(arena, "-s", "cc=3", "--", "echo", "ran")
+    assert (done.returncode, done.stdout) == (125, "")
+    assert re.search(r"'cc'.*\b4\b.*\b3\b", done.stderr)  # both
+    assert done.stderr.count("\n") == 1
+    assert run(arena, "-s", "one", "--", "true").returncode == 0
+    assert run(arena, "-s", "a=b=2", "--", "true").returncode == 0
+    values = {o.name: (o.kind, o.parameter, o.value) for o in arena.objects()}
+    bounded = "BoundedSemaphore"
+    assert values == {"cc": (bounded, 4, 4), "one": (bounded, 1, 1), "a=b": (bounded, 2, 2)}
+
+
+def test_so_many_at_once(arena: syncx.Arena, launch: Launch) -> None:
+    """The third of two waits until one of them has ended."""
+    first, second = (launch("--semaphore", "cc=2", *STAY) for _ in range(2))
+    for process in (first, second):
+        assert line(process.stdout) == "ready"
+    third = launch("--semaphore", "cc=2", "--", "echo", "ran")
+    until_waiting(arena)
+    (info,) = arena.objects()
+    assert {h.pid for h in info.holders} == {first.pid, second.pid}
+    assert info.value == 0
+    first.communicate("go on\n", timeout=PATIENCE)
+    assert third.communicate(timeout=PATIENCE) == ("ran\n", "")
+    assert second.poll() is None
+    second.communicate("go on\n", timeout=PATIENCE)
+    (info,) = arena.objects()
+    assert (info.value, info.holders) == (2, ())
+
+
+def test_never_more_at_once(arena: syncx.Arena, launch: Launch, tmp_path: Path) -> None:
+    """Each counts who is inside with it; the first two are sure to meet."""
+    script = f"""
+        mkdir {tmp_path}/$$; ls {tmp_path} | grep -c . > {tmp_path}.$$; echo in
+        read line; rmdir {tmp_path}/$$; cat {tmp_path}.$$; rm {tmp_path}.$$
+    """
+    inside = [launch("--semaphore", "cc=2", "--", "sh", "-c", script) for _ in range(2)]
+    assert [line(p.stdout) for p in inside] == ["in", "in"]
+    more = [launch("--semaphore", "cc=2", "--", "sh", "-c", script) for _ in range(4)]
+    for process in [*inside, *more]:  # whoever comes in: all may go on
+        assert process.stdin is not None
+        process.stdin.write("go on\n")
+        process.stdin.flush()
+    seen = []
+    for process in [*inside, *more]:
+        out, err = process.communicate(timeout=PATIENCE)
+        assert process.returncode == 0, err
+        seen.append(int(out.split()[-1]))
+    assert max(seen) == 2
+
+
+def test_readers_together_and_writers_alone(arena: syncx.Arena, launch: Launch) -> None:
+    readers = [launch("--read", "config", *STAY) for _ in range(2)]
+    for process in readers:
+        assert line(process.stdout) == "ready"
+    (info,) = arena.objects()
+    assert (info.kind, info.state) == ("RWLock", "2 readers")
+    writer = launch("--write", "config", *STAY)
+    until_waiting(arena)
+    for process in readers:
+        process.communicate("go on\n", timeout=PATIENCE)
+    assert line(writer.stdout) == "ready"
+    (info,) = arena.objects()
+    assert (info.state, [h.pid for h in info.holders]) == ("writer", [writer.pid])
+    done = run(arena, "--read", "config", "--no-wait", "--", "echo", "ran")
+    assert (done.returncode, done.stdout) == (75, "")
+    assert done.stderr.startswith(f"syncx: did not get 'config' for reading: it is held by process {writer.pid} (")
+    writer.communicate("go on\n", timeout=PATIENCE)
+    (info,) = arena.objects()
+    assert (info.state, info.owner_died) == ("free", False)
+
+
+@pytest.mark.parametrize("order", ["lsw", "wsl", "swl"])
+def test_all_are_taken_in_the_order_given(arena: syncx.Arena, launch: Launch, order: str) -> None:
+    """Whoever waits for one of them holds those before it, and none after it."""
+    options = {"l": ["--lock", "l"], "s": ["--semaphore", "s=1"], "w": ["--write", "w"]}
+    everything = [part for which in order for part in options[which]]
+    for at, which in enumerate(order):
+        holder = launch(*options[which], *STAY)
+        assert line(holder.stdout) == "ready"
+        process = launch(*everything, "--", "echo", "ran")
+        until_waiting(arena)
+        held = {o.name for o in arena.objects() if process.pid in {h.pid for h in o.holders}}
+        assert held == set(order[:at])
+        holder.communicate("go on\n", timeout=PATIENCE)
+        assert process.communicate(timeout=PATIENCE) == ("ran\n", "")
+    assert not [o for o in arena.objects() if o.holders or o.owner_died]
+
+
+def test_a_program_and_a_command_share_a_semaphore(arena: syncx.Arena) -> None:
+    semaphore = syncx.BoundedSemaphore(3, name="cc", arena=arena)
+    semaphore.acquire(n=2)
+    inner = [sys.executable, "-m", "syncx", "run", "--arena", arena.path, "-s", "cc", "--no-wait", "--", "true"]
+    done = run(arena, "--semaphore", "cc", "--", *inner)
+    assert done.returncode == 75
+    assert f" {os.getpid()} (" in done.stderr
+    semaphore.release(2)
+    assert run(arena, "--semaphore", "cc", "--", *inner).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["-s", "cc=2", "-s", "cc", "-s", "cc"], "this command holds all 2 permits of 'cc' already"),
+        (["-s", "one", "-s", "one"], "this command holds the only permit of 'one' already"),
+        (["--write", "rw", "--write", "rw"], ""),
+        (["--read", "rw", "--write", "rw"], ""),
+        (["--write", "rw", "--read", "rw"], ""),
+    ],
+)
+def test_waiting_for_oneself(arena: syncx.Arena, arguments: list[str], message: str) -> None:
+    done = run(arena, *arguments, "--", "echo", "ran")
+    assert (done.returncode, done.stdout) == (125, "")
+    assert done.stderr.startswith(f"syncx: {message}")
+    assert done.stderr.count("\n") == 1
+    assert not [o for o in arena.objects() if o.holders or o.owner_died]
+
+
+def test_several_permits_of_one_semaphore(arena: syncx.Arena) -> None:
+    inner = [sys.executable, "-m", "syncx", "ls", "--json", "--arena", arena.path]
+    (row,) = json.loads(run(arena, "-s", "cc=3", "-s", "cc", "--read", "rw", "--read", "rw", "--", *inner).stdout)[:1]
+    assert [h["count"] for h in row["holders"]] == [2]
+    assert row["state"] == "1 of 3 free"
+    assert not [o for o in arena.objects() if o.holders or o.owner_died]
+
+
+@pytest.mark.parametrize("option", ["--lock", "--semaphore", "--read"])
+def test_what_is_of_another_kind(arena: syncx.Arena, option: str) -> None:
+    event = syncx.Event("jobs", arena=arena)
+    done = run(arena, option, "jobs", "--", "echo", "ran")
+    assert (done.returncode, done.stdout) == (125, "")
+    assert done.stderr.startswith("syncx: ")
+    assert "Event" in done.stderr
+    event.close()
+
+
+def test_a_semaphore_without_permits(arena: syncx.Arena) -> None:
+    semaphore = syncx.BoundedSemaphore(0, name="cc", arena=arena)
+    done = run(arena, "--semaphore", "cc", "--", "echo", "ran")
+    assert (done.returncode, done.stdout) == (125, "")
+    assert "without permits" in done.stderr
+    semaphore.close()
+
+
 # ---- not getting the lock ------------------------------------------------------------------------------------------
 
 
@@ -194,6 +366,44 @@ def test_a_lock_that_is_not_to_be_had(
     holder.finish()
 
 
+@pytest.mark.parametrize("number", [2, 3, 5])
+def test_many_holders(arena: syncx.Arena, child: Start, number: int) -> None:
+    """Three of them are named; a process with several permits is one of them."""
+    code = """
+    it = syncx.BoundedSemaphore(value, name="cc", arena=arena)
+    it.acquire(n=n)
+    say()
+    hear()
+    """
+    holders = [child(code, value=number + 1, n=1 + (i == 0)) for i in range(number)]
+    for holder in holders:
+        holder.hear()
+    done = run(arena, "--semaphore", "cc", "--no-wait", "--", "echo", "ran")
+    assert (done.returncode, done.stdout) == (75, "")
+    start = f"syncx: did not get a permit of 'cc': all {number + 1} are held by processes "
+    assert done.stderr.startswith(start)
+    named = {int(pid) for pid in re.findall(r"(\d+) \(", done.stderr[len(start) :])} & {h.pid for h in holders}
+    assert len(named) == min(number, 3)
+    assert done.stderr.endswith(" and 2 more\n") is (number == 5)
+    for holder in holders:
+        holder.kill()
+
+
+@pytest.mark.parametrize("option", ["--semaphore", "--read", "--write"])
+def test_one_time_limit_for_all(arena: syncx.Arena, launch: Launch, option: str) -> None:
+    hold = "--write" if option == "--read" else option
+    holder = launch(hold, "jobs", *STAY)
+    assert line(holder.stdout) == "ready"
+    began = time.monotonic()
+    done = run(arena, "--lock", "free", option, "jobs", "--timeout", "0.3", "--", "echo", "ran")
+    assert time.monotonic() - began >= 0.3
+    assert (done.returncode, done.stdout) == (75, "")
+    assert f" {holder.pid} (" in done.stderr
+    with syncx.Mutex("free", arena=arena).within(0) as lock:
+        assert not lock.owner_died
+    holder.communicate("go on\n", timeout=PATIENCE)
+
+
 def test_it_waits(arena: syncx.Arena, child: Start, launch: Launch) -> None:
     holder = child(HOLD)
     holder.hear()
@@ -204,6 +414,21 @@ def test_it_waits(arena: syncx.Arena, child: Start, launch: Launch) -> None:
     process.communicate(timeout=PATIENCE)
     assert process.returncode == 0
     holder.finish()
+
+
+@pytest.mark.parametrize("option", ["--semaphore", "--read", "--write"])
+def test_a_signal_ends_any_wait(arena: syncx.Arena, launch: Launch, option: str) -> None:
+    """And gives back what was held."""
+    holder = launch("--write" if option == "--read" else option, "jobs", *STAY)
+    assert line(holder.stdout) == "ready"
+    process = launch("--semaphore", "cc=2", "--read", "other", option, "jobs", "--", "echo", "ran")
+    until_waiting(arena)
+    process.send_signal(signal.SIGTERM)
+    out, err = process.communicate(timeout=PATIENCE)
+    assert (process.returncode, out, err) == (128 + signal.SIGTERM, "", "")
+    assert {o.name for o in arena.objects() if o.holders} == {"jobs"}
+    holder.communicate("go on\n", timeout=PATIENCE)
+    assert not [o for o in arena.objects() if o.holders or o.owner_died or o.waiters]
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
@@ -344,6 +569,43 @@ def test_a_killed_run_frees_the_lock_and_ends_the_command(arena: syncx.Arena, ch
     assert inside - killed < 5.0
     until_gone(pid)
     heir.finish()
+
+
+@pytest.mark.death
+@pytest.mark.parametrize("option", ["--semaphore", "--read", "--write"])
+def test_what_a_killed_run_held_is_free(arena: syncx.Arena, launch: Launch, option: str) -> None:
+    process = launch(option, "jobs", "--", *python("print(os.getpid(), flush=True); time.sleep(600)"))
+    pid = int(line(process.stdout))
+    heir = launch("--write" if option == "--read" else option, "jobs", "--timeout", str(PATIENCE), "--", "echo", "ran")
+    until_waiting(arena)
+    killed = time.monotonic()
+    process.kill()
+    assert line(heir.stdout) == "ran"
+    assert time.monotonic() - killed < PATIENCE / 2
+    until_gone(pid)
+    heir.communicate(timeout=PATIENCE)
+    assert heir.returncode == 0
+    (info,) = arena.objects()
+    assert (info.holders, info.owner_died) == ((), False)
+
+
+@pytest.mark.death
+def test_the_command_is_told_that_a_writer_died(arena: syncx.Arena, launch: Launch) -> None:
+    echo = ["--", "sh", "-c", 'echo "<$SYNCX_OWNER_DIED>"; exit ${STATUS:-0}']
+    process = launch("--semaphore", "cc=2", "--write", "config", *STAY)
+    assert line(process.stdout) == "ready"
+    process.kill()
+    process.wait(PATIENCE)
+    failing = {**os.environ, "STATUS": "1"}
+    done = run(arena, "--write", "config", "--semaphore", "cc=2", *echo, env=failing)
+    assert (done.returncode, done.stdout) == (1, "<config>\n")
+    (told,) = [row for row in done.stderr.splitlines() if "config" in row]
+    assert str(process.pid) in told
+    # a reader is told as long as no writer has repaired it
+    assert run(arena, "--read", "config", *echo).stdout == "<config>\n"
+    assert run(arena, "--write", "config", *echo).stdout == "<config>\n"
+    done = run(arena, "--read", "config", "--lock", "other", *echo)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "<>\n", "")
 
 
 @pytest.mark.death

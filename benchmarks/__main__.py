@@ -9,7 +9,20 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from . import children, contended, creation, imports, peers, report, uncontended, wakeup
+from . import (
+    children,
+    contended,
+    creation,
+    death,
+    family,
+    imports,
+    notify,
+    peers,
+    pingpong,
+    report,
+    uncontended,
+    wakeup,
+)
 from .limits import judge
 from .place import Place
 from .samples import Section
@@ -21,6 +34,10 @@ GROUPS: dict[str, Run] = {
     "uncontended": uncontended.run,
     "contended": contended.run,
     "wakeup": wakeup.run,
+    "family": family.run,
+    "pingpong": pingpong.run,
+    "notify": notify.run,
+    "death": death.run,
     "creation": creation.run,
     "import": imports.run,
 }
@@ -62,8 +79,13 @@ def _arguments() -> argparse.ArgumentParser:
         help="of a contended run and of a block before a wake-up (1.0)",
     )
     parser.add_argument(
-        "--quick", action="store_true", help="few and short rounds, less than half a minute in all; rough"
+        "--crowd",
+        type=_positive(int),
+        default=127,
+        metavar="N",
+        help="processes that hold or wait at a time in notify (up to 100) and death (127)",
     )
+    parser.add_argument("--quick", action="store_true", help="few and short rounds, less than a minute in all; rough")
     parser.add_argument("--json", metavar="FILE", help="write everything to FILE; - for standard output, and no tables")
     parser.add_argument("--svg", metavar="FILE", help="draw a chart (needs matplotlib)")
     parser.add_argument("--against", metavar="FILE", help="set beside an earlier run's --json file")
@@ -107,7 +129,7 @@ def main() -> int:
         for line in report.header(about):
             output.line(line)
         output.line()
-    settings = Settings(options.rounds, options.seconds, options.quick)
+    settings = Settings(options.rounds, options.seconds, options.quick, options.crowd)
     groups: dict[str, list[Section]] = {}
     try:
         with Place() as place, output.progress() as settings.step:

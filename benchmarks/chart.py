@@ -15,7 +15,7 @@ def _bars(axes: Any, section: Section) -> None:
     rows = []
     for name in section.samples:
         value, ratio = section.value(name), section.ratio(name)
-        rows.append((ratio.median if ratio else None, name, value, ratio))
+        rows.append((ratio.median if ratio and ratio.median > 0 else None, name, value, ratio))
     # the best on top; who never came at the bottom
     known = sorted((r for r in rows if r[0] is not None), key=lambda r: r[0], reverse=section.more_is_better)
     rows = known + [r for r in rows if r[0] is None]
@@ -49,6 +49,7 @@ def _bars(axes: Any, section: Section) -> None:
     axes.tick_params(axis="x", labelsize=8)
     axes.tick_params(axis="y", length=0)
     axes.xaxis.set_major_formatter(lambda x, _: f"{x:g}")
+    axes.xaxis.set_minor_formatter(lambda x, _: "")
     axes.grid(axis="x", which="major", color="#eceff1", zorder=0)
     axes.set_axisbelow(True)
     for side in ("top", "right", "left"):

@@ -6,7 +6,7 @@
  *   cas_pairs      a compare-and-swap that takes a word and a store-release that gives it back, without Python
  *   robust_pairs   pthread_mutex_lock and unlock of a robust mutex, without Python
  *
- * robust.c is the same mutex as a program of its own.
+ * robust.c is the same mutex as a program of its own; pair.c and herd.c are what a futex costs.
  */
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
@@ -69,6 +69,13 @@ static PyObject *nothing_release(PyObject *self, PyObject *unused)
     Py_RETURN_NONE;
 }
 
+static PyObject *nothing_is_set(PyObject *self, PyObject *unused)
+{
+    (void)self;
+    (void)unused;
+    Py_RETURN_FALSE;
+}
+
 static PyObject *nothing_enter_varargs(PyObject *self, PyObject *args)
 {
     return nothing_enter(self, args);
@@ -101,6 +108,7 @@ static PyMethodDef nothing_methods[] = {
     {"__exit__", FUNCTION(nothing_exit), METH_FASTCALL, NULL},
     {"acquire", FUNCTION(nothing_acquire), METH_FASTCALL | METH_KEYWORDS, NULL},
     {"release", nothing_release, METH_NOARGS, NULL},
+    {"is_set", nothing_is_set, METH_NOARGS, NULL},
     {NULL, NULL, 0, NULL},
 };
 

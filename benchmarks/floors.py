@@ -1,4 +1,4 @@
-"""Builds and loads the floors: floors.c, a Python extension, and robust.c, a program.
+"""Builds and loads the floors: floors.c, a Python extension, and robust.c, pair.c and herd.c, programs.
 
 They are compiled at first use with the system's compiler into benchmarks/build, and again when a source is newer.
 """
@@ -56,6 +56,6 @@ def module() -> ModuleType:
     return loaded
 
 
-def program() -> Path:
-    """The program of robust.c."""
-    return _compile(HERE / "robust.c", BUILD / f"robust-{os.uname().machine}", ["-pthread"])
+def program(name: str) -> Path:
+    """The program of that source: robust, pair or herd."""
+    return _compile(HERE / f"{name}.c", BUILD / f"{name}-{os.uname().machine}", ["-pthread"])

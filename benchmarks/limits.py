@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from . import creation, wakeup
+from . import creation, death, family, notify, pingpong, wakeup
 from .samples import Section, Summary
 
 Measure = Callable[[dict[str, Section]], "Summary | None"]
@@ -15,6 +15,9 @@ NAME_BYTES = 72
 """What a named lock may take beside its own 128 bytes: the record of its name (32 bytes up to 16 bytes of name), its
 part of the index (24: it is at most half full, and the smaller one before it is kept), and its process's reference
 (16: 8, and room grows in steps)."""
+PERMIT_BYTES = 33
+"""What one of 10,000 permits of a semaphore may take: its own 16 bytes and its part of the semaphore's 256, which
+together are rounded up to a power of two (26.2), and its part of the 64 KiB by which the arena's room grows (6.6)."""
 
 
 @dataclass(frozen=True)
@@ -28,17 +31,20 @@ class Limit:
     every_version: bool = False
     """True: for every interpreter; False: stated for CPython 3.11, informative elsewhere."""
 
+    # neither a most nor a least: a figure of a peer, for comparison
+
     def applies(self) -> bool:
         return self.every_version or sys.version_info[:2] == (3, 11)
 
     def bound(self) -> str:
-        return f"<= {self.at_most:g}" if self.at_most is not None else f">= {self.at_least:g}"
+        if self.at_most is not None:
+            return f"<= {self.at_most:g}"
+        return "-" if self.at_least is None else f">= {self.at_least:g}"
 
     def holds(self, value: float) -> bool:
         if self.at_most is not None:
             return value <= self.at_most
-        assert self.at_least is not None
-        return value >= self.at_least
+        return self.at_least is None or value >= self.at_least
 
 
 def _ratio(section: str, row: str, baseline: str | None = None) -> Measure:
@@ -51,6 +57,11 @@ def _value(section: str, row: str) -> Measure:
 
 def _share(section: str, row: str) -> Measure:
     return lambda sections: sections[section].share(row) if section in sections else None
+
+
+def _faster(section: str, row: str, peer: str) -> Measure:
+    """How many times less `row` takes than `peer`."""
+    return _ratio(section, peer, row)
 
 
 LIMITS = [
@@ -87,6 +98,96 @@ LIMITS = [
         at_most=128 + NAME_BYTES,
         unit="bytes",
     ),
+    Limit(
+        "creation",
+        f"{creation.PERMITS:,} permits of one semaphore, each",
+        _value("permits", creation.POOL),
+        at_most=PERMIT_BYTES,
+        unit="bytes",
+        every_version=True,
+    ),
+    *(
+        Limit(
+            "family",
+            f"`with` of a {name}, to a Mutex",
+            _ratio("kinds", f"syncx.{name}"),
+            at_most=bound,
+            every_version=True,
+        )
+        for name, bound in (
+            ("BoundedSemaphore", 1.15),
+            ("BinarySemaphore", 1.15),
+            ("RWLock.read()", 1.3),
+            ("RWLock.read() kept", 1.3),
+        )
+    ),
+    Limit(
+        "family",
+        "Event.is_set() to a C method that does nothing",
+        _ratio("is_set", "syncx.Event"),
+        at_most=1.5,
+        every_version=True,
+    ),
+    Limit(
+        "family",
+        "2 readers of one RWLock, kept view, to 2 on Mutexes of their own",
+        _ratio("readers", family.KEPT),
+        at_least=0.9,
+        every_version=True,
+    ),
+    Limit(
+        "family",
+        "2 readers of one RWLock to 2 on RWLocks of their own",
+        _ratio("readers", family.READ, family.OWN_READ),
+        at_least=0.9,
+        every_version=True,
+    ),
+    Limit(
+        "pingpong",
+        "Semaphore, 1 CPU, to a C pair with a deadline",
+        _ratio("semaphore-one", "syncx.Semaphore", pingpong.DEADLINE),
+        at_most=1.5,
+        every_version=True,
+    ),
+    Limit(
+        "pingpong",
+        "multiprocessing.Semaphore, 1 CPU, to a plain C pair",
+        _ratio("semaphore-one", "multiprocessing.Semaphore", pingpong.PLAIN),
+    ),
+    *(
+        Limit(
+            "pingpong",
+            f"{name}, {cpus}, faster than multiprocessing's",
+            _faster(f"{name.lower()}-{key}", f"syncx.{name}", f"multiprocessing.{name}{where}"),
+            at_least=bound,
+            every_version=True,
+        )
+        for name, key, cpus, where, bound in (
+            ("Semaphore", "two", "2 CPUs", pingpong.APART, 10),
+            ("Condition", "one", "1 CPU", "", 2.5),
+            ("Condition", "two", "2 CPUs", pingpong.APART, 20),
+            ("Event", "one", "1 CPU", "", 2.5),
+            ("Event", "two", "2 CPUs", pingpong.APART, 20),
+        )
+    ),
+    Limit(
+        "notify",
+        "notify_all(), to a C program",
+        _ratio("notify_all", "syncx.Condition", notify.PROGRAM),
+        at_most=3.0,
+        every_version=True,
+    ),
+    *(
+        Limit(
+            "death",
+            f"{row.removeprefix('syncx.')}, to a C program",
+            _ratio("death", row, death.PROGRAM),
+            at_most=3.0,
+            every_version=True,
+        )
+        for row in (*map(death.permit, death.HOLDERS), death.READER, death.ARRIVED, death.ENROLLED)
+    ),
+    Limit("death", "sysv_ipc, SEM_UNDO, to a C program", _ratio("death", death.undo(1), death.PROGRAM)),
     Limit("import", "to multiprocessing.synchronize", _ratio("import", "syncx"), at_most=0.5),
 ]
 
@@ -98,6 +199,8 @@ class Verdict:
 
     @property
     def word(self) -> str:
+        if self.limit.at_most is None and self.limit.at_least is None:
+            return "beside"
         if self.measured is None:
             return "NOT MEASURED"
         if not self.limit.applies():
@@ -106,7 +209,7 @@ class Verdict:
 
     @property
     def good(self) -> bool:
-        return self.word in ("pass", "for 3.11")
+        return self.word in ("pass", "for 3.11", "beside")
 
 
 def judge(groups: list[str], sections: dict[str, Section]) -> list[Verdict]:

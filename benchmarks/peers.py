@@ -5,6 +5,7 @@ A peer that is not installed, or not for this interpreter, is listed with the re
 
 from __future__ import annotations
 
+import functools
 import importlib
 import importlib.metadata
 import mmap
@@ -20,6 +21,8 @@ import syncx
 from . import floors
 from .children import undisturbed
 from .place import Place
+
+FORK = multiprocessing.get_context("fork")
 
 Open = Callable[[], Any]
 """Called in each process that uses the lock; gives an object with __enter__, __exit__, acquire() and release()."""
@@ -44,38 +47,42 @@ class Peer:
     """Its blocked acquire looks again and again."""
 
 
-def _syncx(place: Place, kind: type[Any]) -> Open:
+def ours(make: Callable[..., Any], place: Place) -> Open:
+    """Of syncx, by name: `make` takes the rest."""
     name = place.name()
-    made = kind(name, arena=place.arena)
+    made = make(name=name, arena=place.arena)
     place.on_end(made.close)
-    return lambda: kind(name, arena=place.arena)
+    return lambda: make(name=name, arena=place.arena)
+
+
+def inherited(made: Any) -> Open:
+    """What a forked child has by being forked."""
+    return lambda: made
 
 
 def _threading(_: Place) -> Open:
-    lock = threading.Lock()
-    return lambda: lock
+    return inherited(threading.Lock())
 
 
 def _multiprocessing(_: Place) -> Open:
-    lock = multiprocessing.get_context("fork").Lock()
-    return lambda: lock
+    return inherited(FORK.Lock())
 
 
-def _posix_ipc(module: ModuleType) -> Callable[[Place], Open]:
+def posix_ipc(module: ModuleType, value: int) -> Callable[[Place], Open]:
     def create(place: Place) -> Open:
         with undisturbed():
-            semaphore = module.Semaphore(f"/syncx-{place.name()}", module.O_CREX, initial_value=1)
+            semaphore = module.Semaphore(f"/syncx-{place.name()}", module.O_CREX, initial_value=value)
             semaphore.unlink()  # children have the mapping by fork; now nothing can be left behind
         place.on_end(semaphore.close)
-        return lambda: semaphore
+        return inherited(semaphore)
 
     return create
 
 
-def _sysv_ipc(module: ModuleType, undo: bool) -> Callable[[Place], Open]:
+def sysv_ipc(module: ModuleType, value: int, undo: bool) -> Callable[[Place], Open]:
     def create(place: Place) -> Open:
         with undisturbed():
-            semaphore = module.Semaphore(None, module.IPC_CREX, initial_value=1)
+            semaphore = module.Semaphore(None, module.IPC_CREX, initial_value=value)
             place.on_end(semaphore.remove)
 
         def open_it() -> Any:
@@ -88,14 +95,16 @@ def _sysv_ipc(module: ModuleType, undo: bool) -> Callable[[Place], Open]:
     return create
 
 
-def _posixipc(module: ModuleType) -> Callable[[Place], Open]:
+def posixipc(module: ModuleType, add: Callable[[Any], Any]) -> Callable[[Place], Open]:
+    """`add` puts what is wanted into a layout, and gives what each process shall have."""
+
     def create(place: Place) -> Open:
         layout = module.Layout()
-        mutex = layout.add(module.RobustMutex, on_owner_died=lambda _: None)
+        wanted = add(layout)
         with undisturbed():
             region = layout.create(f"/syncx-{place.name()}")
             region.unlink()
-        return lambda: (layout, region, mutex)[2]  # all three are kept alive
+        return lambda: (layout, region, wanted)[2]  # all three are kept alive
 
     return create
 
@@ -111,8 +120,7 @@ def _file(make: Callable[[str], Any]) -> Callable[[Place], Open]:
 def _robust(module: ModuleType) -> Callable[[Place], Open]:
     def create(_: Place) -> Open:
         memory = mmap.mmap(-1, mmap.PAGESIZE)
-        mutex = module.Robust(memory)
-        return lambda: mutex
+        return inherited(module.Robust(memory))
 
     return create
 
@@ -127,6 +135,8 @@ class Field:
     missing: dict[str, str]
     """Why a peer or the floors take no part."""
     floors: ModuleType | None
+    modules: dict[str, ModuleType] = field(default_factory=dict)
+    """The peers' that could be imported."""
 
 
 def _load(module: str, package: str, versions: dict[str, str], missing: dict[str, str]) -> ModuleType | None:
@@ -145,29 +155,34 @@ def _load(module: str, package: str, versions: dict[str, str], missing: dict[str
 def gather() -> Field:
     versions: dict[str, str] = {}
     missing: dict[str, str] = {}
+    modules: dict[str, ModuleType] = {}
     peers = [  # those that are compared most stand, and so run, next to each other
         Peer("threading.Lock", _threading, processes=False),
-        Peer("syncx.Mutex", lambda place: _syncx(place, syncx.Mutex), kind="syncx"),
+        Peer("syncx.Mutex", functools.partial(ours, syncx.Mutex), kind="syncx"),
         Peer("multiprocessing.Lock", _multiprocessing, failing="l.acquire(block=False)"),
-        Peer("syncx.RLock", lambda place: _syncx(place, syncx.RLock), kind="syncx"),
+        Peer("syncx.RLock", functools.partial(ours, syncx.RLock), kind="syncx"),
     ]
     if module := _load("posixipc", "python-posixipc", versions, missing):
-        peers.append(Peer("posixipc.RobustMutex", _posixipc(module)))
+        modules["posixipc"] = kind = module
+        robust = posixipc(module, lambda layout: layout.add(kind.RobustMutex, on_owner_died=lambda _: None))
+        peers.append(Peer("posixipc.RobustMutex", robust))
     if module := _load("posix_ipc", "posix_ipc", versions, missing):
+        modules["posix_ipc"] = module
         peers.append(
             Peer(
                 "posix_ipc.Semaphore",
-                _posix_ipc(module),
+                posix_ipc(module, 1),
                 failing="try: l.acquire(0)\nexcept Busy: pass",
                 names={"Busy": module.BusyError},
             )
         )
     if module := _load("sysv_ipc", "sysv_ipc", versions, missing):
+        modules["sysv_ipc"] = module
         for name, undo in (("sysv_ipc.Semaphore", False), ("sysv_ipc, SEM_UNDO", True)):
             peers.append(
                 Peer(
                     name,
-                    _sysv_ipc(module, undo),
+                    sysv_ipc(module, 1, undo),
                     failing="try: l.acquire()\nexcept Busy: pass",  # acquire(0) would ask the kernel for a timer
                     names={"Busy": module.BusyError},
                     before_failing=lambda semaphore: setattr(semaphore, "block", False),
@@ -203,4 +218,4 @@ def gather() -> Field:
         missing["floors"] = str(e)
     else:
         peers.append(Peer("robust pthread mutex, C object", _robust(extension), kind="floor"))
-    return Field(peers, versions, missing, extension)
+    return Field(peers, versions, missing, extension, modules)

@@ -16,6 +16,8 @@ class Settings:
     seconds: float = 1.0
     """Of one contended run, and of the block before a wake-up."""
     quick: bool = False
+    crowd: int = 127
+    """How many processes may hold or wait at a time."""
     step: Callable[[str, int, int], None] = lambda group, done, of: None
     """Called after each round, for the progress bar."""
 

@@ -52,7 +52,7 @@ def _calibrated(run: Timed) -> int:
     return max(1, int(n * SAMPLE_NS / max(took, 1)))
 
 
-def _measure(section: Section, contestants: list[tuple[str, str, Timed]], settings: Settings) -> None:
+def measure(section: Section, contestants: list[tuple[str, str, Timed]], settings: Settings) -> None:
     counted = [(name, kind, run, _calibrated(run)) for name, kind, run in contestants]
     collecting = gc.isenabled()
     gc.disable()
@@ -112,7 +112,7 @@ def run(field: Field, place: Place, settings: Settings) -> list[Section]:
                 slow = field.floors.NothingVarargs()
                 contestants.append(("C object that does nothing, VARARGS", "floor", timed(statement, slow, {})))
         contestants += [(peer.name, peer.kind, timed(statement, lock, {})) for peer, lock in locks]
-        _measure(section, contestants, settings)
+        measure(section, contestants, settings)
         sections.append(section)
 
     section = Section("failing", "`lock.acquire(blocking=False)` of a lock that another holds", "ns", "threading.Lock")
@@ -133,6 +133,6 @@ def run(field: Field, place: Place, settings: Settings) -> list[Section]:
             contestants.append((peer.name, peer.kind, timed(peer.failing, lock, peer.names)))
         holder = _hold_all(opened)
         stack.callback(holder.end)
-        _measure(section, contestants, settings)
+        measure(section, contestants, settings)
     sections.append(section)
     return sections

@@ -15,7 +15,7 @@ import syncx
 
 from . import floors
 from .children import Child, Connection, Late, Program, own_pages
-from .peers import Field, Open
+from .peers import Field, Open, ours
 from .place import Place
 from .samples import Section
 from .settings import Settings
@@ -26,7 +26,7 @@ NEVER = 1.0
 _GAP = 0.02
 
 
-def _holder(open_it: Open, connection: Connection) -> None:
+def holder(open_it: Open, connection: Connection) -> None:
     own_pages()
     lock = open_it()
     lock.acquire()
@@ -38,7 +38,7 @@ def _holder(open_it: Open, connection: Connection) -> None:
     connection.recv()
 
 
-def _waiter(open_it: Open, connection: Connection) -> None:
+def waiter(open_it: Open, connection: Connection) -> None:
     logging.getLogger("syncx").addHandler(logging.NullHandler())  # the terminal's speed is not what is asked
     own_pages()
     lock = open_it()
@@ -53,74 +53,74 @@ IGNORING = "syncx.Mutex, death ignored"
 """Without the line that is logged for the dead owner."""
 
 Start = Callable[[], tuple[Any, Any]]
-"""Starts a holder that has the lock, and a waiter behind it."""
+"""Starts a process that has the lock, and one that waits behind it."""
+Contestant = tuple[str, str, Start]
+"""The row, its kind, and how it is started."""
 
 
-def _start_children(field_peer_create: Callable[[Place], Open], place: Place) -> tuple[Any, Any]:
-    open_it = field_peer_create(place)
-    holder = Child(functools.partial(_holder, open_it))
-    holder.receive()
-    waiter = Child(functools.partial(_waiter, open_it))
-    waiter.receive()
-    return holder, waiter
+def start_pair(holds: Callable[[Connection], None], awaited: Open) -> tuple[Any, Any]:
+    """A process that holds, and says so, and another that acquires what `awaited` opens."""
+    first = Child(holds)
+    first.receive()
+    second = Child(functools.partial(waiter, awaited))
+    second.receive()
+    return first, second
 
 
-def _ignoring(place: Place) -> Open:
-    name = place.name()
-    made = syncx.Mutex(name, arena=place.arena)
-    place.on_end(made.close)
-    return lambda: syncx.Mutex(name, arena=place.arena, on_owner_death="ignore")
+def start_children(create: Callable[[Place], Open], place: Place) -> tuple[Any, Any]:
+    open_it = create(place)
+    return start_pair(functools.partial(holder, open_it), open_it)
 
 
-def _start_program(robust: type[Any], place: Place) -> tuple[Any, Any]:
+def start_program(robust: type[Any], place: Place) -> tuple[Any, Any]:
     """The waiter alone is a C program; the holder is a process like all others', for its size is felt when it dies."""
     path = place.file()
     path.write_bytes(bytes(mmap.PAGESIZE))
     with open(path, "r+b") as file:
         memory = mmap.mmap(file.fileno(), 0)
-    holder = Child(functools.partial(_holder, lambda: robust(memory)))
-    holder.receive()
-    waiter = Program(floors.program(), str(path))
-    waiter.receive()
-    return holder, waiter
+    first = Child(functools.partial(holder, lambda: robust(memory)))
+    first.receive()
+    second = Program(floors.program("robust"), str(path))
+    second.receive()
+    return first, second
 
 
-def _release(holder: Any) -> Callable[[], int]:
-    holder.send("release")
-    return holder.receive  # type: ignore[no-any-return]
+def release(process: Any) -> Callable[[], int]:
+    process.send("release")
+    return process.receive  # type: ignore[no-any-return]
 
 
-def _kill(holder: Any) -> Callable[[], int]:
+def kill(process: Any) -> Callable[[], int]:
     start = time.monotonic_ns()
-    holder.kill()
+    process.kill()
     return lambda: start
 
 
 def _one_round(
-    section: Section, end: Callable[[Any], Callable[[], int]], contestants: list[tuple[str, str, Start]], block: float
+    section: Section, end: Callable[[Any], Callable[[], int]], contestants: list[Contestant], block: float
 ) -> None:
     """All block at the same time, and are let go one after the other."""
     with contextlib.ExitStack() as stack:
         pairs = []
         for name, kind, start in contestants:
-            holder, waiter = start()
-            stack.callback(holder.end)
-            stack.callback(waiter.end)
+            first, second = start()
+            stack.callback(first.end)
+            stack.callback(second.end)
             # On one CPU the waiter may have to let the killed holder finish giving back its memory, for a millisecond
             # or more; whether it is woken there is the scheduler's lottery.
             cpus = sorted(os.sched_getaffinity(0))
-            os.sched_setaffinity(holder.pid, {cpus[0]})
-            os.sched_setaffinity(waiter.pid, {cpus[-1]})
-            pairs.append((name, kind, holder, waiter))
+            os.sched_setaffinity(first.pid, {cpus[0]})
+            os.sched_setaffinity(second.pid, {cpus[-1]})
+            pairs.append((name, kind, first, second))
         time.sleep(block)
         begun: list[tuple[str, str, Any, Callable[[], int]]] = []
-        for name, kind, holder, waiter in pairs:
-            begun.append((name, kind, waiter, end(holder)))
+        for name, kind, first, second in pairs:
+            begun.append((name, kind, second, end(first)))
             time.sleep(_GAP)  # nobody's wake-up runs beside another's
         limit = time.monotonic() + NEVER
-        for name, kind, waiter, start_of in begun:
+        for name, kind, second, start_of in begun:
             try:
-                had = waiter.receive(max(0.0, limit - time.monotonic()))
+                had = second.receive(max(0.0, limit - time.monotonic()))
             except Late:
                 section.add(name, None, kind)
                 section.notes[name] = f"never (in {NEVER:g} s)"
@@ -131,29 +131,44 @@ def _one_round(
             section.add(name, took, kind)
 
 
+def measure(
+    section: Section,
+    end: Callable[[Any], Callable[[], int]],
+    teams: list[list[Contestant]],
+    rounds: int,
+    block: float,
+    step: Callable[[int, int], None],
+) -> None:
+    """Each team in turn: those who look again and again disturb those who sleep, and are a team of their own."""
+    for i in range(rounds):
+        for team in teams:
+            # who never woke in the first round is not asked again
+            playing = [c for c in team if not (i and c[0] in section.notes)]
+            if playing:
+                start = i % len(playing)
+                _one_round(section, end, playing[start:] + playing[:start], block)
+        for name in section.notes:
+            section.samples[name] += [None] * (i + 1 - len(section.samples[name]))
+        step(i + 1, rounds)
+
+
 def run(field: Field, place: Place, settings: Settings) -> list[Section]:
     block = min(settings.seconds, 0.3) if settings.quick else settings.seconds
     peers = [p for p in field.peers if p.processes]
-    sleepers = [(p.name, p.kind, functools.partial(_start_children, p.create, place)) for p in peers if not p.polls]
-    pollers = [(p.name, p.kind, functools.partial(_start_children, p.create, place)) for p in peers if p.polls]
-    ignoring = functools.partial(_start_children, _ignoring, place)
+    sleepers = [(p.name, p.kind, functools.partial(start_children, p.create, place)) for p in peers if not p.polls]
+    pollers = [(p.name, p.kind, functools.partial(start_children, p.create, place)) for p in peers if p.polls]
+    ignoring = functools.partial(ours, functools.partial(syncx.Mutex, on_owner_death="ignore"))
     if field.floors is not None:
-        sleepers.append((PROGRAM, "floor", functools.partial(_start_program, field.floors.Robust, place)))
-    release = Section(
+        sleepers.append((PROGRAM, "floor", functools.partial(start_program, field.floors.Robust, place)))
+    released = Section(
         "release", f"release to waiter running, after a block of {block:g} s", "us", "multiprocessing.Lock"
     )
     killed = Section("sigkill", f"SIGKILL of the holder to next holder, after {block:g} s", "us", PROGRAM)
     rounds = settings.number(15, 1)
-    for section, end in ((release, _release), (killed, _kill)):
-        for i in range(rounds):
-            teams = (sleepers, pollers) if section is release else ([*sleepers, (IGNORING, "syncx", ignoring)], pollers)
-            for team in teams:  # apart, for looking again and again disturbs those who sleep
-                # who never woke in the first round is not asked again
-                playing = [c for c in team if not (section is killed and i and c[0] in section.notes)]
-                if playing:
-                    start = i % len(playing)
-                    _one_round(section, end, playing[start:] + playing[:start], block)
-            for name in section.notes:
-                section.samples[name] += [None] * (i + 1 - len(section.samples[name]))
-            settings.step(f"wakeup {section.key}", i + 1, rounds)
-    return [release, killed]
+    for section, end in ((released, release), (killed, kill)):
+        team = sleepers
+        if section is killed:
+            team = [*sleepers, (IGNORING, "syncx", functools.partial(start_children, ignoring, place))]
+        step = functools.partial(settings.step, f"wakeup {section.key}")
+        measure(section, end, [team, pollers], rounds, block, step)
+    return [released, killed]

@@ -108,6 +108,69 @@ def test_nothing_is_left_behind(run: tuple[int, dict]) -> None:
     assert nothing_left(run[0])
 
 
+@pytest.fixture(scope="module")
+def family() -> tuple[int, dict]:
+    """The rest of the family, by few processes."""
+    groups = ("family", "pingpong", "notify", "death", "creation")
+    process = start(
+        "--quick", "--rounds", "1", "--crowd", "4", *[f"--group={group}" for group in groups], "--json", "-"
+    )
+    status, out, err = finish(process)
+    assert status == 0, err
+    assert err == ""
+    return process.pid, json.loads(out)
+
+
+def test_sections_of_the_family(family: tuple[int, dict]) -> None:
+    groups = {group: {s["key"]: s for s in sections} for group, sections in family[1]["groups"].items()}
+    alone = len(os.sched_getaffinity(0)) == 1
+    played = ["semaphore", "condition", "event"]
+    assert {group: list(sections) for group, sections in groups.items()} == {
+        "creation": ["time", "memory", "making", "bytes", "permits"],
+        "family": ["kinds", "is_set"] + ([] if alone else ["readers"]),
+        "pingpong": [f"{kind}-{cpus}" for kind in played for cpus in (["one"] if alone else ["one", "two"])],
+        "notify": ["notify_all"],
+        "death": ["death"],
+    }
+
+
+def test_every_row_of_the_family_has_a_value(family: tuple[int, dict]) -> None:
+    """A peer that never wakes has none, and says so; syncx has no such row."""
+    for sections in family[1]["groups"].values():
+        for section in sections:
+            kinds = {row["name"]: row["kind"] for row in section["rows"]}
+            assert "syncx" in kinds.values()
+            if "floors" not in family[1]["about"]["missing"]:
+                assert section["baseline"] in kinds
+            for row in section["rows"]:
+                if row["value"] is None:
+                    assert row["kind"] == "peer"
+                    assert row["note"].startswith("never")
+                else:
+                    assert row["value"]["median"] > 0, (section["key"], row)
+
+
+def test_a_crowd_is_no_larger_than_it_was_told_to_be(family: tuple[int, dict]) -> None:
+    (notified,), (died,) = family[1]["groups"]["notify"], family[1]["groups"]["death"]
+    assert "with 4 waiting processes" in notified["title"]
+    rows = {row["name"] for row in died["rows"] if "BoundedSemaphore" in row["name"] and row["kind"] == "syncx"}
+    assert rows == {"syncx.BoundedSemaphore, 1 holder", "syncx.BoundedSemaphore, 2 holders"}
+
+
+def test_every_limit_finds_its_row(family: tuple[int, dict]) -> None:
+    """What this machine and this crowd cannot show is all that was not measured."""
+    about, limits = family[1]["about"], family[1]["limits"]
+    assert {limit["group"] for limit in limits} == set(family[1]["groups"])
+    if "floors" in about["missing"] or "sysv_ipc" in about["missing"] or about["cpus"] == 1:
+        pytest.skip("some of the rows need a compiler, sysv_ipc or a second CPU")
+    lost = {limit["text"] for limit in limits if limit["median"] is None}
+    assert lost == {f"BoundedSemaphore, {n} holders, to a C program" for n in (8, 32, 127)}
+
+
+def test_the_family_leaves_nothing_behind(family: tuple[int, dict]) -> None:
+    assert nothing_left(family[0])
+
+
 def test_contended_table_is_plain_when_piped() -> None:
     process = start("--quick", "--group", "contended", "--seconds", "0.02")
     status, out, err = finish(process)
@@ -118,13 +181,22 @@ def test_contended_table_is_plain_when_piped() -> None:
     assert nothing_left(process.pid)
 
 
-def test_interrupted_leaves_nothing() -> None:
-    """Ctrl-C in the middle of a block of a minute, with holders and waiters about."""
-    process = start("--group", "wakeup", "--seconds", "60")
+@pytest.mark.parametrize(
+    ("arguments", "processes"),
+    [
+        (["--group", "wakeup", "--seconds", "60"], 4),  # in a block of a minute; more than the first holder
+        (["--group", "pingpong", "--rounds", "999999"], 6),
+        (["--group", "notify", "--rounds", "999999", "--crowd", "8"], 12),
+        (["--group", "death", "--rounds", "999999", "--crowd", "8"], 12),
+    ],
+    ids=lambda value: value[1] if isinstance(value, list) else "",
+)
+def test_interrupted_leaves_nothing(arguments: list[str], processes: int) -> None:
+    """Ctrl-C in the middle of it, with holders and waiters about."""
+    process = start(*arguments)
     deadline = time.monotonic() + PATIENCE
     try:
-        # the arena is there, and so is a waiter: more processes than the first holder
-        while len([f for f in left_behind(process.pid) if f.startswith("/proc")]) < 4:
+        while len([f for f in left_behind(process.pid) if f.startswith("/proc")]) < processes:
             assert process.poll() is None
             assert time.monotonic() < deadline
             time.sleep(0.02)
@@ -142,6 +214,7 @@ def test_interrupted_leaves_nothing() -> None:
     [
         (["--group", "nothing"], "invalid choice"),
         (["--rounds", "0"], "not a positive number"),
+        (["--crowd", "-1"], "not a positive number"),
         (["--seconds", "nan"], "not a positive number"),
         (["--against", "/nonexistent"], "--against"),
     ],

@@ -32,11 +32,12 @@ EXCEPTIONS = {
     ("RLockTests", "test_locked_repr"): WORDS,
     ("ConditionTests", "test_acquire"): FOREIGN,
     ("EventTests", "test_repr"): WORDS,
+    ("BoundedSemaphoreTests", "test_repr"): WORDS,
     ("BarrierTests", "test_repr"): WORDS,
     ("EventTests", "test_at_fork_reinit"): INSIDE,
 }
 
-SINCE_3_11 = {("EventTests", "test_repr"), ("BarrierTests", "test_repr")}
+SINCE_3_11 = {("EventTests", "test_repr"), ("BoundedSemaphoreTests", "test_repr"), ("BarrierTests", "test_repr")}
 
 
 class MutexTests(lock_tests.LockTests):
@@ -63,6 +64,10 @@ class ThreadingsConditionTests(lock_tests.ConditionTests):
 
 class EventTests(lock_tests.EventTests):
     eventtype = staticmethod(syncx.Event)
+
+
+class BoundedSemaphoreTests(lock_tests.BoundedSemaphoreTests):
+    semtype = staticmethod(syncx.BoundedSemaphore)
 
 
 class BarrierTests(lock_tests.BarrierTests):
@@ -104,4 +109,5 @@ def test_what_the_exceptions_say_is_so():
     assert repr(event).endswith(" set>")  # in a child too: it is shared
     with pytest.raises(TypeError, match="syncx"):
         syncx.Condition(threading.Lock())
-    assert len(EXCEPTIONS) == 11
+    assert "free of" in repr(syncx.BoundedSemaphore())
+    assert len(EXCEPTIONS) == 12

@@ -47,8 +47,8 @@ class ReadView(_View, _core.BaseReadView):
     __slots__ = ("name",)
     _mode = "reading"
     _deadlock = (
-        "{what!r} would never be had: this thread has the lock for writing; a writer reads as it is, or becomes a reader "
-        "by downgrade()"
+        "{what!r} would never be had: this thread has the lock for writing; a writer reads as it is, or becomes a "
+        "reader by downgrade()"
     )
 
     def _options(self) -> tuple[Any, ...]:
@@ -92,8 +92,8 @@ class WriteView(_MutexView, _core.BaseWriteView):
     __slots__ = ("name",)
     _mode = "writing"
     _deadlock = (
-        "{what!r} would never be had: this thread has the lock already; a reader cannot become a writer, but upgradable() "
-        "can, by its upgrade()"
+        "{what!r} would never be had: this thread has the lock already; a reader cannot become a writer, an upgradable "
+        "one can, by upgrade()"
     )
 
 
@@ -109,8 +109,8 @@ class UpgradableView(_MutexView, _core.BaseUpgradableView):
     __slots__ = ("name",)
     _mode = "upgradable reading"
     _deadlock = (
-        "{what!r} would wait for ever, for this thread itself: it has the lock already; end its plain reads before, and "
-        "let upgrade() make an upgradable reader the writer"
+        "{what!r} would never be had: this thread has the lock already; end its plain reads before, and let upgrade() "
+        "make an upgradable reader the writer"
     )
 
 
@@ -138,8 +138,9 @@ class RWLock(Shared, _core.BaseRWLock):
     reads at most 64 locks of an arena at a time.
 
     The readers' marks are in their own slots of the arena, so readers do not touch a common cache line, and a writer
-    looks at the slots of all attached threads.  The algorithm is that of `syncx/_core/rwlock.c`; after Björn Brandenburg
-    and James Anderson, "Spin-Based Reader-Writer Synchronization for Multiprocessor Real-Time Systems" (2010).
+    looks at the slots of all attached threads.  The algorithm is that of `syncx/_core/rwlock.c`; after Björn
+    Brandenburg and James Anderson, "Spin-Based Reader-Writer Synchronization for Multiprocessor Real-Time Systems"
+    (2010).
     """
 
     __slots__ = ("_memory", "name", "on_owner_death")

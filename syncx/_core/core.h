@@ -448,7 +448,7 @@ static inline bool sx_rwlock_read_fast(struct sx_participant *self, struct sx_rw
     if (!(atomic_load_explicit(&rw->phase, memory_order_seq_cst) & (RWLOCK_PRESENT | RWLOCK_RETIRED)))
         return true;
     sx_mark(&self->marks[0], 0); /* the slow path starts afresh */
-    atomic_store_explicit(&self->marked, 0, memory_order_relaxed);
+    atomic_store_explicit(&self->marked, 0, memory_order_release);
     sx_rwlock_left(rw);
     return false;
 }
@@ -458,8 +458,9 @@ static inline bool sx_rwlock_read_end_fast(struct sx_participant *self, struct s
     if (atomic_load_explicit(&self->marked, memory_order_relaxed) != 1 ||
         atomic_load_explicit(&self->marks[0], memory_order_relaxed) != ((uint64_t)key << 32 | 1))
         return false;
-    sx_mark(&self->marks[0], 0); /* a release too: the next writer sees that we have read */
-    atomic_store_explicit(&self->marked, 0, memory_order_relaxed);
+    /* both a release: a writer that sees either is ordered after what we have read */
+    sx_mark(&self->marks[0], 0);
+    atomic_store_explicit(&self->marked, 0, memory_order_release);
     if (atomic_load_explicit(&rw->phase, memory_order_seq_cst) & RWLOCK_PRESENT)
         sx_rwlock_left(rw);
     return true;

@@ -107,7 +107,7 @@ static void remove_mark(struct sx_participant *self, struct sx_rwlock *rw, sx_a6
 {
     uint32_t marked = atomic_load_explicit(&self->marked, memory_order_relaxed);
     sx_mark(mark, 0);
-    atomic_store_explicit(&self->marked, marked - 1, memory_order_relaxed);
+    atomic_store_explicit(&self->marked, marked - 1, memory_order_release);
     if (phase_of(rw) & RWLOCK_PRESENT)
         sx_rwlock_left(rw);
 }

@@ -26,8 +26,8 @@
  *
  * Death.  Of a waiter in WAITING: dead records are not chosen.  In NOTIFIED: any waiter of the condition finds it on the
  * belt, and whoever claims the dead thread's slot finds it there, and passes it on; that needs records only, never the
- * condition's memory, which the claimer may not have.  Of a notifier between the change and the wake: the belt of the
- * chosen one.  Of a notifier amid its scan: those already chosen are notified, `waiting` is still too high.  Of an
+ * condition's memory, which the claimer may not have.  Of a notifier between the change and the wake, which it sends when
+ * the lock is free (whoever is woken earlier would only run into the lock): the belt of the chosen one.  Of a notifier amid its scan: those already chosen are notified, `waiting` is still too high.  Of an
  * enrolling thread: a ticket nobody has, `waiting` too high.  Of a passer: before it has chosen, another begins again;
  * after, the state of the record is PASSING still, and another passes it on once more.  So a notification is passed on
  * at least once, and twice only if the passer died in the few instructions between the two changes (or was stopped
@@ -119,25 +119,24 @@ static uint32_t choose(struct sx_arena *arena, const struct which *which, uint64
     return count;
 }
 
-/* WAITING -> NOTIFIED, and the wake; false: the waiter left first. */
-static bool notify_one(struct chosen *c, uint64_t horizon)
+/* WAITING -> NOTIFIED; the wake is the caller's.  false: the waiter left first. */
+static bool notify_one(struct chosen *c, uint64_t horizon, uint64_t me)
 {
+    atomic_store_explicit(&c->record->address, me, memory_order_relaxed);
     /* first how far it may be passed on; never less than another notifier has written */
     uint64_t span = horizon - c->ticket < UINT32_MAX ? horizon - c->ticket : UINT32_MAX;
     uint32_t told = atomic_load_explicit(&c->record->units, memory_order_relaxed), state = c->state;
     while (told < span && !atomic_compare_exchange_weak_explicit(&c->record->units, &told, (uint32_t)span,
                                                                  memory_order_relaxed, memory_order_relaxed))
         ;
-    if (!atomic_compare_exchange_strong_explicit(&c->record->state, &state, NOTIFIED(state & ~0xffu),
-                                                 memory_order_acq_rel, memory_order_relaxed))
-        return false;
-    sx_futex_wake(&c->record->state, INT_MAX);
-    return true;
+    return atomic_compare_exchange_strong_explicit(&c->record->state, &state, NOTIFIED(state & ~0xffu),
+                                                   memory_order_acq_rel, memory_order_relaxed);
 }
 
-/* By the holder of the lock.  How many were notified. */
-uint32_t sx_condition_notify(struct sx_arena *arena, struct sx_condition *c, uint32_t n)
+/* By the holder of the lock.  How many were notified; they are woken when it is released. */
+uint32_t sx_condition_notify(struct sx_arena *arena, struct sx_condition *c, struct sx_mutex *lock, uint32_t n)
 {
+    uint64_t me = atomic_load_explicit(&lock->word, memory_order_relaxed) & SX_ID_MASK;
     if (atomic_load_explicit(&c->waiting, memory_order_relaxed) == 0)
         return 0;
     struct chosen found[BATCH];
@@ -147,16 +146,21 @@ uint32_t sx_condition_notify(struct sx_arena *arena, struct sx_condition *c, uin
     do {
         count = choose(arena, &which, horizon, found, n - done < BATCH ? n - done : BATCH, &present);
         for (uint32_t i = 0; i < count; i++)
-            done += notify_one(&found[i], horizon);
+            if (notify_one(&found[i], horizon, me)) {
+                sx_wake_later(&found[i].record->state);
+                done++;
+            }
         atomic_store_explicit(&c->waiting, present - count, memory_order_relaxed);
     } while (done < n && present > count); /* somebody left in between: the next in line */
+    if (done != 0)
+        atomic_fetch_or_explicit(&lock->word, MUTEX_LATER, memory_order_relaxed);
     return done;
 }
 
 /* ---- passing on ------------------------------------------------------------------------------------------- */
 
 /* The record is in PASSING, which names us (or a slot whose life lock we have). */
-static bool pass_on(struct sx_arena *arena, struct sx_wait *w, uint32_t passing)
+static bool pass_on(struct sx_arena *arena, struct sx_wait *w, uint32_t passing, uint64_t me)
 {
     struct which which = {atomic_load_explicit(&w->cell, memory_order_relaxed),
                           atomic_load_explicit(&w->holder, memory_order_relaxed)};
@@ -166,7 +170,9 @@ static bool pass_on(struct sx_arena *arena, struct sx_wait *w, uint32_t passing)
     uint32_t present;
     bool passed = false;
     while (!passed && choose(arena, &which, horizon, &next, 1, &present) == 1)
-        passed = notify_one(&next, horizon);
+        passed = notify_one(&next, horizon, me);
+    if (passed)
+        sx_futex_wake(&next.record->state, INT_MAX);
     atomic_compare_exchange_strong_explicit(&w->state, &passing, SX_RUNNING, memory_order_release,
                                             memory_order_relaxed);
     return passed;
@@ -177,7 +183,7 @@ static bool take_over(struct sx_arena *arena, struct sx_wait *w, uint32_t state,
 {
     return atomic_compare_exchange_strong_explicit(&w->state, &state, PASSING(slot), memory_order_acq_rel,
                                                    memory_order_relaxed) &&
-           pass_on(arena, w, PASSING(slot));
+           pass_on(arena, w, PASSING(slot), id_of(arena, slot));
 }
 
 /* On the belt of a sleeper: what the dead were given and did not use. */
@@ -235,7 +241,7 @@ void sx_condition_inherit(struct sx_arena *arena, struct sx_participant *p, bool
         for (uint32_t j = 0; j < SX_WAITS; j++) {
             struct sx_wait *w = &arena->participants[i].wait[j];
             if (atomic_load_explicit(&w->state, memory_order_acquire) == PASSING(slot))
-                pass_on(arena, w, PASSING(slot));
+                pass_on(arena, w, PASSING(slot), id_of(arena, slot));
         }
 }
 
@@ -354,12 +360,15 @@ void sx_condition_leave(struct sx_waiter *w)
     withdraw(w);
 }
 
-/* By the holder of the lock: the notification was for us.  died: the lock's last owner had died. */
-void sx_condition_consume(struct sx_waiter *w, bool died)
+/* By the holder of the lock: the notification was for us. */
+void sx_condition_consume(struct sx_waiter *w)
 {
+    uint32_t life;
+    uint64_t notifier = atomic_load_explicit(&w->record->address, memory_order_relaxed);
     atomic_store_explicit(&w->record->state, SX_RUNNING, memory_order_release);
     withdraw(w);
-    if (w->belted && died) { /* a notifier died between choosing us and the wake */
+    /* did it die between choosing us and the wake? */
+    if (w->belted && sx_holder_life(w->pause.arena, notifier, &life) != SX_ALIVE) {
         atomic_fetch_add_explicit(&w->condition->statistics.rescues, 1, memory_order_relaxed);
         atomic_fetch_add_explicit(&w->pause.arena->header->rescues, 1, memory_order_relaxed);
     }

@@ -179,6 +179,9 @@ enum sx_wake sx_pause_sleep(struct sx_pause *pause, struct sx_cell *cell, sx_a32
 bool sx_pause_interrupted(struct sx_pause *pause, bool belt);
 bool sx_pause_enrol(struct sx_pause *pause, struct sx_cell *cell, uint64_t place, uint64_t mark);
 void sx_pause_withdraw(struct sx_pause *pause);
+void sx_wake_later(sx_a32 *word);
+void sx_wake_now(void);
+void sx_forget_wakes(bool send);
 bool sx_dead_waiter(struct sx_arena *arena, struct sx_cell *cell);
 void sx_note_death(struct sx_arena *arena, struct sx_cell *cell, uint64_t holder);
 bool sx_spinning_pays(void);
@@ -401,9 +404,9 @@ enum sx_status sx_condition_enrol(struct sx_arena *arena, struct sx_condition *c
                                   struct sx_waiter *w);
 enum sx_status sx_condition_sleep(struct sx_waiter *w);
 bool sx_condition_mine(struct sx_waiter *w);
-void sx_condition_consume(struct sx_waiter *w, bool died);
+void sx_condition_consume(struct sx_waiter *w);
 void sx_condition_leave(struct sx_waiter *w);
-uint32_t sx_condition_notify(struct sx_arena *arena, struct sx_condition *c, uint32_t n);
+uint32_t sx_condition_notify(struct sx_arena *arena, struct sx_condition *c, struct sx_mutex *lock, uint32_t n);
 uint32_t sx_condition_waiters(struct sx_arena *arena, struct sx_condition *c);
 /* participant.c calls this one, of a slot whose life lock it has: passes its notifications on */
 void sx_condition_inherit(struct sx_arena *arena, struct sx_participant *p, bool died);

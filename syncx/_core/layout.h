@@ -41,6 +41,7 @@ typedef _Atomic(uint32_t) sx_a32;
 #define MUTEX_WAITERS 0x01u    /* a thread may sleep on the word; an error towards 1 costs one system call */
 #define MUTEX_RESERVED 0x02u   /* free, but for about a millisecond only threads that have slept may take it */
 #define MUTEX_OWNER_DIED 0x04u /* an owner died and nobody has declared the data repaired yet */
+#define MUTEX_LATER 0x08u      /* held, and the holder has wakes to send once it is free; nothing to others */
 #define MUTEX_RETIRED 0x10u    /* unlinked: never to be taken again; an error towards 1 is not possible */
 #define MUTEX_FLAGS 0xffu
 #define SX_SLOT_SHIFT 8
@@ -299,7 +300,7 @@ struct sx_wait {
     sx_a32 state;
     sx_a32 kind;        /* enum sx_kind */
     sx_a64 cell;        /* file offset of the cell, or 0 where it lies in the user's memory */
-    sx_a64 address;     /* its address in the waiter's process */
+    sx_a64 address;     /* its address in the waiter's process; of a condition: who notified it */
     sx_a64 holder;      /* the word's holder when the record was written; of a condition: which one it is */
     sx_a64 since_ns;    /* start of the wait */
     sx_a64 deadline_ns; /* INT64_MAX: none */

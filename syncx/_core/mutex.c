@@ -9,6 +9,8 @@
  *   id | WAITERS            held, somebody may sleep                 give: FUTEX_WAKE_OP by the holder, which takes away
  *                                                                    all bits but those that stay (RETIRED may come late)
  *   id | WAITERS | RESERVED held, and being given back               the same
+ *   id | any | LATER        held; the release sends wakes to     as without it; only the holder sets it
+ *                           others too, see wait.c
  *   dead id | any           its holder died                          take: CAS by anyone, adds OWNER_DIED
  *   any | RETIRED           unlinked                                 never
  *
@@ -188,9 +190,11 @@ enum sx_status sx_mutex_unlock_slow(struct sx_mutex *m, uint64_t me, bool keep_m
             return SX_NOT_OWNER;
         uint32_t flags = (uint32_t)w & (MUTEX_RETIRED | (keep_mark ? MUTEX_OWNER_DIED : 0));
         if (!(w & MUTEX_WAITERS)) {
-            if (atomic_compare_exchange_weak_explicit(&m->word, &w, flags, memory_order_release, memory_order_relaxed))
-                return SX_OK;
-            continue;
+            if (!atomic_compare_exchange_weak_explicit(&m->word, &w, flags, memory_order_release, memory_order_relaxed))
+                continue;
+            if (w & MUTEX_LATER)
+                sx_wake_now();
+            return SX_OK;
         }
         int count = flags & MUTEX_RETIRED ? INT_MAX : 1;
         uint32_t now = now_us();
@@ -215,6 +219,8 @@ enum sx_status sx_mutex_unlock_slow(struct sx_mutex *m, uint64_t me, bool keep_m
             atomic_compare_exchange_strong_explicit(sx_low_half(&m->word), &reserved, flags, memory_order_relaxed,
                                                     memory_order_relaxed);
         }
+        if (w & MUTEX_LATER)
+            sx_wake_now();
         return SX_OK;
     }
 }

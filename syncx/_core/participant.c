@@ -325,6 +325,7 @@ static void leave_all(void *unused)
 {
     (void)unused;
     sx_self = (struct sx_self){0};
+    sx_forget_wakes(true);
     while (registrations != NULL) {
         struct registration *r = registrations;
         registrations = r->next;
@@ -340,6 +341,7 @@ void sx_participant_leave(struct sx_arena *arena)
         if ((*link)->arena == arena) {
             struct registration *r = *link;
             *link = r->next;
+            sx_wake_now();
             give_back(r);
             return;
         }
@@ -361,6 +363,7 @@ void sx_participant_reset(struct sx_arena *arena)
 void sx_forget_registrations(void)
 {
     sx_self = (struct sx_self){0};
+    sx_forget_wakes(false);
     while (registrations != NULL) {
         struct registration *r = registrations;
         registrations = r->next;

@@ -109,7 +109,7 @@ static int wait_once(ConditionObject *self, int64_t deadline)
             return -1;
         }
         if (slept == SX_OK && sx_condition_mine(&w)) {
-            sx_condition_consume(&w, locked == SX_OWNER_DIED);
+            sx_condition_consume(&w);
             return 1;
         }
         /* A handler forked, and we are the child: what was notified is the parent.  We hold the lock as ourselves. */
@@ -211,7 +211,7 @@ static PyObject *notify(ConditionObject *self, uint32_t n)
     enum sx_status s = ready(self);
     if (s != SX_OK)
         return fail(self, s);
-    sx_condition_notify(self->core, self->condition, n);
+    sx_condition_notify(self->core, self->condition, self->lock->mutex, n);
     Py_RETURN_NONE;
 }
 
@@ -333,6 +333,9 @@ static PyObject *condition_waiters(PyObject *op, PyObject *unused)
 
 /* ---- opening ---------------------------------------------------------------------------------------------- */
 
+/* A mutex, or the lock of another condition; not the writers' side of a readers-writer lock. */
+#define LOCKS (1u << SX_KIND_NONE | 1u << SX_KIND_MUTEX | 1u << SX_KIND_RLOCK | 1u << SX_KIND_CONDITION)
+
 /* _number(lock, arena): what a condition says of a lock that is another object; 0: its own. */
 static PyObject *condition_number(PyObject *cls, PyObject *args)
 {
@@ -342,7 +345,7 @@ static PyObject *condition_number(PyObject *cls, PyObject *args)
         return NULL;
     if (lock == Py_None)
         return PyLong_FromLong(0);
-    if (!PyObject_TypeCheck(lock, state->mutex_type))
+    if (!PyObject_TypeCheck(lock, state->mutex_type) || !(LOCKS >> ((MutexObject *)lock)->kind & 1))
         return PyErr_Format(PyExc_TypeError,
                             "lock must be a syncx.Mutex or a syncx.RLock, not %.100s (a name goes to name=)",
                             Py_TYPE(lock)->tp_name);

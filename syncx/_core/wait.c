@@ -7,6 +7,7 @@
  */
 #define _GNU_SOURCE
 #include <sched.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "core.h"
@@ -196,6 +197,49 @@ bool sx_dead_waiter(struct sx_arena *arena, struct sx_cell *cell)
         }
     }
     return false;
+}
+
+/* ---- wakes that wait until a lock is free ---------------------------------------------------------------
+ *
+ * Whoever is woken by the holder of the lock that it wants would only run into it.  So such wakes are kept by the thread
+ * and sent by the release; the word has MUTEX_LATER meanwhile.  If the thread dies first, the belt of the sleepers makes
+ * them good.
+ */
+static _Thread_local struct {
+    sx_a32 **words; /* kept from one use to the next */
+    uint32_t count, size;
+} later __attribute__((tls_model("initial-exec")));
+
+void sx_wake_later(sx_a32 *word)
+{
+    if (later.count == later.size) {
+        uint32_t size = later.size == 0 ? 16 : 2 * later.size;
+        sx_a32 **words = realloc(later.words, size * sizeof *words);
+        if (words == NULL) {
+            sx_futex_wake(word, INT_MAX);
+            return;
+        }
+        later.words = words;
+        later.size = size;
+    }
+    later.words[later.count++] = word;
+}
+
+void sx_wake_now(void)
+{
+    for (uint32_t i = 0; i < later.count; i++)
+        sx_futex_wake(later.words[i], INT_MAX);
+    later.count = 0;
+}
+
+/* The thread ends (send), or is the one of a forked child: what it was to send is its parent's. */
+void sx_forget_wakes(bool send)
+{
+    if (send)
+        sx_wake_now();
+    free(later.words);
+    later.words = NULL;
+    later.count = later.size = 0;
 }
 
 /* ---- wakes on their way -------------------------------------------------------------------------------

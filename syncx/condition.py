@@ -1,4 +1,4 @@
-"""`Condition`: waiting, with a lock given up meanwhile, until another thread of any process says that something changed."""
+"""`Condition`: waiting, with a lock given up meanwhile, until a thread of any process says that something changed."""
 
 from __future__ import annotations
 

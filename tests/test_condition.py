@@ -67,7 +67,9 @@ class Waiters:
 def test_with_holds_the_lock_and_yields_the_condition(condition):
     with condition as c, c as again:
         assert c is again is condition
-        assert condition.locked() and condition.lock.locked() and condition.lock.depth == 2
+        assert condition.locked()
+        assert condition.lock.locked()
+        assert condition.lock.depth == 2
         assert condition.holder == (os.getpid(), threading.get_native_id())
     assert not condition.locked()
     assert condition.acquire() is True
@@ -149,7 +151,7 @@ def test_wait_for(condition):
     with condition:
         assert condition.wait_for(lambda: calls.append(1), timeout=0.02) is None
         assert len(calls) == 2  # at first, and when the time is over
-        assert condition.wait_for(predicate=lambda: [], timeout=0) == []
+        assert condition.wait_for(predicate=list, timeout=0) == []
         with pytest.raises(ZeroDivisionError):
             condition.wait_for(lambda: 1 / 0)
         assert condition.lock.depth == 1
@@ -273,7 +275,8 @@ def test_conditions_of_one_lock_do_not_take_each_others(arena):
 def test_the_lock_must_be_the_same(arena):
     lock, other, recursive = syncx.Mutex("a", arena=arena), syncx.Mutex("b", arena=arena), syncx.RLock(arena=arena)
     c = syncx.Condition(lock, name="c")
-    assert c.lock is lock and c.arena is arena
+    assert c.lock is lock
+    assert c.arena is arena
     assert syncx.Condition(syncx.Mutex("a", arena=arena), name="c").lock is not lock
     for wrong in (None, other, recursive):
         with pytest.raises(ValueError, match=r"'c': it exists already and was made with another lock"):
@@ -295,7 +298,7 @@ def test_a_lock_of_that_place_is_not_that_lock(arena):
     lock.close()
     arena.unlink("a")
     for _ in range(3):
-        with pytest.raises(ValueError, match="another lock|no more"):
+        with pytest.raises(ValueError, match=r"another lock"):
             syncx.Condition(syncx.Mutex("a", arena=arena), name="c")
 
 
@@ -339,7 +342,8 @@ def test_pickled_with_its_lock(arena):
     c = syncx.Condition(lock)
     d = pickle.loads(pickle.dumps(c))
     with c:
-        assert d.lock._is_owned() and d._is_owned()
+        assert d.lock._is_owned()
+        assert d._is_owned()
         assert not d.acquire(False)
 
 
@@ -355,7 +359,8 @@ def test_close(condition, place):
     w.join()
     condition.close()
     condition.close()
-    assert condition.closed and "closed" in repr(condition)
+    assert condition.closed
+    assert "closed" in repr(condition)
     for call in (condition.acquire, condition.wait, condition.notify, condition.locked, condition.release):
         with pytest.raises(ValueError, match="closed"):
             call()

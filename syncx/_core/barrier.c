@@ -511,8 +511,14 @@ enum sx_status sx_barrier_reset(struct sx_arena *arena, struct sx_barrier *b)
 /* How many wait; 0 where it is broken, which it also is while a dead party has not been seen by anybody. */
 uint32_t sx_barrier_state(struct sx_arena *arena, struct sx_barrier *b, bool *broken)
 {
-    uint64_t w = word(b);
-    *broken = w & BARRIER_BROKEN || (sx_cell_is_ours(arena, &b->cell) && dead_party(arena, b, w) != 0);
+    uint64_t w;
+    bool dead;
+    do { /* who has died after the end of the phase, which may come while we look, is no party */
+        w = word(b);
+        dead = !(w & (BARRIER_BROKEN | BARRIER_COMPLETE)) && sx_cell_is_ours(arena, &b->cell) &&
+               dead_party(arena, b, w) != 0;
+    } while (dead && word(b) != w);
+    *broken = w & BARRIER_BROKEN || dead;
     return *broken || w & BARRIER_COMPLETE ? 0 : arrivals(b, w);
 }
 

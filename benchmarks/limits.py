@@ -31,7 +31,7 @@ class Limit:
     every_version: bool = False
     """True: for every interpreter; False: stated for CPython 3.11, informative elsewhere."""
 
-    # neither a most nor a least: a figure of a peer, for comparison
+    # neither a most nor a least: a figure for comparison
 
     def applies(self) -> bool:
         return self.every_version or sys.version_info[:2] == (3, 11)
@@ -169,6 +169,14 @@ LIMITS = [
             ("Event", "one", "1 CPU", "", 2.5),
             ("Event", "two", "2 CPUs", pingpong.APART, 20),
         )
+    ),
+    *(
+        Limit(
+            "pingpong",
+            f"Condition, entered each time, {cpus}, faster than multiprocessing's",
+            _faster(f"entered-{key}", "syncx.Condition", f"multiprocessing.Condition{where}"),
+        )
+        for key, cpus, where in (("one", "1 CPU", ""), ("two", "2 CPUs", pingpong.APART))
     ),
     Limit(
         "notify",

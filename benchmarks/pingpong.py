@@ -67,6 +67,26 @@ def _pong_events(pair: Any, n: int) -> None:
 
 def _ping_condition(opened: Any, n: int) -> None:
     (lock, condition), turn = opened
+    with lock:
+        for _ in repeat(None, n):
+            turn[0] = 1
+            condition.notify()
+            while turn[0]:
+                condition.wait()
+
+
+def _pong_condition(opened: Any, n: int) -> None:
+    (lock, condition), turn = opened
+    with lock:
+        for _ in repeat(None, n):
+            while not turn[0]:
+                condition.wait()
+            turn[0] = 0
+            condition.notify()
+
+
+def _ping_entered(opened: Any, n: int) -> None:
+    (lock, condition), turn = opened
     for _ in repeat(None, n):
         with lock:
             turn[0] = 1
@@ -75,7 +95,7 @@ def _ping_condition(opened: Any, n: int) -> None:
                 condition.wait()
 
 
-def _pong_condition(opened: Any, n: int) -> None:
+def _pong_entered(opened: Any, n: int) -> None:
     (lock, condition), turn = opened
     for _ in repeat(None, n):
         with lock:
@@ -133,6 +153,7 @@ class Kind:
     """What is played with."""
 
     key: str
+    title: str
     baseline: str
     ping: Trips
     pong: Trips
@@ -163,10 +184,13 @@ def _kinds(field: Field) -> list[Kind]:
     ) -> list[Contestant]:
         return [(name, kind, wrap(create)) for name, kind, create in contestants]
 
+    waited = each(conditions(field), _with_turn)
+    entered = "condition, entered each time,"
     return [
-        Kind("semaphore", mp + "Semaphore", _ping_semaphores, _pong_semaphores, each(semaphores, _two)),
-        Kind("condition", mp + "Condition", _ping_condition, _pong_condition, each(conditions(field), _with_turn)),
-        Kind("event", mp + "Event", _ping_events, _pong_events, each(events, _two)),
+        Kind("semaphore", "semaphore", mp + "Semaphore", _ping_semaphores, _pong_semaphores, each(semaphores, _two)),
+        Kind("condition", "condition", mp + "Condition", _ping_condition, _pong_condition, waited),
+        Kind("entered", entered, mp + "Condition", _ping_entered, _pong_entered, waited),
+        Kind("event", "event", mp + "Event", _ping_events, _pong_events, each(events, _two)),
     ]
 
 
@@ -231,7 +255,7 @@ def _section(kind: Kind, field: Field, place: Place, settings: Settings, cpus: l
     baseline = kind.baseline if one else kind.baseline + APART
     if one and kind.key == "semaphore":
         baseline = DEADLINE if field.floors is not None else PLAIN
-    section = Section(key, f"{kind.key} ping-pong, {where}, a round trip", "us", baseline)
+    section = Section(key, f"{kind.title} ping-pong, {where}, a round trip", "us", baseline)
     bound = [({cpu}, {cpu}) for cpu in (cpus[0], cpus[-1])]
     free = [({cpu}, set(cpus)) for cpu in (cpus[0], cpus[-1])]
     sample_ns = SAMPLE_NS / 10 if settings.quick else SAMPLE_NS

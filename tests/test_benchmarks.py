@@ -124,7 +124,7 @@ def family() -> tuple[int, dict]:
 def test_sections_of_the_family(family: tuple[int, dict]) -> None:
     groups = {group: {s["key"]: s for s in sections} for group, sections in family[1]["groups"].items()}
     alone = len(os.sched_getaffinity(0)) == 1
-    played = ["semaphore", "condition", "event"]
+    played = ["semaphore", "condition", "entered", "event"]
     assert {group: list(sections) for group, sections in groups.items()} == {
         "creation": ["time", "memory", "making", "bytes", "permits"],
         "family": ["kinds", "is_set"] + ([] if alone else ["readers"]),

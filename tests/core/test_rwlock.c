@@ -5,6 +5,7 @@
  * the belt is off, so that a lost one is a hang.  The same oracle must condemn the broken twins at the end of the file.
  */
 #include "check.h"
+#include <sys/ptrace.h>
 
 struct twin {
     enum sx_status (*read)(struct sx_arena *, struct sx_rwlock *, int64_t);
@@ -634,6 +635,201 @@ TEST(deaths_anywhere_in_a_crowd, FORKS, 100)
     untouched(a, c.rw);
 }
 
+/* ---- deaths at every instruction --------------------------------------------------------------------------------- */
+
+/* The victim is stopped before its operation, stepped n instructions into it and killed there. */
+struct steps {
+    struct crowd *c;
+    void (*before)(struct crowd *c), (*operate)(struct crowd *c);
+};
+
+static void step_victim(void *argument)
+{
+    struct steps *s = argument;
+    my_id(s->c->a);
+    if (s->before != NULL)
+        s->before(s->c);
+    CHECK(ptrace(PTRACE_TRACEME, 0, NULL, NULL) == 0);
+    raise(SIGSTOP);
+    s->operate(s->c);
+    raise(SIGSTOP);
+}
+
+/* false: the operation was over before */
+static bool killed_after(struct steps *s, long n, pthread_t (*meanwhile)(struct waiter *), struct waiter *w)
+{
+    int status;
+    pid_t pid = spawn(step_victim, s);
+    CHECK(waitpid(pid, &status, 0) == pid && WIFSTOPPED(status) && WSTOPSIG(status) == SIGSTOP);
+    pthread_t t = meanwhile == NULL ? 0 : meanwhile(w);
+    bool over = false;
+    while (n-- > 0 && !over) {
+        CHECK(ptrace(PTRACE_SINGLESTEP, pid, NULL, NULL) == 0);
+        CHECK(waitpid(pid, &status, 0) == pid && WIFSTOPPED(status));
+        over = WSTOPSIG(status) == SIGSTOP;
+    }
+    killed(pid);
+    if (meanwhile != NULL)
+        joined(t);
+    return !over;
+}
+
+static void step_read(struct crowd *c)
+{
+    real_read(c->a, c->rw, SX_NEVER);
+    real_read(c->a, c->rw, SX_NEVER);
+    real_read_end(c->a, c->rw);
+    real_read_end(c->a, c->rw);
+}
+static void step_write(struct crowd *c)
+{
+    sx_rwlock_write(c->a, c->rw, SX_NEVER);
+    c->pair[0]++;
+    c->pair[1]++;
+    sx_rwlock_write_end(c->a, c->rw, false);
+}
+static void step_downgrade(struct crowd *c)
+{
+    sx_rwlock_write(c->a, c->rw, SX_NEVER);
+    c->pair[0]++;
+    c->pair[1]++;
+    sx_rwlock_downgrade(c->a, c->rw);
+    sx_rwlock_write_end(c->a, c->rw, false);
+}
+static void step_upgrade(struct crowd *c)
+{
+    sx_rwlock_upgradable(c->a, c->rw, SX_NEVER);
+    sx_rwlock_upgrade(c->a, c->rw, SX_NEVER);
+    c->pair[0]++;
+    c->pair[1]++;
+    sx_rwlock_downgrade_upgraded(c->a, c->rw);
+    sx_rwlock_upgradable_end(c->a, c->rw, false);
+}
+static void reading(struct crowd *c)
+{
+    real_read(c->a, c->rw, SX_NEVER);
+}
+static void read_no_more(struct crowd *c)
+{
+    real_read_end(c->a, c->rw);
+}
+static void writing(struct crowd *c)
+{
+    sx_rwlock_write(c->a, c->rw, SX_NEVER);
+    c->pair[0]++;
+}
+static void write_no_more(struct crowd *c)
+{
+    c->pair[1]++;
+    sx_rwlock_write_end(c->a, c->rw, false);
+}
+static void write_no_more_but_read(struct crowd *c)
+{
+    c->pair[1]++;
+    sx_rwlock_downgrade(c->a, c->rw);
+    sx_rwlock_write_end(c->a, c->rw, false);
+}
+/* one dies inside, the next one on the way in or out */
+static void writer_is_dead(struct crowd *c)
+{
+    struct victim v = {.a = c->a, .rw = c->rw, .what = WRITES, .inside = shared(4), .threads = 1};
+    pid_t pid = spawn(hold_all, &v);
+    UNTIL(atomic_load(v.inside) == 1);
+    killed(pid);
+}
+static void step_try(struct crowd *c)
+{
+    if (real_read(c->a, c->rw, 0) == SX_OK)
+        real_read_end(c->a, c->rw);
+}
+
+static pthread_t asleep(struct waiter *w)
+{
+    pthread_t t = thread(want, w);
+    UNTIL(waiting(w->a) == 1);
+    return t;
+}
+
+/* Both sides get in, and are told of what may be torn. */
+static bool sound(struct crowd *c, bool wrote)
+{
+    struct sx_arena *a = c->a;
+    STATUS(sx_rwlock_read(a, c->rw, SX_NEVER), SX_OK);
+    bool told = c->pair[0] == c->pair[1] || sx_rwlock_torn(a, c->rw);
+    STATUS(sx_rwlock_read_end(a, c->rw), SX_OK);
+    enum sx_status s = sx_rwlock_write(a, c->rw, SX_NEVER);
+    CHECK(s == SX_OK || (s == SX_OWNER_DIED && wrote));
+    told = told && (s == SX_OWNER_DIED || c->pair[0] == c->pair[1]);
+    c->pair[1] = c->pair[0];
+    STATUS(sx_rwlock_write_end(a, c->rw, false), SX_OK);
+    untouched(a, c->rw);
+    return told;
+}
+
+/* At every stride-th; with STRIDE=1 in the environment at every one, which takes a minute. */
+static bool at_every_instruction(void (*before)(struct crowd *), void (*operate)(struct crowd *), int sleeper,
+                                 bool wrote, int stride)
+{
+    struct sx_arena *a = arena_new();
+    struct crowd c = {.a = a, .rw = rwlock(a, "rw"), .pair = shared(16)};
+    struct steps s = {&c, before, operate};
+    const char *given = getenv("STRIDE");
+    bool good = true;
+    long n = 0;
+    stride = given != NULL ? atoi(given) : stride;
+    sx_belt_off = true; /* no death here may need it */
+    for (bool inside = true; inside; n += stride) {
+        struct waiter w = {.a = a, .rw = c.rw, .reads = sleeper == READS};
+        inside = killed_after(&s, n, sleeper < 0 ? NULL : asleep, &w);
+        if (sleeper == WRITES && w.status == SX_OWNER_DIED)
+            c.pair[1] = c.pair[0]; /* it was told, and has ended in good order */
+        good = sound(&c, wrote) && good;
+    }
+    CHECK(n > 100);
+    return good;
+}
+
+TEST(step_through_reading, FORKS | NATIVE, 60)
+{
+    CHECK(at_every_instruction(NULL, step_read, -1, false, 3));
+}
+TEST(step_through_writing, FORKS | NATIVE, 60)
+{
+    CHECK(at_every_instruction(NULL, step_write, -1, true, 11));
+}
+TEST(step_through_downgrading, FORKS | NATIVE, 60)
+{
+    CHECK(at_every_instruction(NULL, step_downgrade, -1, true, 13));
+}
+TEST(step_through_upgrading, FORKS | NATIVE, 60)
+{
+    CHECK(at_every_instruction(NULL, step_upgrade, -1, true, 13));
+}
+TEST(step_through_the_end_of_a_read_that_a_writer_awaits, FORKS | NATIVE | WAITV, 60)
+{
+    CHECK(at_every_instruction(reading, read_no_more, WRITES, false, 1));
+}
+TEST(step_through_the_end_of_a_write_that_a_reader_awaits, FORKS | NATIVE | WAITV, 60)
+{
+    CHECK(at_every_instruction(writing, write_no_more, READS, true, 1));
+}
+TEST(step_through_the_end_of_a_write_that_a_writer_awaits, FORKS | NATIVE | WAITV, 60)
+{
+    CHECK(at_every_instruction(writing, write_no_more, WRITES, true, 2));
+}
+TEST(step_through_a_downgrade_that_a_reader_awaits, FORKS | NATIVE | WAITV, 60)
+{
+    CHECK(at_every_instruction(writing, write_no_more_but_read, READS, true, 3));
+}
+TEST(step_through_the_repair_by_a_reader, FORKS | NATIVE, 60)
+{
+    CHECK(at_every_instruction(writer_is_dead, step_try, -1, true, 17));
+}
+TEST(step_through_the_repair_by_a_writer, FORKS | NATIVE, 60)
+{
+    CHECK(at_every_instruction(writer_is_dead, step_write, -1, true, 17));
+}
+
 /* ---- unlinked, adopted, full --------------------------------------------------------------------------------------- */
 TEST(retired_while_they_sleep, 0, 60)
 {
@@ -724,4 +920,17 @@ TEST(twin_that_writes_among_readers, FORKS | HEAVY, 60)
 {
     static const struct twin twin = {real_read, real_read_end, write_without_drain, sx_rwlock_write_end};
     condemned(&twin);
+}
+
+static void step_write_without_drain(struct crowd *c)
+{
+    sx_mutex_lock(c->a, &c->rw->writer, SX_NEVER);
+    c->pair[0]++;
+    c->pair[1]++;
+    sx_mutex_unlock(c->a, &c->rw->writer, false);
+}
+
+TEST(twin_that_dies_without_a_word, FORKS | NATIVE, 60)
+{
+    CHECK(!at_every_instruction(NULL, step_write_without_drain, -1, true, 1));
 }

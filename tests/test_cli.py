@@ -210,6 +210,18 @@ STATES = [
         [0, 0, ["exclusive"]],
     ),
     ("Once", 'it = syncx.Once("it", arena=arena)\nit.run(int)', "done", [0, 1, []]),
+    ("Condition", 'it = syncx.Condition(name="it", arena=arena)', "free", [0, None, []]),
+    ("Condition", 'it = syncx.Condition(name="it", arena=arena)\nit.acquire()', "locked", [0, None, ["exclusive"]]),
+    ("Barrier", 'it = syncx.Barrier(3, name="it", arena=arena)', "0 of 3 waiting", [3, 0, []]),
+    ("Barrier", 'it = syncx.Barrier(3, name="it", arena=arena)\nit.abort()', "broken", [3, None, []]),
+    (
+        "Barrier",
+        'it = syncx.Barrier(3, name="it", arena=arena)\nit.enroll()\n'
+        "threading.Thread(target=it.wait, daemon=True).start()\n"
+        "while it.n_waiting == 0: time.sleep(0.001)",
+        "1 of 3 waiting",
+        [3, 1, ["exclusive"]],
+    ),
     ("RWLock", 'it = syncx.RWLock("it", arena=arena)', "free", [0, None, []]),
     ("RWLock", 'it = syncx.RWLock("it", arena=arena)\nit.read().acquire()', "1 reader", [0, None, ["shared"]]),
     ("RWLock", 'it = syncx.RWLock("it", arena=arena)\nit.write().acquire()', "writer", [0, None, ["exclusive"]]),

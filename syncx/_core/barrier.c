@@ -587,7 +587,8 @@ static void look_at(struct sx_arena *arena, struct sx_cell *cell, struct sx_look
     struct sx_barrier *b = (struct sx_barrier *)cell;
     bool broken;
     uint32_t life;
-    look->value = sx_barrier_state(arena, b, &broken);
+    int64_t arrived = sx_barrier_state(arena, b, &broken);
+    look->value = broken ? -1 : arrived;
     look->owner_died = sx_barrier_victim(b) != 0 || (broken && !(word(b) & BARRIER_BROKEN));
     for (uint32_t i = 0; i < cell->parameter; i++) {
         uint64_t party = atomic_load_explicit(&b->party[i], memory_order_acquire);

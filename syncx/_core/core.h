@@ -538,7 +538,7 @@ enum sx_kind sx_cell_kind(struct sx_cell *cell);
 
 /* A look at an object that changes nothing. */
 struct sx_look {
-    int64_t value; /* free units or permits, how many have arrived, ...; -1: there is none */
+    int64_t value; /* free units or permits, how many have arrived, ...; -1: there is none, or a broken barrier */
     bool owner_died;
     /* called for each live holder: a process id or 0, a thread's holder id or 0, enum sx_mode */
     void (*holder)(void *context, uint64_t process, uint64_t thread, uint32_t mode);

@@ -181,8 +181,9 @@ environment: SYNCX_ARENA, the arena where no --arena is given (a name, or a path
         "count the words of a tree with several processes, two of which are killed",
         """\
 Worker processes index every text and source file under DIR, by default the standard library of this Python.  They
-share counters in shared memory and one file of results, guarded by syncx mutexes.  Half-way two workers are killed
-with SIGKILL, one of them inside a `with`, with a record half written.  The others repair what it left, and the totals
+start together at a barrier, share counters in shared memory and one file of results, guarded by syncx mutexes, and use
+the disk with permits of a syncx semaphore.  Half-way two workers are killed with SIGKILL, one of them inside a `with`,
+with a record half written and a permit taken.  The permit comes back, the others repair what it left, and the totals
 are compared with those of a single process.
 
 exit status: 0 the totals agree, 1 they do not.

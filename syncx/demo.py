@@ -12,31 +12,26 @@ nothing:
 - Numbers that belong together are kept in a `Ledger`, which changes all at once or not at all.  Each ledger remembers
   the last file it took from each worker, so that doing a dead worker's file again never counts it twice.
 - The file of results cannot change all at once, so its lock has a function that repairs it when its owner died.
+- Whoever reads or writes a file holds one of the few permits of `disk`, and the permit of a dead worker is free again.
+- All start together, at the barrier `start`; one that is killed before that does not keep the others waiting.
 
 The process that starts the workers only watches, and kills: one worker that has written half a record and tells so
-from inside its `with`, and another one wherever it happens to be.
+from inside its `with`, and another one wherever it happens to be.  What the workers do is in demo_work.py.
 """
 
 from __future__ import annotations
 
-import array
-import collections
 import contextlib
-import itertools
 import json
-import logging
-import mmap
 import multiprocessing
 import os
 import random
-import re
 import signal
 import sys
 import sysconfig
 import tempfile
-import threading
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from multiprocessing import connection, resource_tracker
 from multiprocessing.process import BaseProcess
@@ -44,277 +39,31 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from .arena import Arena
-from .errors import SyncxError
-from .mutex import Mutex
+from .barrier import Barrier
+from .demo_work import (
+    NEVER,
+    NOTHING,
+    Counts,
+    Job,
+    Locks,
+    Recovered,
+    Shared,
+    Standing,
+    examine,
+    find_files,
+    read,
+    work,
+)
+from .errors import BrokenBarrierError, SyncxError
+from .objects import ObjectInfo
 from .terminal import Screen, duration, printable
 
-__all__ = ["Ledger", "Locks", "Outcome", "find_files", "main", "run"]
-
-SUFFIXES = frozenset(
-    (".c", ".cfg", ".css", ".h", ".html", ".ini", ".js", ".json", ".md", ".py", ".pyi", ".pyx", ".rst", ".sh", ".toml")
-    + (".txt", ".yaml", ".yml")
-)
-SKIPPED = frozenset({"__pycache__", "site-packages", "dist-packages"})
-WORD = re.compile(r"\w+")
+__all__ = ["Outcome", "main", "run"]
 
 TICK = 0.02
 """Seconds between two looks at the progress."""
 PATIENCE = 60.0
 """Seconds without any progress after which the demo gives up."""
-NEVER = 2**64 - 1
-
-
-# ---- the job -------------------------------------------------------------------------------------------------------
-
-
-class Counts(NamedTuple):
-    """What one file, or all of them, come to."""
-
-    files: int = 0
-    lines: int = 0
-    words: int = 0
-    characters: int = 0
-
-    def plus(self, other: Counts) -> Counts:
-        return Counts(*(a + b for a, b in zip(self, other, strict=True)))
-
-
-NOTHING = Counts()
-
-
-def find_files(directory: Path) -> list[str]:
-    """The text and source files under a directory, relative to it."""
-    found = []
-    for parent, directories, names in os.walk(directory):
-        directories[:] = sorted(d for d in directories if d not in SKIPPED)
-        for name in sorted(names):
-            path = os.path.join(parent, name)
-            if os.path.splitext(name)[1] in SUFFIXES and os.path.isfile(path):
-                found.append(os.path.relpath(path, directory))
-    return found
-
-
-def examine(directory: Path, file: str) -> tuple[Counts, bytes]:
-    """Counts one file, and writes the line about it for the file of results.
-
-    Bytes that are not UTF-8 count as strange characters, a file that cannot be read as an empty one.
-    """
-    try:
-        text = (directory / file).read_text("utf-8", "replace")
-    except OSError:
-        text = ""
-    words: collections.Counter[str] = collections.Counter()
-    for line in text.split("\n"):
-        words.update(WORD.findall(line))
-    counts = Counts(1, text.count("\n"), words.total(), len(text))
-    favourites = words.most_common(5)
-    return counts, json.dumps({"file": file, **counts._asdict(), "favourites": favourites}).encode() + b"\n"
-
-
-# ---- what the workers share ----------------------------------------------------------------------------------------
-
-
-class Ledger:
-    """Numbers in shared memory that change all at once or not at all, whenever the writer is killed.
-
-    There are two copies and a switch that says which one counts.  A writer fills the other copy, then turns the switch:
-    a single store.  It needs a lock around it against other writers, but no repair.
-    """
-
-    def __init__(self, memory: memoryview, numbers: int) -> None:
-        words = memory[: self.size(numbers)].cast("Q")
-        self._switch = words[:1]
-        self._copies = (words[1 : 1 + numbers], words[1 + numbers :])
-
-    @staticmethod
-    def size(numbers: int) -> int:
-        return 8 * (1 + 2 * numbers)
-
-    def read(self) -> list[int]:
-        return self._copies[self._switch[0]].tolist()
-
-    def write(self, numbers: Iterable[int]) -> None:
-        other = 1 - self._switch[0]
-        self._copies[other][:] = memoryview(array.array("Q", numbers))
-        self._switch[0] = other
-
-
-class Shared:
-    """The shared memory: a lock, and three ledgers with a number for each worker at their ends.
-
-    totals:  files, lines, words, characters, and the last file counted for each worker
-    results: bytes written, records written, where the trap is, and the last file recorded for each worker
-    work:    the next file, and the one each worker is at
-    Files are numbered from 1 there; 0 is none.
-    """
-
-    def __init__(self, path: Path, workers: int) -> None:
-        sizes = [Ledger.size(n + workers) for n in (4, 3, 1)]
-        with open(path, "a+b") as f:
-            f.truncate(Mutex.SIZE + sum(sizes))
-            self.memory = memoryview(mmap.mmap(f.fileno(), 0))
-        ends = list(itertools.accumulate(sizes, initial=Mutex.SIZE))
-        self.totals = Ledger(self.memory[ends[0] :], 4 + workers)
-        self.results = Ledger(self.memory[ends[1] :], 3 + workers)
-        self.work = Ledger(self.memory[ends[2] :], 1 + workers)
-
-
-class Locks:
-    """The locks, opened by each process for itself."""
-
-    def __init__(self, arena: Arena, shared: Shared, worker: Worker) -> None:
-        self.work = Mutex("work", arena=arena, on_owner_death=worker.take_over_work)
-        self.results = Mutex("results", arena=arena, on_owner_death=worker.repair_results)
-        self.totals = Mutex.at(shared.memory, 0, arena=arena, on_owner_death=worker.take_over_totals)
-        self.lives = [Mutex(f"worker-{n + 1}", arena=arena) for n in range(worker.job.workers)]
-
-
-@dataclass(frozen=True)
-class Job:
-    """What a worker is told."""
-
-    arena: str
-    directory: Path
-    files: list[str]
-    workers: int
-    scratch: Path
-    locks: type[Locks]
-
-    @property
-    def memory(self) -> Path:
-        return self.scratch / "memory"
-
-    @property
-    def results(self) -> Path:
-        return self.scratch / "results.jsonl"
-
-
-# ---- a worker ------------------------------------------------------------------------------------------------------
-
-
-class Ready(NamedTuple):
-    """A worker holds its own lock."""
-
-    worker: int
-
-
-class Standing(NamedTuple):
-    """A worker stands inside `with results:`, having written half of a record."""
-
-    worker: int
-    file: str
-
-
-class Recovered(NamedTuple):
-    """A worker got a lock whose owner had died."""
-
-    worker: int
-    at_ns: int
-    """When it was inside, of time.monotonic_ns(), which is the same clock in all processes."""
-    lock: str
-    victim: int | None
-    """None: it held a lock that all use, and the one who killed it knows."""
-    action: str
-
-
-class Worker:
-    """One of the processes that do the job."""
-
-    def __init__(self, job: Job, number: int, pipe: connection.Connection) -> None:
-        self.job = job
-        self.number = number
-        self.pipe = pipe
-        self.speech = threading.Lock()
-        self.shared = Shared(job.memory, job.workers)
-        self.results = os.open(job.results, os.O_RDWR | os.O_APPEND)
-        self.locks = job.locks(Arena(job.arena, create=False), self.shared, self)
-
-    def tell(self, event: NamedTuple) -> None:
-        with self.speech, contextlib.suppress(ConnectionError):  # our threads share the pipe
-            self.pipe.send(event)
-
-    def main(self) -> None:
-        peers = [p for p in range(self.job.workers) if p != self.number]
-        watchers = [threading.Thread(target=self.watch, args=(p,), daemon=True) for p in peers]
-        with self.locks.lives[self.number]:
-            self.tell(Ready(self.number))
-            self.pipe.recv()  # all are ready: each holds its own lock, so watching them makes sense
-            for watcher in watchers:
-                watcher.start()
-            while (index := self.take()) is not None:
-                self.finish(self.number, index)
-        for watcher in watchers:
-            watcher.join()
-
-    def watch(self, peer: int) -> None:
-        """Sleeps until another worker ends.  If it was killed, one watcher of it does what it had not finished."""
-        with self.locks.lives[peer] as life:
-            if life.owner_died:
-                now = time.monotonic_ns()
-                _, *at = self.shared.work.read()
-                action = f"finishes {self.job.files[at[peer] - 1]}" if at[peer] else "finds nothing begun"
-                self.tell(Recovered(self.number, now, f"worker-{peer + 1}", peer, action))
-                if at[peer]:
-                    self.finish(peer, at[peer] - 1)
-
-    def take(self) -> int | None:
-        """The number of a file to do next."""
-        with self.locks.work:
-            index, *at = self.shared.work.read()
-            if index == len(self.job.files):
-                return None
-            at[self.number] = index + 1
-            self.shared.work.write([index + 1, *at])
-            return index
-
-    def finish(self, worker: int, index: int) -> None:
-        """Counts a file and enters it, for this worker or for a dead one, as far as that one had not come."""
-        counts, line = examine(self.job.directory, self.job.files[index])
-        with self.locks.results:
-            size, records, trap, *last = self.shared.results.read()
-            if last[worker] != index + 1:
-                if records == trap:
-                    self.shared.results.write([size, records, NEVER, *last])  # it catches one worker, not its heir
-                    self.stand(index, line)
-                os.write(self.results, line)
-                last[worker] = index + 1
-                self.shared.results.write([size + len(line), records + 1, trap, *last])
-        with self.locks.totals:
-            totals = self.shared.totals.read()
-            if totals[4 + worker] != index + 1:
-                totals[4 + worker] = index + 1
-                self.shared.totals.write([*counts.plus(Counts(*totals[:4])), *totals[4:]])
-
-    def stand(self, index: int, line: bytes) -> None:
-        """Writes half of a record, says so, and waits for the end, inside `with results:`."""
-        os.write(self.results, line[: len(line) // 2])
-        self.tell(Standing(self.number, self.job.files[index]))
-        self.pipe.recv()
-
-    # What the three locks call, held, when their owner died.
-
-    def repair_results(self, lock: object) -> None:
-        now = time.monotonic_ns()
-        size = self.shared.results.read()[0]
-        torn = os.fstat(self.results).st_size - size
-        os.ftruncate(self.results, size)
-        self.tell(Recovered(self.number, now, "results", None, f"cuts off {torn} bytes of a torn record"))
-
-    def take_over_work(self, lock: object) -> None:
-        self.tell(Recovered(self.number, time.monotonic_ns(), "work", None, "goes on: a ledger is never torn"))
-
-    def take_over_totals(self, lock: object) -> None:
-        self.tell(Recovered(self.number, time.monotonic_ns(), "totals", None, "goes on: a ledger is never torn"))
-
-
-def work(job: Job, number: int, pipe: connection.Connection) -> None:
-    """The main function of a worker process."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the one who started us
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])
-    logging.getLogger("syncx").addHandler(logging.NullHandler())  # it would tell of every death, and so do we
-    sys.setswitchinterval(0.0005)  # the watchers should not wait for the thread that counts
-    with contextlib.suppress(EOFError, ConnectionError):  # it is gone
-        Worker(job, number, pipe).main()
 
 
 # ---- the one who watches and kills ---------------------------------------------------------------------------------
@@ -356,7 +105,8 @@ class Supervisor:
         self.killed_at_random = False
         self.problems: list[str] = []
         self.processes: list[BaseProcess] = []
-        self.pipes: list[connection.Connection] = []
+        self.pipes: dict[connection.Connection, int] = {}
+        """Of the workers that live, and their numbers."""
         size, records, _, *last = shared.results.read()
         shared.results.write([size, records, len(job.files) // 2 if kill else NEVER, *last])
 
@@ -372,22 +122,29 @@ class Supervisor:
                 process.start()
                 theirs.close()
                 self.processes.append(process)
-                self.pipes.append(ours)
+                self.pipes[ours] = number
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
-        for pipe in self.pipes:
-            with contextlib.suppress(EOFError, OSError):
-                pipe.recv()
-        for pipe in self.pipes:
-            with contextlib.suppress(OSError):
-                pipe.send("go")
+        with Barrier(self.job.parties, name="start", arena=self.arena).enroll() as line:
+            for pipe, number in self.pipes.items():
+                try:
+                    pipe.recv()  # Ready
+                except (EOFError, OSError):  # somebody killed it before it came: the others need not wait for it
+                    self.deaths[number] = Death(number, self.pid(number), "by somebody else", None)
+                    line.abort()
+            try:
+                line.wait(PATIENCE)
+            except BrokenBarrierError:
+                for pipe in self.pipes:
+                    with contextlib.suppress(OSError):
+                        pipe.send("go")
 
     def watch(self) -> None:
         """Until all workers have ended."""
         done, moved = -1, time.monotonic()
         with self.screen.progress(f"{self.job.workers} processes", len(self.job.files)) as bar:
             while self.pipes:
-                for pipe in connection.wait(self.pipes, TICK):
+                for pipe in connection.wait(list(self.pipes), TICK):
                     assert isinstance(pipe, connection.Connection)
                     self.hear(pipe)
                 self.strike()
@@ -400,8 +157,9 @@ class Supervisor:
                     return
         for number, process in enumerate(self.processes):
             process.join(PATIENCE)
-            if number not in self.deaths and process.exitcode != 0:
-                self.problems.append(f"worker {number + 1} ended by itself, with exit code {process.exitcode}")
+            code = process.exitcode
+            if code is None or code > 0 or (code != 0 and number not in self.deaths):
+                self.problems.append(f"worker {number + 1} ended by itself, with exit code {code}")
 
     def stop(self) -> None:
         for process in self.processes:
@@ -415,17 +173,29 @@ class Supervisor:
             event = pipe.recv()
         except (EOFError, OSError):  # it has ended, perhaps in the middle of a message
             pipe.close()
-            self.pipes.remove(pipe)
+            worker = self.pipes.pop(pipe)
+            if self.standing is not None and worker == self.standing.worker:
+                self.tell_of_permit(worker)
             return
         if isinstance(event, Standing):
             self.standing = event
             self.random_due = time.monotonic() + random.uniform(0, 2 * TICK)
             file = printable(event.file)
             self.screen.say(
-                f"half-way worker {event.worker + 1} stands inside `with results:`, half of a record written: {file}"
+                f"half-way worker {event.worker + 1} stands inside `with results:` and `with disk:`, "
+                f"half of a record written: {file}"
             )
         elif isinstance(event, Recovered):
             self.note(event)
+
+    def tell_of_permit(self, worker: int) -> None:
+        """The one who stood had a permit, and is dead."""
+        disk = find(self.arena, "disk")
+        if disk is None or any(holder.pid == self.pid(worker) for holder in disk.holders):
+            self.problems.append(f"worker {worker + 1} is dead and has a permit of `disk` still")
+        else:
+            text = f"the permit of `disk` that worker {worker + 1} held is back: now {disk.state}"
+            self.screen.say(" " * 9 + text, "green")
 
     def note(self, event: Recovered) -> None:
         """Files a recovery under the death it belongs to."""
@@ -458,7 +228,7 @@ class Supervisor:
         now = time.monotonic()
         stood = self.standing.worker
         if not self.killed_at_random:
-            others = [n for n in range(self.job.workers) if n != stood and n not in self.deaths]
+            others = [n for n in self.pipes.values() if n != stood and n not in self.deaths]
             if now >= self.random_due:
                 self.killed_at_random = True
                 self.kill(random.choice(others or [stood]), "at random")
@@ -476,6 +246,11 @@ class Supervisor:
         return pid
 
 
+def find(arena: Arena, name: str) -> ObjectInfo | None:
+    """What has that name now."""
+    return next((o for o in arena.objects() if o.name == name), None)
+
+
 # ---- the whole -----------------------------------------------------------------------------------------------------
 
 
@@ -491,6 +266,10 @@ class Outcome:
     """By one process."""
     seconds: float = 0.0
     seconds_alone: float = 0.0
+    permits: int = 0
+    """To use the disk."""
+    free_permits: int = 0
+    """At the end."""
     deaths: list[Death] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
 
@@ -507,6 +286,7 @@ class Outcome:
             "counted": self.counted._asdict(),
             "expected": self.expected._asdict(),
             "seconds": {"workers": self.seconds, "one_process": self.seconds_alone},
+            "permits": {"there": self.permits, "free": self.free_permits},
             "deaths": [
                 {
                     "worker": d.worker + 1,
@@ -550,6 +330,11 @@ def run(directory: Path, screen: Screen, *, workers: int = 4, kill: bool = True,
         outcome.counted = Counts(*shared.totals.read()[:4])
         outcome.deaths = list(supervisor.deaths.values())
         outcome.problems = supervisor.problems
+        disk = find(arena, "disk")
+        if disk is not None:
+            outcome.permits, outcome.free_permits = disk.parameter, disk.value or 0
+        if outcome.free_permits != outcome.permits:
+            outcome.problems.append(f"only {outcome.free_permits} of {outcome.permits} permits of `disk` are left")
         _compare(job, shared, screen, outcome)
     return outcome
 
@@ -571,7 +356,7 @@ def _compare(job: Job, shared: Shared, screen: Screen, outcome: Outcome) -> None
     expected: list[bytes] = []
     with screen.progress("one process", len(job.files)) as bar:
         for index, file in enumerate(job.files):
-            counts, line = examine(job.directory, file)
+            counts, line = examine(file, read(job.directory, file))
             outcome.expected = outcome.expected.plus(counts)
             expected.append(line)
             bar.update(index + 1)

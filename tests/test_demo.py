@@ -24,7 +24,7 @@ import pytest
 from support import PATIENCE, until
 
 import syncx
-from syncx import demo
+from syncx import demo, demo_work
 from syncx.terminal import Screen
 
 FILES = 160
@@ -148,6 +148,8 @@ def test_two_are_killed_and_nothing_is_lost(tree: Path, start: Start, tmp_path: 
     assert re.fullmatch(r"cuts off [1-9]\d* bytes of a torn record", repairs[0]["action"])
     redone = [r for r in inside["recoveries"] if r["lock"] == f"worker-{inside['worker']}"]
     assert redone[0]["action"].startswith("finishes ")
+    assert outcome["permits"] == {"there": 2, "free": 2}
+    assert f"the permit of `disk` that worker {inside['worker']} held is back" in err
     killed = {at_random["worker"], inside["worker"]}
     for death in outcome["deaths"]:
         assert all(0 < r["seconds"] < 5 for r in death["recoveries"])
@@ -175,13 +177,13 @@ def test_somebody_else_kills_one_more(start: Start, tmp_path: Path) -> None:
             return [w for o in arena.objects() if o.name is not None and o.name.startswith(what) for w in o.waiters]
 
         workers = {f"worker-{n}" for n in range(1, 6)}
-        # the last to be told to begin: from now on its starter only watches, and kills
-        until(lambda: holders().get("worker-5") in {w.pid for w in waiting("worker-")}, "the last one is at work")
+        # they begin together with their starter, which from now on only watches, and kills
+        until(lambda: waiting("worker-"), "they are at work")
         os.kill(process.pid, signal.SIGSTOP)  # so that it kills nobody before we do
         until(lambda: len(waiting("worker-")) == 5 * 4, "all are at work, and watch each other")
         (memory,) = scratch.glob("syncx-demo-*/memory")
-        ledger = demo.Shared(memory, 5).results
-        until(lambda: ledger.read()[2] == demo.NEVER, "one stands inside its `with`")
+        ledger = demo_work.Shared(memory, 5).results
+        until(lambda: ledger.read()[2] == demo_work.NEVER, "one stands inside its `with`")
         until(lambda: len(waiting("results")) == 4, "the others have something to enter")
         held = holders()
         assert held.keys() >= workers
@@ -261,6 +263,42 @@ def test_stopped_in_the_middle(tree: Path, start: Start, tmp_path: Path, moment:
     assert_nothing_left(process, tmp_path)
 
 
+# ---- killed before the start: nobody waits for those -----------------------------------------------------------------
+
+
+class OneComesLate(demo_work.Locks):
+    """The second worker is killed before it goes to the start."""
+
+    def __init__(self, arena: syncx.Arena, shared: demo_work.Shared, worker: demo_work.Worker) -> None:
+        super().__init__(arena, shared, worker)
+        if worker.number == 1:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+class OneDiesThere(demo_work.Locks):
+    """The second worker is killed at the start, enrolled, when it should wait."""
+
+    def __init__(self, arena: syncx.Arena, shared: demo_work.Shared, worker: demo_work.Worker) -> None:
+        super().__init__(arena, shared, worker)
+        if worker.number == 1:
+            self.start = DyingParty(worker.job.parties, name="start", arena=arena)
+
+
+class DyingParty(syncx.Barrier):
+    def wait(self, timeout: float | None = None) -> int:
+        os.kill(os.getpid(), signal.SIGKILL)
+        return 0
+
+
+@pytest.mark.parametrize("locks", [OneComesLate, OneDiesThere])
+def test_one_is_killed_before_the_start(tree: Path, locks: type[demo_work.Locks]) -> None:
+    began = time.monotonic()
+    outcome = outcome_of(tree, locks, kill=True)
+    assert time.monotonic() - began < demo.PATIENCE  # the barrier broke: nobody waited for the dead one
+    assert outcome.agree, outcome.problems
+    assert sorted(d.where for d in outcome.deaths) == ["at random", "by somebody else", "inside `with results:`"]
+
+
 # ---- broken locks: each must be noticed ------------------------------------------------------------------------------
 
 
@@ -283,41 +321,48 @@ def _dawdle(frame: FrameType, event: str, argument: Any) -> None:
     sys.setprofile(_dawdle)
 
 
-class NoLockForTotals(demo.Locks):
-    def __init__(self, arena: syncx.Arena, shared: demo.Shared, worker: demo.Worker) -> None:
+class NoLockForTotals(demo_work.Locks):
+    def __init__(self, arena: syncx.Arena, shared: demo_work.Shared, worker: demo_work.Worker) -> None:
         super().__init__(arena, shared, worker)
         self.totals = NoLock()  # type: ignore[assignment]
 
 
-class NoLockForWork(demo.Locks):
-    def __init__(self, arena: syncx.Arena, shared: demo.Shared, worker: demo.Worker) -> None:
+class NoLockForWork(demo_work.Locks):
+    def __init__(self, arena: syncx.Arena, shared: demo_work.Shared, worker: demo_work.Worker) -> None:
         super().__init__(arena, shared, worker)
         self.work = NoLock()  # type: ignore[assignment]
 
 
-class NoLockForResults(demo.Locks):
-    def __init__(self, arena: syncx.Arena, shared: demo.Shared, worker: demo.Worker) -> None:
+class NoLockForResults(demo_work.Locks):
+    def __init__(self, arena: syncx.Arena, shared: demo_work.Shared, worker: demo_work.Worker) -> None:
         super().__init__(arena, shared, worker)
         self.results = NoLock()  # type: ignore[assignment]
 
 
-class NobodyRepairs(demo.Locks):
+class NobodyRepairs(demo_work.Locks):
     """Frees the lock of a dead owner and does not tell."""
 
-    def __init__(self, arena: syncx.Arena, shared: demo.Shared, worker: demo.Worker) -> None:
+    def __init__(self, arena: syncx.Arena, shared: demo_work.Shared, worker: demo_work.Worker) -> None:
         super().__init__(arena, shared, worker)
         self.results = syncx.Mutex("results", arena=arena, on_owner_death="ignore")
 
 
-class NobodyTakesOver(demo.Locks):
+class NobodyOwnsPermits(demo_work.Locks):
+    """What a dead worker had of these is lost.  Two more, so that the others need not wait for ever."""
+
+    def permits(self, number: int, arena: syncx.Arena) -> Any:
+        return syncx.Semaphore(number + 2, name="disk", arena=arena)
+
+
+class NobodyTakesOver(demo_work.Locks):
     """Each process has locks of its own: nobody notices that a worker died."""
 
-    def __init__(self, arena: syncx.Arena, shared: demo.Shared, worker: demo.Worker) -> None:
+    def __init__(self, arena: syncx.Arena, shared: demo_work.Shared, worker: demo_work.Worker) -> None:
         super().__init__(arena, shared, worker)
         self.lives = [syncx.Mutex(arena=arena) for _ in self.lives]
 
 
-def outcome_of(tree: Path, locks: type[demo.Locks], kill: bool) -> demo.Outcome:
+def outcome_of(tree: Path, locks: type[demo_work.Locks], kill: bool) -> demo.Outcome:
     before = set(arenas())
     outcome = demo.run(tree, Screen(io.StringIO()), workers=4, kill=kill, locks=locks)
     assert f"syncx-{os.geteuid()}-demo-{os.getpid()}" not in set(arenas()) - before
@@ -325,7 +370,7 @@ def outcome_of(tree: Path, locks: type[demo.Locks], kill: bool) -> demo.Outcome:
 
 
 def test_sound_locks_without_deaths(tree: Path) -> None:
-    outcome = outcome_of(tree, demo.Locks, kill=False)
+    outcome = outcome_of(tree, demo_work.Locks, kill=False)
     assert outcome.agree, outcome.problems
     assert outcome.deaths == []
 
@@ -338,16 +383,21 @@ def test_sound_locks_without_deaths(tree: Path) -> None:
         (NoLockForResults, "the ledger of results"),
     ],
 )
-def test_no_exclusion_is_noticed(tree: Path, locks: type[demo.Locks], problem: str) -> None:
+def test_no_exclusion_is_noticed(tree: Path, locks: type[demo_work.Locks], problem: str) -> None:
     outcome = outcome_of(tree, locks, kill=False)
     assert not outcome.agree
     assert any(problem in p for p in outcome.problems), outcome.problems
 
 
 @pytest.mark.parametrize(
-    ("locks", "problem"), [(NobodyRepairs, "missing, doubled or torn"), (NobodyTakesOver, "the totals differ")]
+    ("locks", "problem"),
+    [
+        (NobodyRepairs, "missing, doubled or torn"),
+        (NobodyTakesOver, "the totals differ"),
+        (NobodyOwnsPermits, "permits of `disk` are left"),
+    ],
 )
-def test_no_recovery_is_noticed(tree: Path, locks: type[demo.Locks], problem: str) -> None:
+def test_no_recovery_is_noticed(tree: Path, locks: type[demo_work.Locks], problem: str) -> None:
     outcome = outcome_of(tree, locks, kill=True)
     assert len(outcome.deaths) == 2
     assert not outcome.agree
@@ -360,7 +410,7 @@ def test_no_recovery_is_noticed(tree: Path, locks: type[demo.Locks], problem: st
 def test_a_ledger_changes_all_at_once() -> None:
     """A writer that dies while it writes leaves the old numbers, whatever it has written of the new."""
     memory = memoryview(mmap.mmap(-1, 4096))
-    ledger, other = demo.Ledger(memory, 5), demo.Ledger(memory, 5)
+    ledger, other = demo_work.Ledger(memory, 5), demo_work.Ledger(memory, 5)
     for numbers in ([1, 2, 3, 4, 5], [2**64 - 1] * 5, [0] * 5):
         ledger.write(numbers)
         assert other.read() == numbers
@@ -380,12 +430,12 @@ def test_an_heir_counts_nothing_twice(arena: syncx.Arena, tmp_path: Path, step: 
     files = ["a.txt", "b.txt"]
     for name in files:
         (tmp_path / name).write_text("one two\n")
-    job = demo.Job(arena.name, tmp_path, files, 3, tmp_path, demo.Locks)
-    shared = demo.Shared(job.memory, job.workers)
-    shared.results.write([0, 0, demo.NEVER, 0, 0, 0])
+    job = demo_work.Job(arena.name, tmp_path, files, 3, tmp_path, demo_work.Locks)
+    shared = demo_work.Shared(job.memory, job.workers)
+    shared.results.write([0, 0, demo_work.NEVER, 0, 0, 0])
     job.results.touch()
     ours, theirs = multiprocessing.Pipe()
-    worker, heir = demo.Worker(job, 0, theirs), demo.Worker(job, 1, theirs)
+    worker, heir = demo_work.Worker(job, 0, theirs), demo_work.Worker(job, 1, theirs)
     assert worker.take() == 0
     worker.finish(0, 0)
     index = worker.take()
@@ -424,6 +474,6 @@ def test_an_heir_counts_nothing_twice(arena: syncx.Arena, tmp_path: Path, step: 
 
 
 def test_which_files(tree: Path) -> None:
-    found = demo.find_files(tree)
+    found = demo_work.find_files(tree)
     assert len(found) == len(set(found)) == counted(tree)["files"] == FILES + 4
     assert not [f for f in found if "skipped" in f or "pipe" in f or f.endswith(".bin")]

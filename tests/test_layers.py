@@ -31,10 +31,11 @@ LEVELS = {
     "condition": 5,
     "semaphore": 5,
     "__init__": 6,
-    "demo": 7,
+    "demo_work": 7,
     "run": 7,
-    "cli": 8,
-    "__main__": 9,
+    "demo": 8,
+    "cli": 9,
+    "__main__": 10,
 }
 
 LOOKS_UP = {("errors", "_core"): "the names of the statuses, asked for when there is one to tell of"}

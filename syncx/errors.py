@@ -131,8 +131,6 @@ def translate(status: int, number: int, what: object, detail: int) -> Exception:
         return OwnerDiedError(
             f"{who} died holding {what!r}; repair the data and call recover(), which acquires the lock"
         )
-    if status == c.DEADLOCK and detail == c.KIND_ONCE:
-        return DeadlockError(f"{what!r}: run() inside the function that it runs would wait for itself for ever")
     if status == c.INTERRUPTED:
         return InterruptedError(_errno.EINTR, "interrupted by a signal", str(what))
     if status == c.NOT_OWNER and detail:
@@ -144,8 +142,9 @@ def translate(status: int, number: int, what: object, detail: int) -> Exception:
         broken: type[Exception] = _broken_barrier_error()
         return broken(f"{what!r}: {why}" if detail else f"{what!r}; reset() makes it whole")
     kind, text = _table(c)[status]
-    if status == c.DEADLOCK:
-        text = getattr(what, "_deadlock", text)  # what kinds that are no mutexes say
+    own = {c.DEADLOCK: "_deadlock", c.NOT_OWNER: "_not_owner"}.get(status)
+    if own is not None:
+        text = getattr(what, own, text)  # what kinds that are no mutexes say
     return kind(text.format(what=what))
 
 
@@ -166,7 +165,7 @@ def _table(c: object) -> dict[int, tuple[type[Exception], str]]:
             "this process does not hold as many permits of {what!r} as it releases (a forked child holds nothing); "
             "nothing was released",
         ),
-        get("RETIRED"): (Gone, "{what!r} was unlinked; open the name again to get the lock that has it now"),
+        get("RETIRED"): (Gone, "{what!r} was unlinked; open the name again to get the object that has it now"),
         get("CLOSED"): (ValueError, "{what!r} is closed"),
         get("GONE"): (
             Gone,
@@ -197,11 +196,11 @@ def _table(c: object) -> dict[int, tuple[type[Exception], str]]:
         get("DAMAGED"): (ArenaError, "{what} is damaged; remove it when nobody uses it (syncx rm --arena)"),
         get("OTHER_ARENA"): (
             ArenaError,
-            "the lock in this memory belongs to another arena than {what}; open it with arena= that one",
+            "the object in this memory belongs to another arena than {what}; open it with arena= that one",
         ),
         get("NEVER_INITIALISED"): (
             ValueError,
-            "there is no lock in this memory yet and create=False was asked ({what})",
+            "there is no object in this memory yet and create=False was asked ({what})",
         ),
     }
 

@@ -51,6 +51,8 @@ class Once(Shared, _core.BaseOnce):
     _kind = _core.KIND_ONCE
     _holding = "running the function of"
     _awaited = "done"
+    _deadlock = "{what!r}: run() inside the function that it runs would wait for itself for ever"
+    _not_owner = "{what!r}: this process was forked inside the function; the one that called it stores its result"
 
     SIZE = _core.size_of(_core.KIND_ONCE, 0)
     """Bytes that it takes in the user's memory."""

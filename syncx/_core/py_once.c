@@ -10,7 +10,7 @@ typedef struct {
 
 static PyObject *raise(OnceObject *self, enum sx_status status)
 {
-    long detail = status == SX_TIMEOUT ? (long)(self->patience / 1000000) : (long)self->kind;
+    long detail = status == SX_TIMEOUT ? (long)(self->patience / 1000000) : 0;
     return sx_raise(self->state, status, (PyObject *)self, detail);
 }
 

@@ -603,15 +603,17 @@ def test_a_writer_after_a_dead_writer_sees_it(rw, place, child, caplog, reader_f
 
 
 @pytest.mark.death
-def test_a_dead_writer_that_waited_for_readers_tears_nothing_it_could_not(rw, place, child):
-    """It had not got in; but nobody can tell that from its word: it is told, and the readers were never disturbed."""
+def test_a_dead_writer_that_waited_for_readers_tears_nothing(rw, place, child):
     with rw.read():
         c = child(HOLD, recipe=place.recipe(rw), which="write")
         until(lambda: present(rw), "the writer waits")
+        assert rw.writer is None
+        assert not rw.write().locked()
         c.kill()
         assert in_thread(lambda: rw.read().acquire(True, PATIENCE) and rw.read().release() is None)
-    assert rw.write().acquire(timeout=PATIENCE)
-    rw.write().release()
+        assert rw.owner_died is False
+    with rw.write() as w:
+        assert w.owner_died is False
 
 
 @pytest.mark.death

@@ -276,6 +276,7 @@ struct sx_rwlock {
 };
 #define RWLOCK_WAITERS 0x01u /* a reader may sleep */
 #define RWLOCK_TORN 0x02u    /* a writer died inside, and nobody has declared the data repaired yet */
+#define RWLOCK_INSIDE 0x04u  /* the writer that is present has waited for the readers */
 #define RWLOCK_RETIRED 0x10u
 #define RWLOCK_PRESENT 0x100u /* a writer is inside, or waits for the readers to leave */
 #define RWLOCK_NUMBER_SHIFT 9

@@ -2,8 +2,9 @@
  *
  *   phase                    meaning                                        changed by
  *   n, no PRESENT            n writers have left; readers come and go       +PRESENT: a holder of `writer`
- *   n | PRESENT              the next writer is inside, or waits for those  +PRESENT again, which carries into n: that
- *                            who read; readers who come now wait for n      holder; after its death the next one
+ *   n | PRESENT              the next writer waits for those who read;      +PRESENT again, which carries into n: that
+ *                            readers who come now wait for n                holder; after its death the next one
+ *   n | PRESENT | INSIDE     they have left, and it writes                  INSIDE: that writer; goes with PRESENT
  *   ... | WAITERS            a reader may sleep on it                       CAS by that reader; goes with PRESENT
  *   ... | TORN               a writer died inside                           whoever ends its phase; goes when a writer
  *                                                                           leaves in good order
@@ -33,11 +34,11 @@
  * that cleared its mark and did not come to step `drain`: it was alive when the writer looked, or was not counted.
  * A slot that is taken anew has its marks cleared before its life counts, and then its sleepers are woken.  Of a writer
  * or upgradable reader: the mutex names a dead thread.  Readers that sleep watch that life; one of them, or the next
- * writer, takes the mutex, and if the phase is odd nobody else can be inside: it sets TORN, then ends the phase, then
- * (the reader) gives the mutex back with its mark.  Should it die after any of these, the next one finds a dead holder
- * and the rest to do.  Odd means that the dead one may have been writing; with an even phase and no TORN the mark of the
- * mutex says only that its holder was not writing when it died, and is dropped.  A writer takes TORN away while its
- * phase is still odd: dying then, it leaves TORN again.  Of a woken reader: all are woken, nobody depends on it.
+ * writer, takes the mutex, and if the phase is odd nobody else can be inside: it sets TORN if the phase says INSIDE, then
+ * ends the phase, then (the reader) gives the mutex back with its mark.  Should it die after any of these, the next one
+ * finds a dead holder and the rest to do.  INSIDE is there before anything is written; without it and without TORN the
+ * mark of the mutex says only that its holder was not writing when it died, and is dropped.  A writer takes TORN away
+ * while its phase still says INSIDE: dying then, it leaves TORN again.  Of a woken reader: all are woken, nobody depends on it.
  *
  * The idea is that of phase-fair locks, Brandenburg and Anderson, "Spin-Based Reader-Writer Synchronization for
  * Multiprocessor Real-Time Systems" (2010), with marks in place of counters.
@@ -171,13 +172,9 @@ uint32_t sx_rwlock_readers(struct sx_arena *arena, struct sx_rwlock *rw, void (*
 
 uint64_t sx_rwlock_writer(struct sx_arena *arena, struct sx_rwlock *rw)
 {
-    struct cursor c = {0};
-    uint32_t life, p = phase_of(rw);
+    uint32_t life;
     uint64_t holder = holder_of(rw);
-    return holder != 0 && p & RWLOCK_PRESENT && sx_holder_life(arena, holder, &life) == SX_ALIVE &&
-                   !next_reader(arena, sx_cell_key(arena, &rw->cell), number_of(p), false, &c)
-               ? holder
-               : 0;
+    return holder != 0 && phase_of(rw) & RWLOCK_INSIDE && sx_holder_life(arena, holder, &life) == SX_ALIVE ? holder : 0;
 }
 
 uint64_t sx_rwlock_upgradable_reader(struct sx_arena *arena, struct sx_rwlock *rw)
@@ -194,13 +191,14 @@ uint64_t sx_rwlock_upgradable_reader(struct sx_arena *arena, struct sx_rwlock *r
 static void end_phase(struct sx_rwlock *rw)
 {
     uint32_t p = atomic_load_explicit(&rw->phase, memory_order_relaxed);
+    uint32_t step = RWLOCK_PRESENT - (p & RWLOCK_INSIDE); /* which only the holder changes */
     while (!(p & RWLOCK_WAITERS))
         /* release: readers see what was written */
-        if (atomic_compare_exchange_weak_explicit(&rw->phase, &p, p + RWLOCK_PRESENT, memory_order_release,
-                                                  memory_order_relaxed))
+        if (atomic_compare_exchange_weak_explicit(&rw->phase, &p, p + step, memory_order_release, memory_order_relaxed))
             return;
-    if (sx_futex_wake_op(&rw->phase, FUTEX_OP_ADD, RWLOCK_PRESENT - RWLOCK_WAITERS, INT_MAX) < 0) {
-        atomic_fetch_add_explicit(&rw->phase, RWLOCK_PRESENT - RWLOCK_WAITERS, memory_order_release);
+    step -= RWLOCK_WAITERS;
+    if (sx_futex_wake_op(&rw->phase, FUTEX_OP_ADD, step, INT_MAX) < 0) {
+        atomic_fetch_add_explicit(&rw->phase, step, memory_order_release);
         sx_futex_wake(&rw->phase, INT_MAX);
     }
 }
@@ -217,14 +215,15 @@ static enum sx_status settle(struct sx_rwlock *rw, uint64_t me)
 {
     uint32_t p = atomic_load_explicit(&rw->phase, memory_order_acquire);
     atomic_store_explicit(&rw->upgradable, 0, memory_order_relaxed);
-    if (p & RWLOCK_PRESENT) {
+    if (p & RWLOCK_INSIDE) {
         struct sx_statistics *of_mutex = &rw->writer.statistics, *s = &rw->statistics;
         atomic_store_explicit(&s->dead_pid, atomic_load(&of_mutex->dead_pid), memory_order_relaxed);
         atomic_store_explicit(&s->dead_tid, atomic_load(&of_mutex->dead_tid), memory_order_relaxed);
         atomic_fetch_add_explicit(&s->recoveries, 1, memory_order_relaxed);
         p |= atomic_fetch_or_explicit(&rw->phase, RWLOCK_TORN, memory_order_relaxed) | RWLOCK_TORN;
-        end_phase(rw);
     }
+    if (p & RWLOCK_PRESENT)
+        end_phase(rw);
     if (!(p & RWLOCK_TORN)) {
         sx_mutex_clear_mark(&rw->writer, me);
         return SX_OK;
@@ -355,6 +354,8 @@ static enum sx_status enter(struct sx_arena *arena, struct sx_rwlock *rw, uint64
     }
     if (status != SX_OK && !*gone)
         end_phase(rw);
+    else if (!*gone)
+        atomic_fetch_or_explicit(&rw->phase, RWLOCK_INSIDE, memory_order_seq_cst);
     sx_pause_end(&pause);
     return status;
 }
@@ -438,7 +439,7 @@ again:
             status = deadline == 0 ? SX_BUSY : SX_TIMEOUT;
             break;
         }
-        struct change phase = {&rw->phase, p, ~(RWLOCK_WAITERS | RWLOCK_TORN)};
+        struct change phase = {&rw->phase, p, ~(RWLOCK_WAITERS | RWLOCK_TORN | RWLOCK_INSIDE)};
         struct sx_watch life = {seen == SX_ALIVE ? sx_life_word(sx_participant(arena, holder)) : NULL, life_value};
         status = rest(&pause, rw, &a, &phase, &life, seen == SX_ALIVE, holder, holder != me);
         if (pause.record == NULL && forked(arena, me)) { /* the mark is the parent's */
@@ -675,11 +676,11 @@ static bool retired(struct sx_cell *cell)
     return atomic_load(&((struct sx_rwlock *)cell)->phase) & RWLOCK_RETIRED;
 }
 
-/* Marks are in the slots of the arena that is gone.  Cut short, this is done again: TORN before PRESENT goes. */
+/* Marks are in the slots of the arena that is gone.  Cut short, this is done again: TORN before INSIDE goes. */
 static void adopt(struct sx_arena *arena, struct sx_cell *cell)
 {
     struct sx_rwlock *rw = (struct sx_rwlock *)cell;
-    if (phase_of(rw) & RWLOCK_PRESENT)
+    if (phase_of(rw) & RWLOCK_INSIDE)
         atomic_fetch_or(&rw->phase, RWLOCK_TORN);
     sx_mutex_adopt_inside(arena, &rw->writer);
     if (phase_of(rw) & RWLOCK_PRESENT)
@@ -695,7 +696,7 @@ bool sx_rwlock_torn(struct sx_arena *arena, struct sx_rwlock *rw)
     uint32_t life, p = phase_of(rw);
     uint64_t holder = holder_of(rw);
     return p & RWLOCK_TORN ||
-           (p & RWLOCK_PRESENT && holder != 0 && sx_holder_life(arena, holder, &life) != SX_ALIVE && phase_of(rw) == p);
+           (p & RWLOCK_INSIDE && holder != 0 && sx_holder_life(arena, holder, &life) != SX_ALIVE && phase_of(rw) == p);
 }
 
 static void add_reader(void *context, uint64_t id)

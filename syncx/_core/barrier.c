@@ -29,8 +29,9 @@
  * looked after it came.  If all came after m, the first of them woke one of those before it, who all live, or found none
  * asleep: then each of those will look again, for the count has stepped.  So somebody sees a death, breaks the phase and
  * wakes all.  A death between that CAS and the wake: he was a party himself, and the argument holds for him; who finds
- * BROKEN or COMPLETE in the word wakes all that may sleep, for its author may be dead.  The dead of the guard leave an
- * entry that was stored, or not: stored but not told of, it is found by the next to come or by the belt.
+ * BROKEN or COMPLETE in the word wakes all that may sleep, for its author may be dead.  Two gaps of a few instructions are
+ * the belt's, or the next comer's: a party that stored its entry and died before it told, and a last one that nobody
+ * watches (not enrolled, no action to run) and that died between COMPLETE and the wake.
  * A sleeper watches 127 lives at most, the newest first, then those in the places before his own; the rest are the
  * belt's.  On the belt each asks the second witness about those in the places between himself and the next waiter alive.
  *

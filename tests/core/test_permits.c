@@ -78,7 +78,7 @@ static void *work(void *argument)
     struct contest *c = argument;
     for (int i = 0; i < c->each; i++) {
         bool patient = c->patience == SX_NEVER || i % 2 == 0;
-        uint32_t n = c->sizes == 1 ? 1 : (uint32_t)(random64() % c->sizes) + 1;
+        uint32_t n = ((uint32_t)(i + c->worker) * 2654435761u >> 16) % c->sizes + 1;
         enum sx_status s = c->how->acquire(c->arena, c->permits, n, patient ? SX_NEVER : in(c->patience));
         if (s == SX_TIMEOUT && !patient)
             continue;
@@ -151,6 +151,61 @@ static void judge(struct contest *c)
     CHECK(c->permits->statistics.rescues == 0);
     if (c->permits->wakes.in_flight != 0)
         FAIL("wakes in flight for ever: %d", (int)c->permits->wakes.in_flight);
+}
+
+/* In one process, where the sanitizer sees all: what is written under the only permit needs no other lock. */
+struct plain {
+    struct contest *contest;
+    uint64_t counter;
+};
+
+static void *count(void *argument)
+{
+    struct plain *plain = argument;
+    struct contest *c = plain->contest;
+    for (int i = 0; i < c->each; i++) {
+        STATUS(c->how->acquire(c->arena, c->permits, 1, SX_NEVER), SX_OK);
+        plain->counter++;
+        STATUS(c->how->release(c->arena, c->permits, 1), SX_OK);
+    }
+    return NULL;
+}
+
+TEST(permits_order_what_is_written_under_them, 0, 60)
+{
+    static const struct how *const ways[] = {&real, &fast};
+    sx_belt_off = true;
+    struct sx_arena *a = arena_new();
+    for (int way = 0; way < 2; way++) {
+        struct contest c = contest(a, 1, 1, rounds(10000));
+        struct plain plain = {&c};
+        pthread_t threads[4];
+        c.how = ways[way];
+        for (int i = 0; i < 4; i++)
+            threads[i] = thread(count, &plain);
+        for (int i = 0; i < 4; i++)
+            joined(threads[i]);
+        CHECK(plain.counter == 4 * (uint64_t)c.each);
+        CHECK(all_there(a, c.permits));
+    }
+}
+
+TEST(permits_between_threads, 0, 60)
+{
+    sx_belt_off = true;
+    struct sx_arena *a = arena_new();
+    for (uint32_t sizes = 1; sizes <= 3; sizes++) {
+        struct contest c = contest(a, 3, sizes, rounds(2000));
+        pthread_t threads[5];
+        for (int i = 0; i < 5; i++)
+            threads[i] = thread(work, &c);
+        for (int i = 0; i < 5; i++)
+            joined(threads[i]);
+        CHECK(*c.overlaps == 0);
+        CHECK(*c.entered == 5 * (uint32_t)c.each);
+        CHECK(all_there(a, c.permits));
+        CHECK(c.permits->statistics.rescues == 0);
+    }
 }
 
 /* Without the belt a wake-up that somebody swallowed is a hang. */

@@ -33,6 +33,7 @@
  *      after the wake; so do those who pass one on.  Taking only makes the count smaller.
  *   3. When the last of those leaves `several`, the rest sleep at a count of 0 or were woken by the last give: 1 again.
  * An acquire of several has no precedence: while others take single units it may be overtaken for ever.
+ * tests/test_semaphore_model.py goes through every interleaving of a few threads, with and without each of these rules.
  *
  * Death: of a thread that prepares or sleeps, WAITERS is too much, which costs one system call, and `several` stays too
  * high for good, which costs one for each release; of one that is carrying, the wake dies with it, and the belt of the

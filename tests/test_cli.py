@@ -479,14 +479,18 @@ def test_completion(shell: str) -> None:
         assert subprocess.run([shell, "-n"], input=done.stdout, text=True, timeout=PATIENCE).returncode == 0
 
 
-def test_completion_of_names(arena: syncx.Arena, tmp_path: Path) -> None:
-    """`syncx rm <TAB>` offers the names of the locks there are."""
+@pytest.mark.parametrize("words", ["rm", "run --lock", "run --semaphore", "run -s", "run --read", "run --write"])
+def test_completion_of_names(arena: syncx.Arena, tmp_path: Path, words: str) -> None:
+    """`syncx rm <TAB>` offers the names there are."""
     pytest.importorskip("shtab")
     lock = syncx.Mutex("nightly", arena=arena)
     (tmp_path / "syncx").write_text(f'#!/bin/sh\nexec {sys.executable} -m syncx "$@"\n')
     (tmp_path / "syncx").chmod(0o700)
     script = cli("completion", "bash").stdout
-    script += '\nCOMP_WORDS=(syncx rm ni); COMP_CWORD=2; _shtab_syncx syncx ni rm; printf "%s\\n" "${COMPREPLY[@]}"\n'
+    line = f"syncx {words} ni"
+    at, before = len(line.split()) - 1, line.split()[-2]
+    script += f"\nCOMP_WORDS=({line}); COMP_CWORD={at}; _shtab_syncx syncx ni {before}\n"
+    script += 'printf "%s\\n" "${COMPREPLY[@]}"\n'
     environment = {**os.environ, "SYNCX_ARENA": arena.path, "PATH": f"{tmp_path}:{os.environ['PATH']}"}
     done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, timeout=PATIENCE, env=environment)
     assert "nightly" in done.stdout.split(), done.stderr

@@ -160,7 +160,7 @@ def shared_structs(files: dict[str, str]) -> dict[str, set[str]]:
     kept = {  # the kernel's, and of one process
         "sx_futex_waitv", "sx_host", "sx_known", "sx_arena", "sx_self", "sx_pause", "sx_waiter", "sx_object", "sx_watch",
         "sx_attempt", "sx_request", "sx_look", "sx_death",
-        "sx_kind_operations", "sx_arrival",
+        "sx_kind_operations", "sx_arrival", "sx_own_marks", "sx_reader",
     }  # fmt: skip
     found: dict[str, set[str]] = {}
     for name, text in files.items():

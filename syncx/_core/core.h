@@ -412,6 +412,28 @@ uint32_t sx_condition_waiters(struct sx_arena *arena, struct sx_condition *c);
 void sx_condition_inherit(struct sx_arena *arena, struct sx_participant *p, bool died);
 void sx_condition_dismiss(struct sx_arena *arena, struct sx_cell *cell); /* after retiring it; NULL: all */
 
+/* ---- marks: marks.c ------------------------------------------------------------------------------------------ */
+/* Ours that is active, or NULL.  *unused: a place for one more; *pending: one that waits, for the writer *number. */
+struct sx_own_marks {
+    sx_a64 *active, *unused, *pending;
+    uint32_t number;
+};
+
+struct sx_own_marks sx_own_marks(struct sx_participant *self, uint32_t key);
+void sx_mark_add(struct sx_participant *self, sx_a64 *mark, uint64_t value);
+void sx_mark_remove(struct sx_participant *self, sx_a64 *mark);
+
+#define SX_NO_WRITER UINT32_MAX
+/* Where a search for readers is; begins as zero. */
+struct sx_reader {
+    uint32_t slot; /* the next to look at */
+    uint64_t id;   /* the live reader found */
+    struct sx_watch life;
+    uint32_t dead; /* marks of dead threads that were passed over */
+};
+
+bool sx_next_reader(struct sx_arena *arena, uint32_t key, uint32_t number, bool examine, struct sx_reader *r);
+
 /* ---- readers-writer lock: rwlock.c -------------------------------------------------------------------------- */
 enum sx_status sx_rwlock_read(struct sx_arena *arena, struct sx_rwlock *rw, int64_t deadline);
 enum sx_status sx_rwlock_read_end(struct sx_arena *arena, struct sx_rwlock *rw);
@@ -429,7 +451,8 @@ uint64_t sx_rwlock_writer(struct sx_arena *arena, struct sx_rwlock *rw);
 uint64_t sx_rwlock_upgradable_reader(struct sx_arena *arena, struct sx_rwlock *rw);
 bool sx_rwlock_torn(struct sx_arena *arena, struct sx_rwlock *rw);
 /* Calls back for each live thread that reads; how many there are. */
-uint32_t sx_rwlock_readers(struct sx_arena *arena, struct sx_rwlock *rw, void (*reader)(void *, uint64_t), void *context);
+uint32_t sx_rwlock_readers(struct sx_arena *arena, struct sx_rwlock *rw, void (*reader)(void *, uint64_t),
+                           void *context);
 
 /* A store, and a full fence: what the thread loads next it loads after everybody can see the mark. */
 static inline void sx_mark(sx_a64 *mark, uint64_t value)

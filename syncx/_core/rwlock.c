@@ -20,9 +20,9 @@
  *
  * Exclusion.  A reader stores its mark, then loads the phase; a writer makes the phase odd (PRESENT), then loads the
  * marks; both with a full fence between.  So the reader sees PRESENT or the writer sees the mark.  A reader that sees
- * writer n turns its mark into PENDING | n, never through 0, and goes on once the phase says anything but n and PRESENT;
- * whoever is n + 1 entered after that mark was stored, and counts it.  The numbers are modulo 2^23: should a reader
- * sleep through all of them it finds the phase as it was and waits on.
+ * writer n turns its mark into PENDING | n, never through 0, and goes on once the phase says anything but n and
+ * PRESENT; whoever is n + 1 entered after that mark was stored, and counts it.  The numbers are modulo 2^23: should a
+ * reader sleep through all of them it finds the phase as it was and waits on.
  * Fairness, by phases: a writer that is present keeps newcomers out, and those who wait when it leaves go in before the
  * next one; between writers the mutex is fair.
  * No lost wake-up.  A reader sleeps on a phase with WAITERS, and the kernel compares; the writer leaves, wakes all and
@@ -34,11 +34,12 @@
  * that cleared its mark and did not come to step `drain`: it was alive when the writer looked, or was not counted.
  * A slot that is taken anew has its marks cleared before its life counts, and then its sleepers are woken.  Of a writer
  * or upgradable reader: the mutex names a dead thread.  Readers that sleep watch that life; one of them, or the next
- * writer, takes the mutex, and if the phase is odd nobody else can be inside: it sets TORN if the phase says INSIDE, then
- * ends the phase, then (the reader) gives the mutex back with its mark.  Should it die after any of these, the next one
- * finds a dead holder and the rest to do.  INSIDE is there before anything is written; without it and without TORN the
- * mark of the mutex says only that its holder was not writing when it died, and is dropped.  A writer takes TORN away
- * while its phase still says INSIDE: dying then, it leaves TORN again.  Of a woken reader: all are woken, nobody depends on it.
+ * writer, takes the mutex, and if the phase is odd nobody else can be inside: it sets TORN if the phase says INSIDE,
+ * then ends the phase, then (the reader) gives the mutex back with its mark.  Should it die after any of these, the
+ * next one finds a dead holder and the rest to do.  INSIDE is there before anything is written; without it and without
+ * TORN the mark of the mutex says only that its holder was not writing when it died, and is dropped.  A writer takes
+ * TORN away while its phase still says INSIDE: dying then, it leaves TORN again.  Of a woken reader: all are woken,
+ * nobody depends on it.
  *
  * The idea is that of phase-fair locks, Brandenburg and Anderson, "Spin-Based Reader-Writer Synchronization for
  * Multiprocessor Real-Time Systems" (2010), with marks in place of counters.
@@ -47,8 +48,6 @@
 #include <string.h>
 
 #include "core.h"
-
-#define NO_WRITER UINT32_MAX
 
 static uint32_t number_of(uint32_t phase)
 {
@@ -66,49 +65,10 @@ static uint64_t holder_of(struct sx_rwlock *rw)
     return sx_is_free(w) ? 0 : w & SX_ID_MASK;
 }
 
-/* ---- our own marks ------------------------------------------------------------------------------------- */
-
-/* Ours that is active, or NULL.  *unused: a place for one more; *pending: one that waits, for the writer *number. */
-struct own {
-    sx_a64 *active, *unused, *pending;
-    uint32_t number;
-};
-
-static struct own own_marks(struct sx_participant *self, uint32_t key)
-{
-    struct own own = {0};
-    uint32_t left = atomic_load_explicit(&self->marked, memory_order_relaxed);
-    for (sx_a64 *m = self->marks; m < self->marks + SX_MARKS && (left != 0 || own.unused == NULL); m++) {
-        uint64_t v = atomic_load_explicit(m, memory_order_relaxed);
-        if (v == 0) {
-            own.unused = own.unused == NULL ? m : own.unused;
-            continue;
-        }
-        left--;
-        if (v >> 32 != key)
-            continue;
-        if (v & MARK_PENDING) {
-            own.pending = m;
-            own.number = (uint32_t)v & ~MARK_PENDING;
-        } else {
-            own.active = m;
-        }
-    }
-    return own;
-}
-
-static void add_mark(struct sx_participant *self, sx_a64 *mark, uint64_t value)
-{
-    uint32_t marked = atomic_load_explicit(&self->marked, memory_order_relaxed);
-    atomic_store_explicit(&self->marked, marked + 1, memory_order_relaxed);
-    sx_mark(mark, value);
-}
-
+/* ---- marks: marks.c has all but these ----------------------------------------------------------------------- */
 static void remove_mark(struct sx_participant *self, struct sx_rwlock *rw, sx_a64 *mark)
 {
-    uint32_t marked = atomic_load_explicit(&self->marked, memory_order_relaxed);
-    sx_mark(mark, 0);
-    atomic_store_explicit(&self->marked, marked - 1, memory_order_release);
+    sx_mark_remove(self, mark);
     if (phase_of(rw) & RWLOCK_PRESENT)
         sx_rwlock_left(rw);
 }
@@ -121,50 +81,13 @@ void sx_rwlock_left(struct sx_rwlock *rw)
     }
 }
 
-/* ---- everybody's marks --------------------------------------------------------------------------------- */
-struct cursor {
-    uint32_t slot; /* the next to look at */
-    uint64_t id;   /* the live reader found */
-    struct sx_watch life;
-    uint32_t dead; /* marks of dead threads that were passed over */
-};
-
-static bool counts(uint64_t mark, uint32_t key, uint32_t number)
-{
-    return mark >> 32 == key && (uint32_t)mark != 0 && (uint32_t)mark != (MARK_PENDING | number);
-}
-
-/* The next live thread with a mark that keeps writer `number` out; NO_WRITER: any.  examine: ask the second witness. */
-static bool next_reader(struct sx_arena *arena, uint32_t key, uint32_t number, bool examine, struct cursor *c)
-{
-    uint32_t ready = sx_participants_ready(arena);
-    while (c->slot < ready) {
-        struct sx_participant *p = &arena->participants[c->slot++];
-        if (atomic_load_explicit(&p->marked, memory_order_seq_cst) == 0)
-            continue;
-        for (sx_a64 *m = p->marks; m < p->marks + SX_MARKS; m++) {
-            /* acquire: who sees that a reader has left is ordered after what it read */
-            if (!counts(atomic_load_explicit(m, memory_order_seq_cst), key, number))
-                continue;
-            uint64_t generation = atomic_load_explicit(&p->generation, memory_order_acquire);
-            c->id = generation << 32 | (uint64_t)c->slot << SX_SLOT_SHIFT;
-            c->life.word = sx_life_word(p);
-            enum sx_life seen = examine ? sx_holder_examine(arena, c->id) : SX_ALIVE;
-            if (seen != SX_ALIVE || sx_holder_life(arena, c->id, &c->life.value) != SX_ALIVE)
-                c->dead++;
-            else if (counts(atomic_load_explicit(m, memory_order_seq_cst), key, number))
-                return true; /* looked at again: the slot's marks were cleared before its generation stepped */
-        }
-    }
-    return false;
-}
-
+/* ---- looking --------------------------------------------------------------------------------------------- */
 uint32_t sx_rwlock_readers(struct sx_arena *arena, struct sx_rwlock *rw, void (*reader)(void *, uint64_t),
                            void *context)
 {
-    struct cursor c = {0};
+    struct sx_reader c = {0};
     uint32_t p = phase_of(rw), key = sx_cell_key(arena, &rw->cell), n = 0;
-    for (; next_reader(arena, key, p & RWLOCK_PRESENT ? number_of(p) : NO_WRITER, false, &c); n++)
+    for (; sx_next_reader(arena, key, p & RWLOCK_PRESENT ? number_of(p) : SX_NO_WRITER, false, &c); n++)
         if (reader != NULL)
             reader(context, c.id);
     return n;
@@ -319,7 +242,7 @@ static enum sx_status enter(struct sx_arena *arena, struct sx_rwlock *rw, uint64
         struct change step = {&rw->drain, atomic_load_explicit(&rw->drain, memory_order_seq_cst), UINT32_MAX};
         struct sx_watch watch[SX_MAX_WATCH];
         int watched = 0;
-        struct cursor c = {0};
+        struct sx_reader c = {0};
         uint64_t first = 0;
         bool ours = false; /* a mark of ours */
         bool examine = a.belted || a.final || (deadline == 0 && sx_examination_due(true));
@@ -327,7 +250,7 @@ static enum sx_status enter(struct sx_arena *arena, struct sx_rwlock *rw, uint64
             status = SX_RETIRED;
             break;
         }
-        while (next_reader(arena, key, number, examine, &c)) {
+        while (sx_next_reader(arena, key, number, examine, &c)) {
             first = first == 0 ? c.id : first;
             ours = ours || c.id == me;
             if (watched < SX_MAX_WATCH && c.id != me)
@@ -365,10 +288,10 @@ enum sx_status sx_rwlock_read(struct sx_arena *arena, struct sx_rwlock *rw, int6
 {
     struct sx_pause pause = {.arena = arena, .deadline = deadline, .mode = SX_SHARED_MODE};
     struct sx_attempt a = {0};
-    uint32_t key = sx_cell_key(arena, &rw->cell), writer = NO_WRITER; /* the one we wait for */
+    uint32_t key = sx_cell_key(arena, &rw->cell), writer = SX_NO_WRITER; /* the one we wait for */
     uint64_t me, active = (uint64_t)key << 32 | 1;
     enum sx_status status;
-    struct own own;
+    struct sx_own_marks own;
 again:
     status = sx_identity(arena, &me);
     if (status != SX_OK) {
@@ -376,7 +299,7 @@ again:
         return status;
     }
     struct sx_participant *self = sx_self.slot;
-    own = own_marks(self, key);
+    own = sx_own_marks(self, key);
     if (own.active != NULL) {
         uint64_t v = atomic_load_explicit(own.active, memory_order_relaxed);
         status = (v & MARK_COUNT) == MARK_COUNT ? SX_TOO_MANY : SX_OK;
@@ -389,20 +312,20 @@ again:
         sx_pause_end(&pause);
         return SX_TOO_MANY;
     }
-    add_mark(self, own.unused, active);
+    sx_mark_add(self, own.unused, active);
     for (bool died = false;;) {
         uint32_t life_value = 0, p = phase_of(rw);
         if (p & RWLOCK_RETIRED || !sx_cell_is_ours(arena, &rw->cell)) {
             status = SX_RETIRED;
             break;
         }
-        if (!(p & RWLOCK_PRESENT) || (writer != NO_WRITER && number_of(p) != writer)) {
+        if (!(p & RWLOCK_PRESENT) || (writer != SX_NO_WRITER && number_of(p) != writer)) {
             if (a.belted)
                 count_rescue(arena, rw, died);
             status = SX_OK;
             break;
         }
-        if (writer == NO_WRITER) {
+        if (writer == SX_NO_WRITER) {
             /* we are a signal handler inside a wait of this thread that is over: the writer counts that mark, and
              * would wait for us */
             if (own.pending != NULL && own.number != number_of(p)) {
@@ -447,7 +370,7 @@ again:
                 sx_pause_end(&pause);
                 return status;
             }
-            writer = NO_WRITER;
+            writer = SX_NO_WRITER;
             goto again;
         }
         if (status != SX_OK)
@@ -455,7 +378,7 @@ again:
     }
     if (status != SX_OK)
         remove_mark(self, rw, own.unused);
-    else if (writer != NO_WRITER)
+    else if (writer != SX_NO_WRITER)
         atomic_store_explicit(own.unused, active, memory_order_release);
     sx_pause_end(&pause);
     return status;
@@ -468,7 +391,7 @@ static enum sx_status read_end(struct sx_arena *arena, struct sx_rwlock *rw, boo
     enum sx_status s = sx_identity(arena, &me);
     if (s != SX_OK)
         return s;
-    struct own own = own_marks(sx_self.slot, sx_cell_key(arena, &rw->cell));
+    struct sx_own_marks own = sx_own_marks(sx_self.slot, sx_cell_key(arena, &rw->cell));
     uint64_t v = own.active == NULL ? 0 : atomic_load_explicit(own.active, memory_order_relaxed);
     bool is_downgraded = v & MARK_DOWNGRADED;
     if (downgraded ? !is_downgraded : (v & MARK_COUNT) <= is_downgraded)
@@ -491,7 +414,7 @@ bool sx_rwlock_read_by_me(struct sx_arena *arena, struct sx_rwlock *rw, bool dow
     uint64_t me;
     if (sx_identity(arena, &me) != SX_OK)
         return false;
-    struct own own = own_marks(sx_self.slot, sx_cell_key(arena, &rw->cell));
+    struct sx_own_marks own = sx_own_marks(sx_self.slot, sx_cell_key(arena, &rw->cell));
     uint64_t v = own.active == NULL ? 0 : atomic_load_explicit(own.active, memory_order_relaxed);
     return downgraded ? (v & MARK_DOWNGRADED) != 0 : (v & MARK_COUNT) > ((v & MARK_DOWNGRADED) != 0);
 }
@@ -506,7 +429,7 @@ static enum sx_status not_reading(struct sx_arena *arena, struct sx_rwlock *rw, 
     uint64_t me;
     enum sx_status s;
     while ((s = sx_identity(arena, &me)) == SX_OK) {
-        struct own own = own_marks(sx_self.slot, sx_cell_key(arena, &rw->cell));
+        struct sx_own_marks own = sx_own_marks(sx_self.slot, sx_cell_key(arena, &rw->cell));
         struct change step = {&rw->drain, atomic_load(&rw->drain), UINT32_MAX};
         if (own.active == NULL && own.pending == NULL)
             break;
@@ -621,10 +544,10 @@ enum sx_status sx_rwlock_downgrade(struct sx_arena *arena, struct sx_rwlock *rw)
     enum sx_status s = holding(arena, rw, false, &me);
     if (s != SX_OK)
         return s;
-    struct own own = own_marks(sx_self.slot, key);
+    struct sx_own_marks own = sx_own_marks(sx_self.slot, key);
     if (own.unused == NULL)
         return SX_TOO_MANY;
-    add_mark(sx_self.slot, own.unused, (uint64_t)key << 32 | MARK_DOWNGRADED | 1);
+    sx_mark_add(sx_self.slot, own.unused, (uint64_t)key << 32 | MARK_DOWNGRADED | 1);
     return sx_mutex_unlock(arena, &rw->writer, finish(rw, me, false));
 }
 
@@ -654,9 +577,9 @@ static void make(struct sx_cell *cell, uint32_t parameter)
 
 static bool held(struct sx_arena *arena, struct sx_cell *cell)
 {
-    struct cursor c = {0};
+    struct sx_reader c = {0};
     struct sx_rwlock *rw = (struct sx_rwlock *)cell;
-    return sx_mutex_held(arena, &rw->writer) || next_reader(arena, sx_cell_key(arena, cell), NO_WRITER, true, &c);
+    return sx_mutex_held(arena, &rw->writer) || sx_next_reader(arena, sx_cell_key(arena, cell), SX_NO_WRITER, true, &c);
 }
 
 /* The phase first: `retired` asks it, and whoever finds it so does all of this again. */

@@ -65,7 +65,7 @@ static void untouched(struct sx_arena *a, struct sx_rwlock *rw)
     STATUS(sx_rwlock_write_end(a, rw, false), SX_OK);
 }
 
-/* ---- one thread alone ------------------------------------------------------------------------------------ */
+/* ---- one thread alone ------------------------------------------------------------------------------------------- */
 TEST(a_rwlock_alone, 0, 20)
 {
     struct sx_arena *a = arena_new();
@@ -131,7 +131,7 @@ TEST(a_rwlock_alone, 0, 20)
     }
 }
 
-/* ---- exclusion ----------------------------------------------------------------------------------------------- */
+/* ---- exclusion -------------------------------------------------------------------------------------------------- */
 struct room {
     volatile uint64_t first, second; /* equal, but while a writer is inside */
     sx_a32 writing, reading, torn, overlaps;
@@ -282,7 +282,7 @@ TEST(readers_and_writers_in_processes, FORKS, 60)
     }
 }
 
-/* ---- turns ---------------------------------------------------------------------------------------------------- */
+/* ---- turns ------------------------------------------------------------------------------------------------------ */
 struct turns {
     struct sx_arena *a;
     struct sx_rwlock *rw;
@@ -389,7 +389,7 @@ TEST(turns_are_taken, 0, 60)
     }
 }
 
-/* ---- deaths ---------------------------------------------------------------------------------------------------- */
+/* ---- deaths ----------------------------------------------------------------------------------------------------- */
 struct victim {
     struct sx_arena *a;
     struct sx_rwlock *rw;
@@ -549,7 +549,7 @@ TEST(a_writer_dies_waiting, FORKS, 60)
     }
 }
 
-/* ---- deaths anywhere --------------------------------------------------------------------------------------------- */
+/* ---- deaths anywhere -------------------------------------------------------------------------------------------- */
 
 /* A room that the dying may leave torn: said by the lock, or it is an error. */
 struct crowd {
@@ -637,7 +637,7 @@ TEST(deaths_anywhere_in_a_crowd, FORKS, 100)
     untouched(a, c.rw);
 }
 
-/* ---- deaths at every instruction --------------------------------------------------------------------------------- */
+/* ---- deaths at every instruction -------------------------------------------------------------------------------- */
 
 /* The victim is stopped before its operation, stepped n instructions into it and killed there. */
 struct steps {
@@ -832,7 +832,7 @@ TEST(step_through_the_repair_by_a_writer, FORKS | NATIVE, 60)
     CHECK(at_every_instruction(writer_is_dead, step_write, -1, true, 17));
 }
 
-/* ---- unlinked, adopted, full --------------------------------------------------------------------------------------- */
+/* ---- unlinked, adopted, full ------------------------------------------------------------------------------------ */
 TEST(retired_while_they_sleep, 0, 60)
 {
     struct sx_arena *a = arena_new();
@@ -881,7 +881,7 @@ TEST(marks_run_out, 0, 60)
     CHECK(atomic_load(&sx_self.slot->marked) == 0);
 }
 
-/* ---- the broken twins ------------------------------------------------------------------------------------------------ */
+/* ---- the broken twins ------------------------------------------------------------------------------------------- */
 static enum sx_status read_without_mark(struct sx_arena *a, struct sx_rwlock *rw, int64_t deadline)
 {
     (void)a, (void)rw, (void)deadline;

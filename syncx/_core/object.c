@@ -394,9 +394,9 @@ static void named_drop(struct sx_arena *arena, uint32_t at, struct sx_name *name
 {
     uint32_t unit = atomic_load_explicit(&name->cell, memory_order_relaxed) - 1;
     sx_kind_operations(sx_cell_kind(cell))->retire(cell);
+    sx_name_remove(arena, at);
     if (sx_cell_kind(cell) == SX_KIND_CONDITION)
         sx_condition_dismiss(arena, cell);
-    sx_name_remove(arena, at);
     atomic_store_explicit(&cell->name, 0, memory_order_release);
     if (atomic_load_explicit(&cell->references, memory_order_relaxed) == 0)
         cell_free(arena, unit, cell);

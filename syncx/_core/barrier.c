@@ -422,6 +422,10 @@ enum sx_status sx_barrier_wait(struct sx_arena *arena, struct sx_barrier *b, int
             if (change(b, &w, w | BARRIER_BROKEN)) {
                 sx_note_death(arena, &b->cell, dead);
                 wake_all(b);
+                if (belted) {
+                    atomic_fetch_add_explicit(&b->statistics.rescues, 1, memory_order_relaxed);
+                    atomic_fetch_add_explicit(&arena->header->rescues, 1, memory_order_relaxed);
+                }
             }
             continue;
         }

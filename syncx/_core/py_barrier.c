@@ -18,7 +18,7 @@ static enum sx_status usable(BarrierObject *self)
 }
 
 /* The exception for a status; of a broken barrier with the pid of the party that died, if one did. */
-static PyObject *raise(BarrierObject *self, enum sx_status s)
+static PyObject *barrier_error(BarrierObject *self, enum sx_status s)
 {
     long detail = 0;
     if (s == SX_BROKEN && outlived(self)) /* it was begun anew in another arena */
@@ -67,7 +67,7 @@ static PyObject *act(BarrierObject *self, const struct sx_arrival *a)
     }
     Py_DECREF(r);
     enum sx_status s = complete(self, a, true);
-    return s == SX_OK ? PyLong_FromUnsignedLong(a->index) : raise(self, s);
+    return s == SX_OK ? PyLong_FromUnsignedLong(a->index) : barrier_error(self, s);
 }
 
 PyDoc_STRVAR(
@@ -96,7 +96,7 @@ static PyObject *barrier_wait(PyObject *op, PyObject *const *args, Py_ssize_t n,
     PyObject *result = NULL;
     enum sx_status s = usable(self);
     if (s != SX_OK)
-        return raise(self, s);
+        return barrier_error(self, s);
     enum sx_barrier_use use = self->action == NULL ? SX_BARRIER_WAIT : SX_BARRIER_ACT;
     HANDLE_BEGIN(self);
     s = sx_barrier_wait(self->core, barrier(self), deadline, use, &a);
@@ -112,7 +112,7 @@ static PyObject *barrier_wait(PyObject *op, PyObject *const *args, Py_ssize_t n,
                      "parties, or let one withdraw()",
                      self->object.cell->parameter, op);
     else
-        raise(self, s);
+        barrier_error(self, s);
     HANDLE_END(self);
     return result;
 }
@@ -137,7 +137,7 @@ static PyObject *barrier_enroll(PyObject *op, PyObject *unused)
                             "withdraw()",
                             self->object.cell->parameter, op);
     if (s != SX_OK)
-        return raise(self, s);
+        return barrier_error(self, s);
     Py_RETURN_NONE;
 }
 
@@ -167,7 +167,7 @@ static PyObject *barrier_withdraw(PyObject *op, PyObject *unused)
                             "forked child is not enrolled)",
                             op);
     if (s != SX_OK)
-        return raise((BarrierObject *)op, s);
+        return barrier_error((BarrierObject *)op, s);
     Py_RETURN_NONE;
 }
 
@@ -181,7 +181,7 @@ static PyObject *barrier_leave(PyObject *op, PyObject *unused)
     enum sx_status s = withdraw((BarrierObject *)op);
     sx_quiet = quiet;
     if (s != SX_OK && s != SX_NOT_HELD && s != SX_RETIRED && s != SX_CLOSED)
-        return raise((BarrierObject *)op, s);
+        return barrier_error((BarrierObject *)op, s);
     Py_RETURN_NONE;
 }
 
@@ -199,7 +199,7 @@ static PyObject *barrier_abort(PyObject *op, PyObject *unused)
     if (s == SX_OK)
         s = sx_barrier_abort(self->core, barrier(self));
     if (s != SX_OK)
-        return raise(self, s);
+        return barrier_error(self, s);
     Py_RETURN_NONE;
 }
 
@@ -220,7 +220,7 @@ static PyObject *barrier_reset(PyObject *op, PyObject *unused)
         HANDLE_END(self);
     }
     if (s != SX_OK)
-        return raise(self, s);
+        return barrier_error(self, s);
     Py_RETURN_NONE;
 }
 
@@ -230,7 +230,7 @@ static PyObject *barrier_n_waiting(PyObject *op, void *unused)
     BarrierObject *self = (BarrierObject *)op;
     bool broken;
     if (closed(self))
-        return raise(self, SX_CLOSED);
+        return barrier_error(self, SX_CLOSED);
     return PyLong_FromUnsignedLong(sx_barrier_state(self->core, barrier(self), &broken));
 }
 
@@ -240,7 +240,7 @@ static PyObject *barrier_broken(PyObject *op, void *unused)
     BarrierObject *self = (BarrierObject *)op;
     bool broken;
     if (closed(self))
-        return raise(self, SX_CLOSED);
+        return barrier_error(self, SX_CLOSED);
     sx_barrier_state(self->core, barrier(self), &broken);
     return PyBool_FromLong(broken);
 }

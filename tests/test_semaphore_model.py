@@ -1,4 +1,4 @@
-"""The algorithm of semaphore.c in every interleaving of a few threads: nobody stays asleep while there is enough for it.
+"""The algorithm of semaphore.c, every interleaving of a few threads: nobody stays asleep while there is enough for it.
 
 A model: a word (count, WAITERS, several), a queue of sleepers, and threads that take one atomic step at a time, as the
 CPU and the kernel do.  Nobody dies in it and there is no belt.  Where a rule of the algorithm is left out the search

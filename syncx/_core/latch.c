@@ -8,19 +8,19 @@
  *   0, any               open, and nobody sleeps for long   never
  *   RETIRED              unlinked                           never; whoever waits was woken by the same system call
  *
- * The count only goes down, each time by one CAS that checks that as much is left, so exactly one of them reaches 0, and
- * what is not left is refused without a change.
+ * The count only goes down, each time by one CAS that checks that as much is left, so exactly one of them reaches 0,
+ * and what is not left is refused without a change.
  *
  * No wake-up is lost: WAITERS never goes, and a thread sleeps only on a word that it saw with WAITERS and a count above
  * 0; the kernel compares the count again, and no count comes twice.  The CAS that reaches 0 thus meets WAITERS if
  * anybody sleeps or is going to; whoever slept before it is woken, whoever compares after it does not sleep.  All are
  * woken, so nobody can swallow another's wake-up, and an opened latch stays open.
  *
- * Death: each change is one CAS.  Between the one that reaches 0 and its wake nothing but the belt helps those who sleep:
- * they go on within 100 ms.  (FUTEX_WAKE_OP would change the count without a look at it, and two that count down at once
- * could take it below 0.)  A dead waiter leaves a WAITERS bit, which costs one system call.
- * in_flight and missed are as for every wake (wait.c): a belt that finds the latch open with no wake under way, and none
- * since the sleep began, has rescued somebody.
+ * Death: each change is one CAS.  Between the one that reaches 0 and its wake nothing but the belt helps those who
+ * sleep: they go on within 100 ms.  (FUTEX_WAKE_OP would change the count without a look at it, and two that count down
+ * at once could take it below 0.)  A dead waiter leaves a WAITERS bit, which costs one system call.
+ * in_flight and missed are as for every wake (wait.c): a belt that finds the latch open with no wake under way, and
+ * none since the sleep began, has rescued somebody.
  *
  * Orderings: each count down releases, and all are read-modify-writes, so whoever sees 0, by an acquire, sees what was
  * written before any of them.

@@ -3,42 +3,42 @@
  * The word: a count and WAITERS in the high half, which is the futex; in the low half RETIRED and `several`, how many
  * threads that have slept, or are about to, want more than one unit.
  *
- *   transition       from                              to                                    by
- *   take             count >= n, not RETIRED           count - n; by one that has slept with WAITERS, and out of
- *                                                      `several` if it was in it             one CAS of anyone, acquire
- *   give             no WAITERS, not RETIRED           count + n                             one CAS of anyone, release
- *   give and wake    WAITERS                           count + n, wakes n sleepers, or all while `several` is not 0
- *                                                                                            FUTEX_WAKE_OP: one system call
- *   prepare          count < n                         WAITERS; once for each wait for more than one: several + 1
- *                                                                                            one CAS of who is to sleep
- *   clear            count > 0, WAITERS, several == 0  no WAITERS                            one CAS of one whose give and
- *                                                                                            wake found nobody asleep
- *   leave            has slept                         WAITERS, several - 1 if it was in it; wakes one, or all
- *   retire           any                               RETIRED, then without WAITERS, wakes all
+ *   take           count >= n, not RETIRED -> count - n.  One CAS of anyone, acquire.  One that slept leaves WAITERS
+ *                  set, and goes out of `several` if it was in it.
+ *   give           no WAITERS, not RETIRED -> count + n.  One CAS of anyone, release.
+ *   give and wake  WAITERS -> count + n, and n sleepers are woken, or all while `several` is not 0.  FUTEX_WAKE_OP: one
+ *                  system call.
+ *   prepare        count < n -> WAITERS, and once for each wait for more than one, several + 1.  One CAS of who is to
+ *                  sleep.
+ *   clear          count > 0, WAITERS, several == 0 -> no WAITERS.  One CAS of one whose give and wake found nobody
+ *                  asleep.
+ *   leave          several - 1 if it was in it; after a wake also WAITERS, and wakes the next.
+ *   retire         RETIRED, then no WAITERS, and all are woken.
  *
  * Units are neither lost nor made: only take and give change the count, each by one atomic step that checks both bounds
- * (give and wake adds without a look, and only where all threads there can be could not reach the limit together).
- * A count belongs to nobody, so no death changes it: what a dead thread had taken stays taken.
+ * (give and wake adds without a look, and only where all threads there can be could not reach the limit together).  A
+ * count belongs to nobody, so no death changes it: what a dead thread had taken stays taken.
  *
  * Nobody sleeps for ever.  WAITERS lies in the futex: a thread falls asleep only while the word has WAITERS and the
- * count that it saw, both compared by the kernel, so no clearing can come between its CAS and its sleep, even if the
- * count is back at the same number.  Say that a thread is *carrying* from the moment a wake took it off the queue
- * until it has taken with WAITERS set and woken the next if units are left, or has prepared again, or has left.
- *   1. Where nobody wants several: (a) while somebody sleeps, WAITERS is set or somebody is carrying; (b) while somebody
- *      sleeps and the count is not 0, somebody is carrying.  They fall asleep at 0 only.  A give from 0 meets WAITERS,
- *      and wakes one, or, by (a), somebody was carrying before it.  Who stops carrying leaves nothing to take, or wakes
- *      another.  Clearing takes WAITERS away at a count above 0 only, and then (b) holds, so (a) does.
+ * count that it saw, both compared by the kernel.  So no clearing can come between its CAS and its sleep, even if the
+ * count is back at the same number.  Say that a thread is *carrying* from the moment a wake took it off the queue until
+ * it has taken with WAITERS set and woken the next if units are left, or has prepared again, or has left.
+ *   1. Where nobody wants several: (a) while somebody sleeps, WAITERS is set or somebody is carrying; (b) while
+ *      somebody sleeps and the count is not 0, somebody is carrying.  They fall asleep at 0 only.  A give from 0 meets
+ *      WAITERS, and wakes one, or, by (a), somebody was carrying before it.  Who stops carrying leaves nothing to take,
+ *      or wakes another.  Clearing takes WAITERS away at a count above 0 only, and then (b) holds, so (a) does.
  *   2. While several > 0, WAITERS stays: preparing sets both in one CAS, and nothing is cleared then.  So every give
  *      meets it and wakes all, after the change; each looks again.  A give that saw several == 0 and woke n looks again
  *      after the wake; so do those who pass one on.  Taking only makes the count smaller.
  *   3. When the last of those leaves `several`, the rest sleep at a count of 0 or were woken by the last give: 1 again.
  * An acquire of several has no precedence: while others take single units it may be overtaken for ever.
- * tests/test_semaphore_model.py goes through every interleaving of a few threads, with and without each of these rules.
+ * tests/test_semaphore_model.py goes through every interleaving of a few threads, with and without these rules.
  *
  * Death: of a thread that prepares or sleeps, WAITERS is too much, which costs one system call, and `several` stays too
- * high for good, which costs one for each release; of one that is carrying, the wake dies with it, and the belt of the
- * next sleeper makes that good (counted in rescues).  Give and wake is one system call: nothing falls between, but for
- * more than 2047 units at once and for counts above 2^30, where the change and the wake are two, with the belt behind.
+ * high for good, so that each release is a system call and wakes all; of one that is carrying, the wake dies with it,
+ * and the belt of the next sleeper makes that good (counted in rescues).  Give and wake is one system call: nothing
+ * falls between, but for more than 2047 units at once and for counts above 2^30, where the change and the wake are two,
+ * with the belt behind.
  *
  * Orderings: take is an acquire and give a release, so whoever gets a unit sees what was written before it was given.
  * Preparing and clearing may be relaxed: the kernel's comparison under its bucket lock decides.

@@ -363,8 +363,11 @@ def test_layout_page_tells_the_real_layout(tmp_path):
 SIZES = {"uint8_t": 1, "unsigned char": 1, "uint32_t": 4, "sx_a32": 4, "uint64_t": 8, "sx_a64": 8}
 
 
-def fields_of(header: str, struct: str, known: dict[str, int]) -> tuple[list[tuple[int, str]], int]:
-    """(offset, name) of each field of a struct of layout.h, and its size, by the C rules for what layout.h uses."""
+def fields_of(header: str, struct: str, known: dict[str, tuple[int, int]]) -> tuple[list[tuple[int, str]], int, int]:
+    """(offset, name) of each field of a struct of layout.h, its size and alignment, by the C rules for what is there.
+
+    known: size and alignment of the structs that it has inside.
+    """
     constants = {name: int(value) for name, value in re.findall(r"#define (SX_\w+) (\d+)u", header)}
     constants["SX_REGIONS"] = 7
     body = re.search(rf"struct {struct} \{{\n(.*?)\n\}};", header, re.S)[1]
@@ -372,29 +375,32 @@ def fields_of(header: str, struct: str, known: dict[str, int]) -> tuple[list[tup
     offset, widest, fields = 0, 1, []
     for line in re.findall(r"([^;]+);", body):
         aligned, kind, names = re.match(r"\s*(_Alignas\(SX_LINE\) )?((?:struct |unsigned )?\w+) (.+)", line).groups()
-        size = (known | SIZES)[kind.removeprefix("struct ")]
-        align = constants["SX_LINE"] if aligned else min(size, 8)
+        plain = {k: (n, n) for k, n in SIZES.items()}
+        size, align = (known | plain)[kind.removeprefix("struct ")]
+        align = constants["SX_LINE"] if aligned else align
         for name, count in re.findall(r"(\w+)(?:\[(.*?)\])?(?:,|$)", names):
             offset = -(-offset // align) * align
             fields.append((offset, name))
             offset += size * (eval(count, {}, constants) if count else 1)
             widest = max(widest, align)
-    return fields, -(-offset // widest) * widest
+    return fields, -(-offset // widest) * widest, widest
 
 
 def test_layout_page_tells_the_real_fields():
     """Every field of layout.h's structs stands in the table of its struct, in order and at its offset."""
     text = (ROOT / "docs/reference/layout.md").read_text() + "\n## end"
     header = re.sub(r"/\*.*?\*/", "", (ROOT / "syncx/_core/layout.h").read_text(), flags=re.S)
-    header = header.replace("unsigned char bytes[];", "unsigned char bytes[0];")
-    sizes = {}
-    for struct in ["region", "cell", "mutex", "wait", "participant", "process", "name", "heap", "header"]:
-        fields, sizes[f"sx_{struct}"] = fields_of(header, f"sx_{struct}", sizes)
+    header = re.sub(r"(\w+)\[\];", r"\1[0];", header)
+    structs = re.findall(r"^struct sx_(\w+) \{", header, re.M)
+    assert {"mutex", "permits", "rwlock", "participant", "header"} < set(structs)
+    sizes: dict[str, tuple[int, int]] = {}
+    for struct in structs:
+        fields, *sizes[f"sx_{struct}"] = fields_of(header, f"sx_{struct}", sizes)
         if struct == "region":
             continue
         section = re.search(rf"^### `struct sx_{struct}`(.*?)(?=^##)", text, re.M | re.S)[1]
         told = [(int(o), name) for o, name in re.findall(r"^\| (\d+) \| `(\w+)`", section, re.M)]
         assert told == [(o, name) for o, name in fields if not name.startswith("pad")], struct
-        size = sizes[f"sx_{struct}"]
+        size = sizes[f"sx_{struct}"][0]
         assert f"{size:,} bytes" in section, (struct, size)
-    assert sizes["sx_mutex"] == syncx.Mutex.SIZE
+    assert sizes["sx_mutex"][0] == syncx.Mutex.SIZE

@@ -167,8 +167,9 @@ def test_somebody_else_kills_one_more(start: Start, tmp_path: Path) -> None:
     for i in range(150):  # enough work to be met at it
         (directory / f"{i}.txt").write_text("some words for each of them to count\n" * 1000)
     process = start(scratch, str(directory), "--workers", "5", "--json")
-    until(lambda: f"syncx-{os.geteuid()}-demo-{process.pid}" in arenas(), "it has its arena")
-    with syncx.Arena(f"demo-{process.pid}", create=False) as arena:
+    with syncx.Arena(f"demo-{process.pid}") as arena:  # before it is there itself
+        disk = syncx.BoundedSemaphore(2, name="disk", arena=arena)
+        disk.acquire(n=2)  # so that nobody can read a file before we are ready
 
         def holders() -> dict[str | None, int]:
             return {o.name: o.holder.pid for o in arena.objects() if o.holder is not None}
@@ -178,9 +179,10 @@ def test_somebody_else_kills_one_more(start: Start, tmp_path: Path) -> None:
 
         workers = {f"worker-{n}" for n in range(1, 6)}
         # they begin together with their starter, which from now on only watches, and kills
-        until(lambda: waiting("worker-"), "they are at work")
-        os.kill(process.pid, signal.SIGSTOP)  # so that it kills nobody before we do
         until(lambda: len(waiting("worker-")) == 5 * 4, "all are at work, and watch each other")
+        os.kill(process.pid, signal.SIGSTOP)  # so that it kills nobody before we do
+        disk.release(2)
+        disk.close()
         (memory,) = scratch.glob("syncx-demo-*/memory")
         ledger = demo_work.Shared(memory, 5).results
         until(lambda: ledger.read()[2] == demo_work.NEVER, "one stands inside its `with`")

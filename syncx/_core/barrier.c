@@ -393,6 +393,7 @@ enum sx_status sx_barrier_wait(struct sx_arena *arena, struct sx_barrier *b, int
         uint64_t w, me;
         int watched;
         if (!a->done && a->index == NOWHERE) {
+            sx_pause_end(&pause); /* waiting for the guard gives up the host's lock by itself */
             status =
                 use == SX_BARRIER_ENROL ? enrol(arena, b, a) : arrive(arena, b, deadline, use == SX_BARRIER_ACT, a);
             if (status == SX_TIMEOUT)

@@ -3,6 +3,8 @@
  *
  * The twins at the end are notifiers that do it wrong; the oracles must say so.
  */
+#include <sys/ptrace.h>
+
 #include "check.h"
 
 #define MOST 8
@@ -312,6 +314,145 @@ TEST(notifiers_are_killed_all_the_time, FORKS | NATIVE, 100)
         CHECK(all_end(pids, 3, 10 * SECOND));
         CHECK(usable(s->arena, &s->c->lock));
     }
+}
+
+/* ---- SIGKILL at any instruction -------------------------------------------------------------------------------- */
+struct victim {
+    struct scene *s;
+    bool enrolled; /* it has waited longest, and was notified */
+    void (*operate)(struct victim *);
+    struct sx_waiter w;
+    sx_a32 ready, lined_up;
+};
+
+static void victim(void *argument)
+{
+    struct victim *v = argument;
+    my_id(v->s->arena);
+    if (v->enrolled) {
+        lock(v->s);
+        STATUS(sx_condition_enrol(v->s->arena, v->s->c, SX_NEVER, &v->w), SX_OK);
+        unlock(v->s);
+    }
+    atomic_store(&v->ready, 1);
+    UNTIL(atomic_load(&v->lined_up));
+    if (v->enrolled)
+        CHECK(notify(v->s, 1) == 1);
+    if (ptrace(PTRACE_TRACEME, 0, 0, 0) != 0)
+        skip("ptrace is not allowed here");
+    raise(SIGSTOP);
+    v->operate(v);
+    raise(SIGSTOP);
+    for (;;)
+        pause();
+}
+
+/* Kills it after n instructions, or at the end of its operation: then false. */
+static bool killed_at(pid_t pid, long n)
+{
+    int status = 0;
+    bool ended_first = false;
+    CHECK(waitpid(pid, &status, 0) == pid);
+    if (WIFEXITED(status))
+        skip("ptrace is not allowed here");
+    CHECK(WIFSTOPPED(status) && WSTOPSIG(status) == SIGSTOP);
+    for (long taken = 0; taken < n && !ended_first; taken++) {
+        CHECK(ptrace(PTRACE_SINGLESTEP, pid, 0, 0) == 0);
+        CHECK(waitpid(pid, &status, 0) == pid && WIFSTOPPED(status));
+        ended_first = WSTOPSIG(status) == SIGSTOP;
+    }
+    killed(pid);
+    return !ended_first;
+}
+
+static void notifies_one(struct victim *v)
+{
+    notify(v->s, 1);
+}
+
+static void waits_a_moment(struct victim *v)
+{
+    lock(v->s);
+    wait_for(v->s, in(MS));
+    unlock(v->s);
+}
+
+static void gives_up(struct victim *v)
+{
+    sx_condition_leave(&v->w);
+}
+
+static void consumes(struct victim *v)
+{
+    lock(v->s);
+    sx_condition_consume(&v->w);
+    unlock(v->s);
+}
+
+/* What it said when it died decides what those who wait must find: with its notification still there, or half handed
+ * on, the first of them goes on by itself; without, the next notify wakes it.  Returns how often both went on. */
+static long kill_everywhere(struct victim *v, long stride)
+{
+    struct scene *s = v->s;
+    long n = 1 + sx_now() % stride, twice = 0; /* other instructions in each run */
+    for (bool more = true; more; n += stride) {
+        pid_t pids[2], it;
+        memset(&v->w, 0, sizeof v->w);
+        v->ready = v->lined_up = s->order[0] = 0;
+        it = spawn(victim, v);
+        UNTIL(atomic_load(&v->ready));
+        line_up(s, pids, 2);
+        atomic_store(&v->lined_up, 1);
+        more = killed_at(it, n);
+        bool given = v->enrolled && v->w.record != NULL && atomic_load(&v->w.record->state) != SX_RUNNING;
+        int64_t start = sx_now();
+        if (sx_condition_waiters(s->arena, s->c) < 2 || given)
+            while (atomic_load(&s->order[0]) == 0) {
+                if (sx_now() - start > 10 * SECOND)
+                    FAIL("killed after %ld instructions, it took a notification with it", n);
+                usleep(100);
+            }
+        if (given && s->order[0] == 2)
+            twice++;
+        while (sx_condition_waiters(s->arena, s->c) > 0) {
+            if (sx_now() - start > 20 * SECOND)
+                FAIL("after %ld instructions there is no notifying any more", n);
+            notify(s, 1);
+        }
+        CHECK(all_end(pids, 2, 10 * SECOND) && s->order[0] == 2);
+        CHECK(usable(s->arena, &s->c->lock));
+    }
+    CHECK(n > 20);
+    return twice;
+}
+
+static struct victim *victim_new(void (*operate)(struct victim *), bool enrolled)
+{
+    struct victim *v = shared(sizeof *v);
+    v->s = scene();
+    v->operate = operate;
+    v->enrolled = enrolled;
+    return v;
+}
+
+TEST(killed_amid_a_notify, FORKS | NATIVE | HEAVY, 150)
+{
+    kill_everywhere(victim_new(notifies_one, false), 11);
+}
+
+TEST(killed_amid_a_wait_for_a_condition, FORKS | NATIVE | HEAVY, 150)
+{
+    kill_everywhere(victim_new(waits_a_moment, false), 47);
+}
+
+TEST(killed_amid_giving_up_a_wait, FORKS | NATIVE | HEAVY, 150)
+{
+    CHECK(kill_everywhere(victim_new(gives_up, true), 19) <= 3);
+}
+
+TEST(killed_amid_using_a_notification, FORKS | NATIVE | HEAVY, 150)
+{
+    kill_everywhere(victim_new(consumes, true), 7);
 }
 
 /* ---- twins ---------------------------------------------------------------------------------------------------- */

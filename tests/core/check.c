@@ -1,4 +1,6 @@
 /* check.c: runs the tests, one process group each, and prints a line for each. */
+#include <sys/ptrace.h>
+
 #include "check.h"
 
 #include <dirent.h>
@@ -295,7 +297,7 @@ int sleepers(struct sx_arena *arena, const void *object)
         struct sx_participant *p = &arena->participants[i];
         for (uint32_t j = 0; j < SX_WAITS; j++) {
             uint64_t cell = atomic_load(&p->wait[j].cell);
-            if (atomic_load(&p->wait[j].state) == SX_WAITING && (cell == at || cell == 0) &&
+            if (sx_wait_state(atomic_load(&p->wait[j].state)) == SX_WAITING && (cell == at || cell == 0) &&
                 thread_state(atomic_load(&p->tid)) == 'S')
                 n++;
         }
@@ -420,4 +422,38 @@ int main(int argc, char **argv)
         printf("%d skipped\n", skipped);
     printf("%d passed, %d failed\n", passed, failed);
     return failed != 0;
+}
+
+/* ---- stepping ------------------------------------------------------------------------------------------------ */
+void to_be_stepped(void)
+{
+    if (ptrace(PTRACE_TRACEME, 0, 0, 0) != 0)
+        skip("ptrace is not allowed here");
+    raise(SIGSTOP);
+}
+
+void stepped_through(void)
+{
+    raise(SIGSTOP);
+    for (;;)
+        pause();
+}
+
+bool stepped(pid_t pid, long n)
+{
+    int status;
+    bool ended_first = false;
+    CHECK(waitpid(pid, &status, 0) == pid);
+    if (WIFEXITED(status))
+        skip("ptrace is not allowed here");
+    CHECK(WIFSTOPPED(status) && WSTOPSIG(status) == SIGSTOP);
+    for (long taken = 0; taken < n && !ended_first; taken++) {
+        CHECK(ptrace(PTRACE_SINGLESTEP, pid, 0, 0) == 0);
+        CHECK(waitpid(pid, &status, 0) == pid);
+        if (!WIFSTOPPED(status))
+            FAIL("the victim ended by itself, %#x", (unsigned)status);
+        ended_first = WSTOPSIG(status) == SIGSTOP;
+    }
+    killed(pid);
+    return !ended_first;
 }

@@ -93,6 +93,12 @@ bool all_end(const pid_t *pids, int n, int64_t ns); /* false: late, and all of t
 pthread_t thread(void *(*body)(void *), void *argument);
 void joined(pthread_t thread);
 
+/* SIGKILL after so many machine instructions.  A victim, started by spawn, calls the first before its operation and the
+ * second after it; stepped() takes it n instructions into the operation and kills it there: false if that is its end. */
+void to_be_stepped(void);
+_Noreturn void stepped_through(void);
+bool stepped(pid_t pid, long n);
+
 /* A gate in shared memory: those who pass wait until it is opened. */
 void gate_open(sx_a32 *gate);
 void gate_pass(sx_a32 *gate);

@@ -4,8 +4,6 @@
  * it; each time those who are left must be able to go on, and what they find must be either what was before or what
  * comes after.  A twin that changes and wakes in two steps must be caught by the same judge.
  */
-#include <sys/ptrace.h>
-
 #include "check.h"
 
 #define SLEEPERS 2
@@ -43,34 +41,9 @@ static void victim(void *argument)
     bool done;
     if (s->holds)
         STATUS(sx_once_begin(s->arena, s->once, SX_NEVER, &done), SX_OK);
-    if (ptrace(PTRACE_TRACEME, 0, 0, 0) != 0)
-        skip("ptrace is not allowed here");
-    raise(SIGSTOP);
+    to_be_stepped(); /* until the next stop */
     s->operate(s);
-    raise(SIGSTOP);
-    for (;;)
-        pause();
-}
-
-/* Kills a victim n instructions after its start, or at the end of its operation: then false. */
-static bool stepped(pid_t pid, long n)
-{
-    int status;
-    long taken = 0;
-    bool ended_first = false;
-    CHECK(waitpid(pid, &status, 0) == pid);
-    if (WIFEXITED(status))
-        skip("ptrace is not allowed here");
-    CHECK(WIFSTOPPED(status) && WSTOPSIG(status) == SIGSTOP);
-    for (; taken < n && !ended_first; taken++) {
-        CHECK(ptrace(PTRACE_SINGLESTEP, pid, 0, 0) == 0);
-        CHECK(waitpid(pid, &status, 0) == pid);
-        if (!WIFSTOPPED(status))
-            FAIL("the victim ended by itself, %#x", (unsigned)status);
-        ended_first = WSTOPSIG(status) == SIGSTOP;
-    }
-    killed(pid);
-    return !ended_first;
+    stepped_through();
 }
 
 /* ---- an event ------------------------------------------------------------------------------------------------ */

@@ -1,6 +1,5 @@
 /* test_barrier.c: parties go on together, each with an index of its own; a death breaks the phase within BOUND; and who
  * was in a phase agrees on how it ended. */
-#include <sys/ptrace.h>
 
 #include "check.h"
 
@@ -451,10 +450,9 @@ static void is_stepped(void *argument)
     } else {
         STATUS(sx_barrier_wait(m->arena, m->barrier, SX_NEVER, SX_BARRIER_ENROL, &stepped_arrival), SX_OK);
     }
-    CHECK(ptrace(PTRACE_TRACEME, 0, NULL, NULL) == 0);
-    raise(SIGSTOP);
+    to_be_stepped();
     operation(m);
-    raise(SIGSTOP);
+    stepped_through();
 }
 
 static void *waits_once(void *argument)
@@ -466,21 +464,6 @@ static void *waits_once(void *argument)
     atomic_fetch_add(s == SX_OK ? &m->gone_on : &m->told, 1);
     gate_pass(&m->stop); /* an end would wake whoever sleeps on the life word: nobody may need that */
     return NULL;
-}
-
-/* true: it had ended the operation before its n instructions were over. */
-static bool stepped(pid_t pid, int n)
-{
-    int status;
-    CHECK(waitpid(pid, &status, 0) == pid && WIFSTOPPED(status));
-    CHECK(ptrace(PTRACE_SETOPTIONS, pid, NULL, (void *)PTRACE_O_EXITKILL) == 0);
-    for (int i = 0; i < n; i++) {
-        CHECK(ptrace(PTRACE_SINGLESTEP, pid, NULL, NULL) == 0);
-        CHECK(waitpid(pid, &status, 0) == pid && WIFSTOPPED(status));
-        if (WSTOPSIG(status) == SIGSTOP)
-            return true;
-    }
-    return false;
 }
 
 /* Two others wait: both are told the same, without the belt, and the barrier is usable after that. */
@@ -499,8 +482,7 @@ static void at_every_instruction(void (*what)(struct meeting *m), int stride)
             threads[i] = thread(waits_once, m);
         UNTIL(asleep(m) == 2);
         gate_open(&m->gate);
-        done = stepped(pid, n);
-        killed(pid);
+        done = !stepped(pid, n);
         UNTIL(m->gone_on == 2 || m->told == 2);
         gate_open(&m->stop);
         for (int i = 0; i < 2; i++)

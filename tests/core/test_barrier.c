@@ -241,6 +241,36 @@ TEST(many_parties_are_killed, FORKS | WAITV, 60)
     }
 }
 
+/* More than a sleeper can watch: each is watched by somebody all the same, or found by the belt. */
+static void *waits_in_a_crowd(void *argument)
+{
+    waits_until_told(argument);
+    return NULL;
+}
+
+TEST(a_party_of_a_crowd_is_killed, FORKS | HEAVY, 60)
+{
+    enum { CROWD = 300 };
+    for (int first = 0; first < 2; first++) {
+        struct meeting *m = meeting(CROWD + 2, 0);
+        pthread_t threads[CROWD];
+        pid_t victim = first ? spawn(arrives, m) : 0;
+        UNTIL(asleep(m) == first);
+        for (int i = 0; i < CROWD; i++)
+            threads[i] = thread(waits_in_a_crowd, m);
+        UNTIL(asleep(m) == CROWD + first);
+        if (!first) {
+            victim = spawn(arrives, m);
+            UNTIL(asleep(m) == CROWD + 1);
+        }
+        killed(victim);
+        UNTIL(atomic_load(&m->told) == CROWD);
+        gate_open(&m->gate);
+        for (int i = 0; i < CROWD; i++)
+            joined(threads[i]);
+    }
+}
+
 /* ---- a storm: one of the parties is killed anywhere in its loop -------------------------------------------------- */
 static void storms(void *argument)
 {

@@ -379,6 +379,24 @@ def test_repr(arena):
     w.join()
 
 
+def test_what_the_arena_says_of_it(arena):
+    lock = syncx.Mutex("lock", arena=arena)
+    own, shared = syncx.Condition(name="own", arena=arena), syncx.Condition(lock, name="shared")
+    w = Waiters(shared, 2)
+    with own:
+        info = {o.name: o for o in arena.objects()}
+    assert {o.kind for o in (info["own"], info["shared"])} == {"Condition"}
+    assert [o.parameter for o in (info["own"], info["shared"])] == [0, 0]
+    assert [o.value for o in (info["own"], info["shared"])] == [None, None]
+    assert [o.holder for o in (info["own"], info["shared"])] == [(os.getpid(), threading.get_native_id()), None]
+    assert [len(o.waiters) for o in (info["own"], info["shared"], info["lock"])] == [0, 2, 0]
+    rows = [row for row in arena._participants() if row[3]]
+    assert [(row[5], row[8]) for row in rows] == [(0, 1)] * 2  # no known holder; one unit
+    with shared:
+        shared.notify_all()
+    w.join()
+
+
 def test_unlinked_while_they_wait(arena):
     c = syncx.Condition(name="c", arena=arena)
     w = Waiters(c, 2)

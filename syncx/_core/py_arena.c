@@ -172,7 +172,8 @@ static PyObject *describe_cell(struct sx_arena *a, struct sx_cell *cell, enum sx
     }
     struct sx_statistics *s = sx_statistics(cell);
     return Py_BuildValue("KiNILONIKIIII", (unsigned long long)((char *)cell - a->base), (int)kind, name,
-                         cell->parameter, (long long)look.value, look.owner_died ? Py_True : Py_False, holders.list,
+                         kind == SX_KIND_CONDITION ? 0 : cell->parameter, /* of a condition: its lock */
+                         (long long)look.value, look.owner_died ? Py_True : Py_False, holders.list,
                          atomic_load(&cell->references), (unsigned long long)cell->created_ns,
                          atomic_load(&s->contended), atomic_load(&s->recoveries), atomic_load(&s->rescues),
                          atomic_load(&s->dead_pid));
@@ -235,12 +236,14 @@ static PyObject *arena_participants(PyObject *op, PyObject *unused)
             continue;
         static struct sx_wait none;
         struct sx_wait *found = innermost(p), *w = found == NULL ? &none : found;
+        bool signal =
+            atomic_load(&w->kind) == SX_KIND_CONDITION; /* by whom is not known; its fields mean other things */
         if (append(list, Py_BuildValue("KIIOKKKKII", (unsigned long long)id, atomic_load(&p->pid), atomic_load(&p->tid),
                                        found != NULL ? Py_True : Py_False, (unsigned long long)atomic_load(&w->cell),
-                                       (unsigned long long)atomic_load(&w->holder),
+                                       (unsigned long long)(signal ? 0 : atomic_load(&w->holder)),
                                        (unsigned long long)atomic_load(&w->since_ns),
-                                       (unsigned long long)atomic_load(&w->deadline_ns), atomic_load(&w->units),
-                                       atomic_load(&w->mode))) < 0) {
+                                       (unsigned long long)atomic_load(&w->deadline_ns),
+                                       signal ? 1 : atomic_load(&w->units), atomic_load(&w->mode))) < 0) {
             Py_DECREF(list);
             return NULL;
         }

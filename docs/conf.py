@@ -27,31 +27,52 @@ suppress_warnings = []
 autodoc_member_order = "bysource"
 autodoc_typehints = "none"
 
-_FIELD = re.compile(r"([a-z_]+): (.*)")
+_FIELD = re.compile(r"([a-z_]+(?:, [a-z_]+)*): (.*)")
+_QUOTED = re.compile(r"(`[^`]*`)")
 
 
-def parameters_as_fields(app, what, name, obj, options, lines):
+def plain(text):
+    """An asterisk in our docstrings is an asterisk."""
+    return "".join(part if part.startswith("`") else part.replace("*", r"\*") for part in _QUOTED.split(text))
+
+
+def fields(paragraph):
+    """`one, another: text` and its continuation, as one `:param` for each name."""
+    out, names, text = [], [], []
+    for line in [*paragraph, "end: "]:
+        field = _FIELD.match(line)
+        if field is None:
+            text.append(plain(line))
+            continue
+        for name in names:
+            out += [f":param {name}: {text[0]}", *text[1:]]
+        names, text = field[1].split(", "), [plain(field[2])]
+    return out
+
+
+def as_sphinx_wants_it(app, what, name, obj, options, lines):
     """Our docstrings list arguments as `name: text`, continued by indented lines.  For Sphinx that is `:param name:`.
 
     A paragraph counts as such a list when its first line has that form and every line has it or is indented, as a
-    whole docstring would in `help()`.
+    whole docstring would in `help()`.  One that is indented throughout is code.
     """
-    out, paragraph = [], []
+    out, paragraph, code = [], [], False
     for line in [*lines, ""]:
         if line.strip():
             paragraph.append(line)
             continue
-        listed = bool(paragraph) and all(_FIELD.match(text) or text.startswith(" ") for text in paragraph)
-        if listed and _FIELD.match(paragraph[0]):
-            for text in paragraph:
-                field = _FIELD.match(text)
-                out.append(f":param {field[1]}: {field[2]}" if field else text)
+        indented = bool(paragraph) and all(text.startswith("    ") for text in paragraph)
+        if indented:
+            out.extend(([] if code else ["::", ""]) + paragraph)
+        elif paragraph and _FIELD.match(paragraph[0]) and all(_FIELD.match(t) or t.startswith(" ") for t in paragraph):
+            out.extend(fields(paragraph))
         else:
-            out.extend(paragraph)
+            out.extend(plain(text) for text in paragraph)
         out.append("")
+        code = indented or (code and not paragraph)
         paragraph = []
     lines[:] = out
 
 
 def setup(app):
-    app.connect("autodoc-process-docstring", parameters_as_fields)
+    app.connect("autodoc-process-docstring", as_sphinx_wants_it)

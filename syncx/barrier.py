@@ -125,7 +125,8 @@ class Barrier(Shared, _core.BaseBarrier):
     ) -> Barrier:
         """A barrier in memory that the caller shares between processes; it takes `size(parties)` bytes there.
 
-        buffer, offset, create, arena: as of `Mutex.at`.  parties: may be left away where a barrier is there already.
+        buffer, offset, create, arena: as of `Mutex.at`.
+        parties: may be left away where a barrier is there already.
 
         Raises what `Mutex.at` raises, and ValueError for another number of parties than it was made with.
         """

@@ -855,6 +855,49 @@ def test_a_handler_that_forks(arena, child):
     p.finish()
 
 
+@pytest.mark.parametrize("forks", [False, True])
+def test_a_handlers_wait_for_another_condition_is_found(arena, child, forks):
+    """Though the wait inside which it runs is not of that arena, or not of that process."""
+    outer = syncx.Condition(name="outer", arena=arena)
+    there = syncx.Arena(arena.path + "-2")
+    try:
+        inner = syncx.Condition(name="inner", arena=arena if forks else there)
+        p = child(
+            """
+            outer = syncx.Condition(name="outer", arena=arena)
+            inner = syncx.Condition(name="inner", arena=arena if forks else syncx.Arena(there))
+            def handler(*_):
+                if forks and os.fork() != 0:
+                    return
+                with inner:
+                    say()
+                    got = inner.wait(30)
+                say(got)
+                if forks:
+                    os._exit(0)
+            signal.signal(signal.SIGUSR1, handler)
+            with outer:
+                say()
+                say(outer.wait(60))
+            """,
+            forks=forks,
+            there=there.path,
+        )
+        p.hear()
+        until(outer._waiters, "it waits")
+        os.kill(p.pid, signal.SIGUSR1)
+        p.hear()
+        with inner:  # held until it waits
+            inner.notify()
+        assert p.hear() is True
+        with outer:
+            outer.notify()
+        assert p.hear() is True
+        p.finish()
+    finally:
+        there.unlink(force=True)
+
+
 def test_a_forked_child_waits_for_nothing(arena, child):
     p = child(
         """

@@ -41,10 +41,6 @@ void sx_pause_block(struct sx_pause *pause)
     }
 }
 
-/* Which of a thread's wait records is next: a signal handler that runs inside a wait whose record must stay (for a
- * condition) waits with the one above. */
-static _Thread_local uint32_t depth __attribute__((tls_model("initial-exec")));
-
 void sx_pause_end(struct sx_pause *pause)
 {
     if (pause->record != NULL && !pause->kept)
@@ -70,14 +66,17 @@ bool sx_pause_interrupted(struct sx_pause *pause, bool belt)
     return sx_host.interrupted(&pause->host_state, belt);
 }
 
-/* The record that the thread's next wait uses, or NULL: not registered, or too deep. */
+/* The record that the thread's next wait uses, or NULL: not registered, or too deep.  A signal handler that runs inside
+ * a wait whose record must stay (for a condition) waits with the one above.  Told by the records themselves, in this
+ * arena and in a forked child's new slot: whoever looks for waiters stops at the first one that is not in use. */
 static struct sx_wait *next_record(struct sx_arena *arena)
 {
     uint64_t id;
-    if (sx_identity(arena, &id) != SX_OK)
-        return NULL;
-    struct sx_participant *me = sx_participant(arena, id);
-    return me == NULL || depth >= SX_WAITS ? NULL : &me->wait[depth];
+    struct sx_participant *me = sx_identity(arena, &id) == SX_OK ? sx_participant(arena, id) : NULL;
+    for (uint32_t i = 0; me != NULL && i < SX_WAITS; i++)
+        if (atomic_load_explicit(&me->wait[i].state, memory_order_relaxed) == SX_RUNNING)
+            return &me->wait[i];
+    return NULL;
 }
 
 /* Fills in all but the state; the record is ours, and nobody looks at it while it says RUNNING. */
@@ -96,7 +95,7 @@ static void describe(struct sx_pause *pause, struct sx_wait *w, struct sx_cell *
 
 static void publish(struct sx_pause *pause, struct sx_cell *cell, uint64_t holder)
 {
-    struct sx_wait *w = pause->kept ? pause->record : next_record(pause->arena);
+    struct sx_wait *w = pause->record != NULL ? pause->record : next_record(pause->arena);
     if (w == NULL)
         return;
     if (pause->record == NULL)
@@ -126,7 +125,6 @@ bool sx_pause_enrol(struct sx_pause *pause, struct sx_cell *cell, uint64_t place
     atomic_store_explicit(&w->units, 0, memory_order_relaxed);
     pause->record = w;
     pause->kept = true;
-    depth++;
     /* the number of the wait: who saw an earlier one of this record must not change this one */
     atomic_store_explicit(&w->state, SX_WAITING | ++number << 8, memory_order_seq_cst);
     return true;
@@ -137,7 +135,6 @@ void sx_pause_withdraw(struct sx_pause *pause)
 {
     pause->record = NULL;
     pause->kept = false;
-    depth--;
 }
 
 /* One sleep on *word == value (and on what is watched), until woken, the deadline, bound (an earlier time of the

@@ -5,9 +5,11 @@ from __future__ import annotations
 import contextlib
 import gc
 import math
+import mmap
 import os
 import pickle
 import signal
+import sys
 import threading
 import time
 import weakref
@@ -558,6 +560,46 @@ def test_fork_in_a_handler_inside_a_wait(place: Place, child, arena, n):
     c.finish()
     semaphore.release(2)
     assert semaphore.acquire(n=2)
+
+
+def test_a_child_that_a_handler_forks_and_that_raises_leaves_the_parents_wait_alone(arena, child, tmp_path):
+    """The child leaves a wait that it never began: the word says still that one wants several."""
+    with (tmp_path / "memory").open("w+b") as memory:
+        memory.truncate(syncx.Semaphore.SIZE)
+        words = mmap.mmap(memory.fileno(), 0)
+    semaphore = syncx.Semaphore.at(words, value=0, arena=arena)
+
+    def want_several() -> int:
+        return (int.from_bytes(words[64:72], sys.byteorder) & 0xFFFFFFFF) >> 8
+
+    c = child(
+        """
+        import mmap
+        memory = open(path, "r+b")
+        semaphore = syncx.Semaphore.at(mmap.mmap(memory.fileno(), 0), arena=arena)
+        def handler(*_):
+            pid = os.fork()
+            if pid == 0:
+                raise KeyError
+            say(wait_for(pid))
+        signal.signal(signal.SIGUSR1, handler)
+        try:
+            say(semaphore.acquire(n=2))
+        except KeyError:
+            os._exit(7)
+        """,
+        path=str(tmp_path / "memory"),
+    )
+    until_waiting(arena)
+    assert want_several() == 1
+    os.kill(c.pid, signal.SIGUSR1)
+    assert c.hear() == 7
+    assert want_several() == 1
+    semaphore.release(2)
+    assert c.hear() is True
+    assert want_several() == 0
+    c.finish()
+    semaphore.close()
 
 
 # ---- names, pickles, placements --------------------------------------------------------------------------------------

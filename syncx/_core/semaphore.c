@@ -216,8 +216,8 @@ enum sx_status sx_semaphore_acquire(struct sx_arena *arena, struct sx_semaphore 
         enum sx_wake woken =
             sx_pause_sleep(&pause, &s->cell, sx_high_half(&s->word), (uint32_t)(w >> 32), NULL, 0, 0, SX_NEVER);
         status = sx_after_sleep(&pause, woken, a, &me);
-        if (me != before) /* a child that was forked in a signal handler: its parent waits, and is counted */
-            q.counted = false;
+        if (pause.record == NULL && (sx_identity(arena, &me) != SX_OK || me != before))
+            q.counted = false; /* a child that was forked in a signal handler: its parent waits, and is counted */
         if (status != SX_OK)
             break;
         w = atomic_load_explicit(&s->word, memory_order_acquire); /* before in_flight */

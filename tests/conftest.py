@@ -42,6 +42,7 @@ _numbers = itertools.count(1)
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "death: somebody dies in this test, so the belt may have to rescue a wake-up")
+    config.addinivalue_line("markers", "core: about the C core alone, and so the same under every Python: run once")
     config.addinivalue_line("markers", "slow: takes more than a few seconds")
 
 

@@ -1,7 +1,7 @@
 """The synchronisation classes of CPython's own tests of multiprocessing, with ours in place of multiprocessing's.
 
-A program: `python mp_classes.py METHOD` runs them with that start method and prints the outcome as a line of JSON.  It is
-run by test_mp_tests.py, in a process of its own, since these tests fork.
+A program: `python mp_classes.py METHOD` runs them with that start method and prints the outcome as a line of JSON.  It
+is run by test_mp_tests.py, in a process of its own, since these tests fork.
 """
 
 from __future__ import annotations

@@ -23,6 +23,8 @@ from twins import CORE, Twin, Workshop, apply, core_sources, table, workshop_for
 
 import syncx
 
+pytestmark = pytest.mark.core
+
 SOURCE = Path(__file__).parent / "twins" / "laws.c"
 CANNOT_BE_TRIED = 77
 

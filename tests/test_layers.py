@@ -158,8 +158,8 @@ def test_the_core_names_nothing_of_pythons(c):
 def shared_structs(files: dict[str, str]) -> dict[str, set[str]]:
     """Files that define a struct with fields of the shared memory's own types, but are not layout.h."""
     kept = {  # the kernel's, and of one process
-        "sx_futex_waitv", "sx_host", "sx_known", "sx_arena", "sx_self", "sx_pause", "sx_waiter", "sx_object", "sx_watch",
-        "sx_attempt", "sx_request", "sx_look", "sx_death",
+        "sx_futex_waitv", "sx_host", "sx_known", "sx_arena", "sx_self", "sx_pause", "sx_waiter", "sx_object",
+        "sx_watch", "sx_attempt", "sx_request", "sx_look", "sx_death",
         "sx_kind_operations", "sx_arrival", "sx_own_marks", "sx_reader",
     }  # fmt: skip
     found: dict[str, set[str]] = {}

@@ -15,6 +15,7 @@ from twins import Twin, Workshop, table, workshop_for
 import syncx
 
 pytestmark = [
+    pytest.mark.core,
     pytest.mark.death,
     pytest.mark.skipif(not singlestep.SUPPORTED, reason=singlestep.WHY_NOT),
 ]

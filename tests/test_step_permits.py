@@ -16,6 +16,7 @@ from twins import Edit, Twin, Workshop, workshop_for
 import syncx
 
 pytestmark = [
+    pytest.mark.core,
     pytest.mark.death,
     pytest.mark.skipif(not singlestep.SUPPORTED, reason=singlestep.WHY_NOT),
 ]

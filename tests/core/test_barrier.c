@@ -111,7 +111,7 @@ TEST(a_barrier_of_threads, 0, 60)
     }
 }
 
-TEST(a_barrier_of_processes, FORKS, 60)
+TEST(a_barrier_of_processes, FORKS | HEAVY, 60)
 {
     sx_belt_off = true;
     for (uint32_t n = 2; n <= MOST; n += 2) {

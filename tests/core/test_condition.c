@@ -202,7 +202,7 @@ TEST(as_many_threads_return_as_were_notified, 0, 60)
     CHECK(sx_condition_waiters(s->arena, s->c) == 0);
 }
 
-TEST(as_many_processes_return_as_were_notified, FORKS, 60)
+TEST(as_many_processes_return_as_were_notified, FORKS | HEAVY, 60)
 {
     sx_belt_off = true;
     struct scene *s = scene();
@@ -243,7 +243,7 @@ static bool passes_on(struct scene *s, int64_t limit, int64_t *took)
     return right;
 }
 
-TEST(a_chosen_waiter_that_is_killed_passes_it_on, FORKS, 60)
+TEST(a_chosen_waiter_that_is_killed_passes_it_on, FORKS | HEAVY, 60)
 {
     struct scene *s = scene();
     int64_t took, best = SX_NEVER;
@@ -492,7 +492,7 @@ static uint32_t picks_one_more(struct sx_arena *arena, struct sx_condition *c, s
     return sx_condition_notify(arena, c, lock, n + 1) - 1;
 }
 
-TEST(twin_a_notifier_that_picks_the_dead_is_caught, FORKS, 30)
+TEST(twin_a_notifier_that_picks_the_dead_is_caught, FORKS | NATIVE, 30)
 {
     sx_belt_off = true; /* which would make it good */
     struct scene *s = scene();
@@ -504,7 +504,7 @@ TEST(twin_a_notifier_that_picks_the_dead_is_caught, FORKS, 30)
     CHECK(!all_end(pids + 1, 1, SECOND));
 }
 
-TEST(twin_other_orders_and_numbers_are_caught, FORKS, 30)
+TEST(twin_other_orders_and_numbers_are_caught, FORKS | NATIVE, 30)
 {
     const char *why;
     struct scene *s = scene();
@@ -515,7 +515,7 @@ TEST(twin_other_orders_and_numbers_are_caught, FORKS, 30)
     CHECK(!in_order(s, &why));
 }
 
-TEST(twin_without_the_belt_a_death_swallows_it, FORKS, 30)
+TEST(twin_without_the_belt_a_death_swallows_it, FORKS | NATIVE, 30)
 {
     int64_t took;
     struct scene *s = scene();

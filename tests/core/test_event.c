@@ -162,7 +162,7 @@ static void a_process_answers(void *argument)
     answers(argument);
 }
 
-TEST(question_and_answer_between_threads, 0, 40)
+TEST(question_and_answer_between_threads, HEAVY, 40)
 {
     sx_belt_off = true;
     struct scene *s = scene();
@@ -313,7 +313,7 @@ static enum sx_status sets_and_clears_uncounted(struct sx_event *e)
     return SX_OK;
 }
 
-TEST(twins_that_do_not_wake_all_are_seen, FORKS | HEAVY, 40)
+TEST(twins_that_do_not_wake_all_are_seen, FORKS | HEAVY | NATIVE, 40)
 {
     static enum sx_status (*const twins[])(struct sx_event *) = {wakes_one, wakes_nobody, sets_and_clears_uncounted};
     sx_belt_off = true;

@@ -329,7 +329,7 @@ static enum sx_status leaves_without_a_word(struct sx_arena *a, struct sx_mutex 
     return SX_TIMEOUT;
 }
 
-TEST(twin_that_excludes_nobody_is_seen, FORKS | HEAVY, 30)
+TEST(twin_that_excludes_nobody_is_seen, FORKS | HEAVY | NATIVE, 30)
 {
     static const struct lock twin = {excludes_nobody, gives_anything};
     struct sx_arena *a = arena_new();
@@ -340,7 +340,7 @@ TEST(twin_that_excludes_nobody_is_seen, FORKS | HEAVY, 30)
     CHECK(c.section->counter != *c.entries);
 }
 
-TEST(twin_that_forgets_to_wake_is_seen, FORKS | HEAVY, 30)
+TEST(twin_that_forgets_to_wake_is_seen, FORKS | HEAVY | NATIVE, 30)
 {
     static const struct lock twin = {real_lock, forgets_to_wake};
     sx_belt_off = true;
@@ -362,7 +362,7 @@ TEST(twin_that_forgets_to_wake_is_seen, FORKS | HEAVY, 30)
     CHECK(d.mutex->statistics.rescues != 0);
 }
 
-TEST(twin_that_keeps_a_wake_is_seen, FORKS | HEAVY, 30)
+TEST(twin_that_keeps_a_wake_is_seen, FORKS | HEAVY | NATIVE, 30)
 {
     static const struct lock twin = {leaves_without_a_word, real_unlock};
     sx_belt_off = true;

@@ -90,7 +90,7 @@ static void counts_once(void *argument)
     count_once(argument);
 }
 
-TEST(a_latch_opens_for_all_threads, 0, 30)
+TEST(a_latch_opens_for_all_threads, HEAVY, 30)
 {
     sx_belt_off = true;
     for (int i = 0; i < 40; i++) {
@@ -124,7 +124,7 @@ static bool all_go_on(struct scene *s, int64_t limit)
     return counted && went_on;
 }
 
-TEST(a_latch_opens_for_all_processes, FORKS, 60)
+TEST(a_latch_opens_for_all_processes, FORKS | HEAVY, 60)
 {
     sx_belt_off = true;
     for (int i = 0; i < 10; i++) {
@@ -262,7 +262,7 @@ static enum sx_status looks_first(struct sx_latch *l, uint32_t n)
     return SX_OK;
 }
 
-TEST(twin_of_the_latch_that_wakes_one_is_seen, FORKS | HEAVY, 30)
+TEST(twin_of_the_latch_that_wakes_one_is_seen, FORKS | HEAVY | NATIVE, 30)
 {
     sx_belt_off = true;
     struct scene *s = scene(WAITERS);
@@ -270,7 +270,7 @@ TEST(twin_of_the_latch_that_wakes_one_is_seen, FORKS | HEAVY, 30)
     CHECK(!all_go_on(s, 2 * SECOND));
 }
 
-TEST(twin_of_the_latch_that_wakes_before_is_seen, FORKS | HEAVY, 30)
+TEST(twin_of_the_latch_that_wakes_before_is_seen, FORKS | HEAVY | NATIVE, 30)
 {
     sx_belt_off = true;
     struct scene *s = scene(WAITERS);
@@ -278,7 +278,7 @@ TEST(twin_of_the_latch_that_wakes_before_is_seen, FORKS | HEAVY, 30)
     CHECK(!all_go_on(s, 2 * SECOND));
 }
 
-TEST(twin_of_the_latch_that_counts_too_much_is_seen, FORKS | HEAVY, 30)
+TEST(twin_of_the_latch_that_counts_too_much_is_seen, FORKS | HEAVY | NATIVE, 30)
 {
     struct scene *s = scene(20000);
     s->count_down = looks_first;

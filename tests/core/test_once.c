@@ -115,7 +115,7 @@ TEST(once_among_threads, 0, 30)
     }
 }
 
-TEST(once_among_processes, FORKS, 30)
+TEST(once_among_processes, FORKS | HEAVY, 30)
 {
     sx_belt_off = true;
     for (int i = 0; i < rounds(50); i++) {
@@ -192,7 +192,7 @@ static void runs_until_killed(void *argument)
 }
 
 /* Killed inside, again and again, with others waiting: exactly one of those runs. */
-TEST(once_the_runner_is_killed, FORKS, 40)
+TEST(once_the_runner_is_killed, FORKS | HEAVY, 40)
 {
     for (int i = 0; i < rounds(20); i++) {
         char name[32];
@@ -322,7 +322,7 @@ static void twin_takes_part(void *argument)
 }
 
 /* Each is stopped where it went wrong, so that the oracle cannot miss it by luck. */
-TEST(twins_of_once_are_seen, FORKS, 40)
+TEST(twins_of_once_are_seen, FORKS | NATIVE, 40)
 {
     struct scene *s = scene("done before");
     s->begin = done_before_it_ran;

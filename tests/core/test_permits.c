@@ -209,7 +209,7 @@ TEST(permits_between_threads, 0, 60)
 }
 
 /* Without the belt a wake-up that somebody swallowed is a hang. */
-TEST(permits_bound_their_holders, FORKS, 60)
+TEST(permits_bound_their_holders, FORKS | HEAVY, 60)
 {
     sx_belt_off = true;
     struct sx_arena *a = arena_new();
@@ -223,7 +223,7 @@ TEST(permits_bound_their_holders, FORKS, 60)
     }
 }
 
-TEST(permits_several_at_a_time, FORKS, 60)
+TEST(permits_several_at_a_time, FORKS | HEAVY, 60)
 {
     sx_belt_off = true;
     struct sx_arena *a = arena_new();
@@ -237,7 +237,7 @@ TEST(permits_several_at_a_time, FORKS, 60)
 }
 
 /* Those who give up may have consumed a wake that was meant for others. */
-TEST(permits_whose_waiters_give_up, FORKS, 60)
+TEST(permits_whose_waiters_give_up, FORKS | HEAVY, 60)
 {
     sx_belt_off = true;
     struct sx_arena *a = arena_new();
@@ -649,7 +649,7 @@ static enum sx_status gives_nothing(struct sx_arena *a, struct sx_permits *p, ui
     return SX_OK;
 }
 
-TEST(permits_twin_that_bounds_nobody_is_seen, FORKS | HEAVY, 30)
+TEST(permits_twin_that_bounds_nobody_is_seen, FORKS | HEAVY | NATIVE, 30)
 {
     static const struct how twin = {bounds_nobody, gives_nothing};
     struct contest c = contest(arena_new(), 2, 2, rounds(4000));
@@ -668,7 +668,7 @@ static enum sx_status forgets_to_wake(struct sx_arena *a, struct sx_permits *p, 
     return SX_OK;
 }
 
-TEST(permits_twin_that_forgets_to_wake_is_seen, FORKS | HEAVY, 60)
+TEST(permits_twin_that_forgets_to_wake_is_seen, FORKS | HEAVY | NATIVE, 60)
 {
     static const struct how twin = {take, forgets_to_wake};
     sx_belt_off = true;
@@ -698,7 +698,7 @@ static enum sx_status takes_one_by_one(struct sx_arena *a, struct sx_permits *p,
     return s;
 }
 
-TEST(permits_twin_that_takes_one_by_one_is_seen, FORKS | HEAVY, 30)
+TEST(permits_twin_that_takes_one_by_one_is_seen, FORKS | HEAVY | NATIVE, 30)
 {
     static const struct how twin = {takes_one_by_one, give};
     struct contest c = contest(arena_new(), 3, 3, rounds(20000));
@@ -712,7 +712,7 @@ static enum sx_status loses_one(struct sx_arena *a, struct sx_permits *p, uint32
     return ++times == 7 ? SX_OK : give(a, p, n);
 }
 
-TEST(permits_twin_that_loses_one_is_seen, 0, 30)
+TEST(permits_twin_that_loses_one_is_seen, NATIVE, 30)
 {
     static const struct how twin = {take, loses_one};
     struct contest c = contest(arena_new(), 3, 1, 20);

@@ -912,13 +912,13 @@ static void condemned(const struct twin *twin)
     CHECK(!excluded(&c));
 }
 
-TEST(twin_that_reads_without_a_mark, FORKS | HEAVY, 60)
+TEST(twin_that_reads_without_a_mark, FORKS | HEAVY | NATIVE, 60)
 {
     static const struct twin twin = {read_without_mark, end_without_mark, sx_rwlock_write, sx_rwlock_write_end};
     condemned(&twin);
 }
 
-TEST(twin_that_writes_among_readers, FORKS | HEAVY, 60)
+TEST(twin_that_writes_among_readers, FORKS | HEAVY | NATIVE, 60)
 {
     static const struct twin twin = {real_read, real_read_end, write_without_drain, sx_rwlock_write_end};
     condemned(&twin);

@@ -26,6 +26,7 @@ EXCEPTIONS = {
     syncx.InUse: RuntimeError,
     syncx.ArenaError: RuntimeError,
     syncx.ArenaFull: syncx.ArenaError,
+    syncx.BrokenBarrierError: threading.BrokenBarrierError,
 }
 
 

@@ -845,6 +845,47 @@ def test_a_signal_handler_that_forks_raises_or_reads(lock, arena, child, which):
     lock.write().release()
 
 
+@pytest.mark.parametrize("which", ["write", "upgradable"])
+def test_a_signal_handler_gives_nothing_back_that_its_thread_still_waits_for(lock, arena, child, which):
+    """A writer that waits for readers to leave would go in among them."""
+    lock.read().acquire()
+    c = child(
+        """
+        import signal
+        rw = syncx.RWLock("lock", arena=arena)
+        view = getattr(rw, which)()
+        def handler(*_):
+            refused = 0
+            for what in calls:
+                try:
+                    getattr(view, what)()
+                except syncx.NotOwner:
+                    refused += 1
+            say(refused)
+        signal.signal(signal.SIGUSR1, handler)
+        view.acquire()
+        if which == "upgradable":
+            say(view.upgrade())
+        else:
+            say(True)
+        hear()
+        view.release()
+        """,
+        which=which,
+        calls=["release", "downgrade"] if which == "write" else ["release", "downgrade", "upgrade"],
+    )
+    until_waiting(arena)
+    os.kill(c.pid, signal.SIGUSR1)
+    assert c.hear() == (2 if which == "write" else 3)
+    lock.read().release()
+    assert c.hear() is True
+    assert lock.write().locked()
+    assert lock.read().acquire(False) is False
+    c.say()
+    c.finish()
+    assert try_and_release(lock.write())
+
+
 def test_a_signal_handler_reads_while_its_thread_waits_to_read(lock, arena, child):
     """The writer that the outer wait was for has gone and the next one counts that wait: the handler gets in too."""
     code = """

@@ -480,12 +480,14 @@ enum sx_status sx_rwlock_upgradable(struct sx_arena *arena, struct sx_rwlock *rw
     return s;
 }
 
-/* Do we hold the mutex, as a writer or as an upgradable reader? */
+/* Do we hold the lock, as a writer or as an upgradable reader?  Not a signal handler inside the wait for the readers to
+ * leave: what it ended or gave back the wait would go on without, and go in among them. */
 static enum sx_status holding(struct sx_arena *arena, struct sx_rwlock *rw, bool upgradable, uint64_t *me)
 {
     enum sx_status s = sx_identity(arena, me);
     if (s == SX_OK &&
-        (holder_of(rw) != *me || (atomic_load_explicit(&rw->upgradable, memory_order_relaxed) != 0) != upgradable))
+        (holder_of(rw) != *me || (atomic_load_explicit(&rw->upgradable, memory_order_relaxed) != 0) != upgradable ||
+         (phase_of(rw) & (RWLOCK_PRESENT | RWLOCK_INSIDE)) == RWLOCK_PRESENT))
         s = SX_NOT_OWNER;
     return s;
 }

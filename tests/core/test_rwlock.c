@@ -896,7 +896,7 @@ static enum sx_status write_without_drain(struct sx_arena *a, struct sx_rwlock *
 {
     (void)deadline;
     enum sx_status s = sx_mutex_lock(a, &rw->writer, SX_NEVER);
-    atomic_fetch_add(&rw->phase, RWLOCK_PRESENT);
+    atomic_fetch_add(&rw->phase, RWLOCK_PRESENT | RWLOCK_INSIDE);
     return s;
 }
 

@@ -12,16 +12,11 @@ extern const struct sx_kind_operations sx_condition_kind;
 extern const struct sx_kind_operations sx_barrier_kind;
 
 static const struct sx_kind_operations *const kinds[SX_KINDS] = {
-    [SX_KIND_MUTEX] = &sx_mutex_kind,
-    [SX_KIND_RLOCK] = &sx_mutex_kind,
-    [SX_KIND_EVENT] = &sx_event_kind,
-    [SX_KIND_ONCE] = &sx_once_kind,
-    [SX_KIND_SEMAPHORE] = &sx_semaphore_kind,
-    [SX_KIND_LATCH] = &sx_latch_kind,
-    [SX_KIND_PERMITS] = &sx_permits_kind,
-    [SX_KIND_RWLOCK] = &sx_rwlock_kind,
-    [SX_KIND_CONDITION] = &sx_condition_kind,
-    [SX_KIND_BARRIER] = &sx_barrier_kind,
+    [SX_KIND_MUTEX] = &sx_mutex_kind,         [SX_KIND_RLOCK] = &sx_mutex_kind,
+    [SX_KIND_EVENT] = &sx_event_kind,         [SX_KIND_ONCE] = &sx_once_kind,
+    [SX_KIND_SEMAPHORE] = &sx_semaphore_kind, [SX_KIND_LATCH] = &sx_latch_kind,
+    [SX_KIND_PERMITS] = &sx_permits_kind,     [SX_KIND_RWLOCK] = &sx_rwlock_kind,
+    [SX_KIND_CONDITION] = &sx_condition_kind, [SX_KIND_BARRIER] = &sx_barrier_kind,
 };
 
 /* NULL: no kind of object of its own. */

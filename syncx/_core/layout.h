@@ -156,7 +156,7 @@ struct sx_semaphore {
 #define SEMAPHORE_COUNT 0x7fffffffu   /* of the high half */
 #define SEMAPHORE_WAITERS 0x80000000u /* of the high half: a thread may sleep; an error towards 1 costs a system call */
 #define SEMAPHORE_RETIRED 0x01u       /* of the low half: unlinked, never to be taken again */
-#define SEMAPHORE_SEVERAL 0x100u      /* of the low half: one sleeper that wants several; an error upwards is as cheap */
+#define SEMAPHORE_SEVERAL 0x100u /* of the low half: one sleeper that wants several; an error upwards is as cheap */
 
 /* A semaphore whose permits have owners, permits.c. */
 struct sx_permit {
@@ -227,7 +227,8 @@ struct sx_condition {
 /* A barrier, barrier.c. */
 struct sx_barrier {
     struct sx_cell cell;
-    sx_a64 word;     /* the phase in the high half; in the low half, the futex: BARRIER_* flags, from bit 8 a count of changes */
+    sx_a64
+        word; /* the phase in the high half; in the low half, the futex: BARRIER_* flags, from bit 8 a count of changes */
     sx_a64 outcomes; /* bit n % 64: phase n was cut short by a reset */
     sx_a32 spin;
     sx_a32 resets; /* how many phases were cut short */
@@ -305,9 +306,10 @@ struct sx_wait {
     sx_a64 holder;      /* the word's holder when the record was written; of a condition: which one it is */
     sx_a64 since_ns;    /* start of the wait */
     sx_a64 deadline_ns; /* INT64_MAX: none */
-    sx_a32 units;  /* how many it asks for; of a condition: how many tickets later it was notified */
-    sx_a32 mode;   /* enum sx_mode */
-    sx_a64 ticket; /* steps with every sleep: a reader sees by it that nothing moved; of a condition: its place in line */
+    sx_a32 units;       /* how many it asks for; of a condition: how many tickets later it was notified */
+    sx_a32 mode;        /* enum sx_mode */
+    sx_a64
+        ticket; /* steps with every sleep: a reader sees by it that nothing moved; of a condition: its place in line */
 };
 enum sx_mode { SX_EXCLUSIVE_MODE, SX_SHARED_MODE, SX_UPGRADE_MODE };
 

@@ -146,8 +146,8 @@ struct MutexObject {
 
 enum policy { POLICY_RECOVER, POLICY_RAISE, POLICY_IGNORE, POLICY_CALL };
 
-extern PyType_Spec sx_arena_spec, sx_handle_spec, sx_gate_spec, sx_descriptor_spec, sx_mutex_spec,
-    sx_semaphore_spec, sx_latch_spec;
+extern PyType_Spec sx_arena_spec, sx_handle_spec, sx_gate_spec, sx_descriptor_spec, sx_mutex_spec, sx_semaphore_spec,
+    sx_latch_spec;
 
 extern PyType_Spec sx_event_spec, sx_once_spec;
 extern PyType_Spec sx_permits_spec;

@@ -40,8 +40,9 @@ static PyObject *not_opened(HandleObject *self, enum sx_status s, PyObject *aren
                             const struct sx_request *request)
 {
     if (s == SX_OTHER_VALUE && request->kind == SX_KIND_CONDITION)
-        PyErr_SetString(PyExc_ValueError, "it exists already and was made with another lock; give that one as lock=, or "
-                                          "none if it has its own");
+        PyErr_SetString(PyExc_ValueError,
+                        "it exists already and was made with another lock; give that one as lock=, or "
+                        "none if it has its own");
     else if (s == SX_OTHER_VALUE)
         PyErr_Format(PyExc_ValueError,
                      "it exists already with the value %u, and %u was asked for; leave the value away "
@@ -429,8 +430,7 @@ int sx_parse_units(PyObject *const *args, Py_ssize_t n, PyObject *names, const c
 {
     Py_ssize_t keywords = names == NULL ? 0 : PyTuple_GET_SIZE(names);
     *count = 1;
-    if (n + keywords > 1 ||
-        (keywords == 1 && PyUnicode_CompareWithASCIIString(PyTuple_GET_ITEM(names, 0), "n") != 0)) {
+    if (n + keywords > 1 || (keywords == 1 && PyUnicode_CompareWithASCIIString(PyTuple_GET_ITEM(names, 0), "n") != 0)) {
         PyErr_Format(PyExc_TypeError, "%s() takes one argument at most: n=1", function);
         return -1;
     }

@@ -181,7 +181,8 @@ PyObject *sx_mutex_acquire(PyObject *op, PyObject *const *args, Py_ssize_t n, Py
     if (n != 0 || names != NULL)
         if (sx_parse_acquire(self->state, args, n, names, &deadline, NULL) < 0)
             return NULL;
-    if (sx_self.arena == self->core && self->object.unit != SX_NOBODY && self->ways == NULL) { /* answers that need no more than the word */
+    if (sx_self.arena == self->core && self->object.unit != SX_NOBODY &&
+        self->ways == NULL) { /* answers that need no more than the word */
         if (sx_mutex_take(self->mutex, sx_self.id))
             Py_RETURN_TRUE;
         if (deadline == 0 && !self->recursive && live_holder(self) != 0 && !sx_examination_due(false))
@@ -541,9 +542,15 @@ static PyMemberDef mutex_members[] = {
 };
 
 static PyType_Slot mutex_slots[] = {
-    {Py_tp_new, mutex_new},           {Py_tp_dealloc, sx_handle_dealloc}, {Py_tp_finalize, sx_gates_finalize},
-    {Py_tp_traverse, sx_mutex_traverse}, {Py_tp_clear, sx_mutex_clear},         {Py_tp_methods, mutex_methods},
-    {Py_tp_getset, mutex_getset},     {Py_tp_members, mutex_members},     {0, NULL},
+    {Py_tp_new, mutex_new},
+    {Py_tp_dealloc, sx_handle_dealloc},
+    {Py_tp_finalize, sx_gates_finalize},
+    {Py_tp_traverse, sx_mutex_traverse},
+    {Py_tp_clear, sx_mutex_clear},
+    {Py_tp_methods, mutex_methods},
+    {Py_tp_getset, mutex_getset},
+    {Py_tp_members, mutex_members},
+    {0, NULL},
 };
 
 PyType_Spec sx_mutex_spec = {

@@ -791,6 +791,31 @@ def test_exceptions_wait_for_the_lock(arena, child):
     p.finish()
 
 
+def test_what_a_handler_takes_in_a_wait_stays_taken(arena, child):
+    condition = syncx.Condition(name="c", arena=arena)
+    p = child(
+        """
+        c = syncx.Condition(name="c", arena=arena)
+        def handler(*_):
+            c.acquire()
+            c.notify()
+        signal.signal(signal.SIGUSR1, handler)
+        with c, c:
+            say()
+            c.wait(60)
+            say(c.lock.depth)
+        say(c.lock.depth)
+        c.release()
+        say(c.lock.depth)
+        """
+    )
+    p.hear()
+    until(condition._waiters, "it waits")
+    os.kill(p.pid, signal.SIGUSR1)
+    assert [p.hear(), p.hear(), p.hear()] == [3, 1, 0]
+    p.finish()
+
+
 def test_waits_within_waits_have_an_end(arena, child):
     condition = syncx.Condition(name="c", arena=arena)
     p = child(

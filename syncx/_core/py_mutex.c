@@ -314,7 +314,8 @@ int sx_mutex_after_restore(MutexObject *self, enum sx_status status, uint32_t de
     }
     if (status == SX_OWNER_DIED && self->policy != POLICY_RAISE && after_death(self) < 0)
         return -1;
-    atomic_store_explicit(&self->mutex->depth, depth, memory_order_relaxed);
+    /* on top of what a signal handler in the wait has taken and not given back */
+    atomic_fetch_add_explicit(&self->mutex->depth, depth, memory_order_relaxed);
     return 0;
 }
 

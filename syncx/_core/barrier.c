@@ -373,6 +373,8 @@ static enum verdict judge(struct sx_arena *arena, struct sx_barrier *b, struct s
     if (!final)
         return GO_ON;
     *status = SX_TIMEOUT;
+    if (a->index == NOWHERE) /* no party of this phase: it is not his to break */
+        return END;
     if (!change(b, &w, w | BARRIER_BROKEN))
         return AGAIN;
     wake_all(b);

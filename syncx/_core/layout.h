@@ -227,8 +227,7 @@ struct sx_condition {
 /* A barrier, barrier.c. */
 struct sx_barrier {
     struct sx_cell cell;
-    sx_a64
-        word; /* the phase in the high half; in the low half, the futex: BARRIER_* flags, from bit 8 a count of changes */
+    sx_a64 word;     /* high half: the phase; low half, the futex: BARRIER_* flags, and from bit 8 a count of changes */
     sx_a64 outcomes; /* bit n % 64: phase n was cut short by a reset */
     sx_a32 spin;
     sx_a32 resets; /* how many phases were cut short */

@@ -307,8 +307,7 @@ struct sx_wait {
     sx_a64 deadline_ns; /* INT64_MAX: none */
     sx_a32 units;       /* how many it asks for; of a condition: how many tickets later it was notified */
     sx_a32 mode;        /* enum sx_mode */
-    sx_a64
-        ticket; /* steps with every sleep: a reader sees by it that nothing moved; of a condition: its place in line */
+    sx_a64 ticket; /* steps with every sleep, so that a reader sees what moved; of a condition: its place in line */
 };
 enum sx_mode { SX_EXCLUSIVE_MODE, SX_SHARED_MODE, SX_UPGRADE_MODE };
 

@@ -3,42 +3,18 @@
 from __future__ import annotations
 
 from . import _core, errors
-from .handle import Shared
+from .handle import UNSET, Shared, checked_number
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:  # see arena.py
     from collections.abc import Callable
     from types import TracebackType
-    from typing import Any, Final
+    from typing import Any
 
     from .arena import Arena
     from .handle import Create
 
 __all__ = ["Barrier"]
-
-
-class _Unset:
-    """The default of `parties`: what is there."""
-
-    def __repr__(self) -> str:
-        return "<unset>"
-
-
-UNSET: Final = _Unset()
-
-
-def _parties(parties: Any) -> int | None:
-    """The number, checked; None: not given."""
-    if isinstance(parties, _Unset):
-        return None
-    if isinstance(parties, str):
-        raise TypeError(f"parties must be an int, not str; a name goes by keyword: Barrier(2, name={parties!r})")
-    if isinstance(parties, bool) or not isinstance(parties, int):
-        raise TypeError(f"parties must be an int, not {type(parties).__name__}")
-    if not 1 <= parties <= _core.MAX_PARTIES:
-        raise ValueError(f"parties must be from 1 to {_core.MAX_PARTIES}, not {parties}")
-    number: int = parties
-    return number
 
 
 class _Enrolment:
@@ -91,7 +67,7 @@ class Barrier(Shared, _core.BaseBarrier):
 
     def __init__(
         self,
-        parties: int = UNSET,  # type: ignore[assignment]
+        parties: int = UNSET,
         action: Callable[[], object] | None = None,
         timeout: float | None = None,
         *,
@@ -99,7 +75,7 @@ class Barrier(Shared, _core.BaseBarrier):
         arena: Arena | None = None,
         create: Create = True,
     ) -> None:
-        number = _parties(parties)
+        number = checked_number(parties, "parties", 1, _core.MAX_PARTIES)
         self._set_options(timeout, action)
         if number is None and name is None:
             raise TypeError("Barrier() needs parties, an int, or the name= of a barrier that is there")
@@ -117,7 +93,7 @@ class Barrier(Shared, _core.BaseBarrier):
         buffer: Any,
         offset: int = 0,
         *,
-        parties: int = UNSET,  # type: ignore[assignment]
+        parties: int = UNSET,
         action: Callable[[], object] | None = None,
         timeout: float | None = None,
         create: Create = True,
@@ -130,7 +106,7 @@ class Barrier(Shared, _core.BaseBarrier):
 
         Raises what `Mutex.at` raises, and ValueError for another number of parties than it was made with.
         """
-        number = _parties(parties)
+        number = checked_number(parties, "parties", 1, _core.MAX_PARTIES)
         self = cls.__new__(cls)
         self._set_options(timeout, action)
         if number is None and create is True:
@@ -141,7 +117,7 @@ class Barrier(Shared, _core.BaseBarrier):
     @staticmethod
     def size(parties: int) -> int:
         """Bytes that a barrier of that many parties takes in the user's memory."""
-        number = _parties(parties)
+        number = checked_number(parties, "parties", 1, _core.MAX_PARTIES)
         return _core.size_of(_core.KIND_BARRIER, 1 if number is None else number)
 
     @property

@@ -167,15 +167,8 @@ static PyObject *permits_release(PyObject *op, PyObject *const *args, Py_ssize_t
             sx_permit_give(self->permits, atomic_load_explicit(&self->hint, memory_order_relaxed), self->core->self,
                            sx_self.id))
             Py_RETURN_NONE;
-    } else {
-        Py_ssize_t keywords = names == NULL ? 0 : PyTuple_GET_SIZE(names);
-        if (nargs + keywords > 1 ||
-            (keywords == 1 && PyUnicode_CompareWithASCIIString(PyTuple_GET_ITEM(names, 0), "n") != 0)) {
-            PyErr_SetString(PyExc_TypeError, "release() takes one argument at most: n=1");
-            return NULL;
-        }
-        if (sx_parse_count(args[0], "n", SX_MAX_UNITS, &n) < 0)
-            return NULL;
+    } else if (sx_parse_units(args, nargs, names, "release", SX_MAX_UNITS, &n) < 0) {
+        return NULL;
     }
     enum sx_status s = give_back(self, n, 0);
     if (s != SX_OK)

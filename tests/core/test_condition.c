@@ -3,7 +3,6 @@
  *
  * The twins at the end are notifiers that do it wrong; the oracles must say so.
  */
-#include <sys/ptrace.h>
 
 #include "check.h"
 
@@ -338,31 +337,9 @@ static void victim(void *argument)
     UNTIL(atomic_load(&v->lined_up));
     if (v->enrolled)
         CHECK(notify(v->s, 1) == 1);
-    if (ptrace(PTRACE_TRACEME, 0, 0, 0) != 0)
-        skip("ptrace is not allowed here");
-    raise(SIGSTOP);
+    to_be_stepped();
     v->operate(v);
-    raise(SIGSTOP);
-    for (;;)
-        pause();
-}
-
-/* Kills it after n instructions, or at the end of its operation: then false. */
-static bool killed_at(pid_t pid, long n)
-{
-    int status = 0;
-    bool ended_first = false;
-    CHECK(waitpid(pid, &status, 0) == pid);
-    if (WIFEXITED(status))
-        skip("ptrace is not allowed here");
-    CHECK(WIFSTOPPED(status) && WSTOPSIG(status) == SIGSTOP);
-    for (long taken = 0; taken < n && !ended_first; taken++) {
-        CHECK(ptrace(PTRACE_SINGLESTEP, pid, 0, 0) == 0);
-        CHECK(waitpid(pid, &status, 0) == pid && WIFSTOPPED(status));
-        ended_first = WSTOPSIG(status) == SIGSTOP;
-    }
-    killed(pid);
-    return !ended_first;
+    stepped_through();
 }
 
 static void notifies_one(struct victim *v)
@@ -403,7 +380,7 @@ static long kill_everywhere(struct victim *v, long stride)
         UNTIL(atomic_load(&v->ready));
         line_up(s, pids, 2);
         atomic_store(&v->lined_up, 1);
-        more = killed_at(it, n);
+        more = stepped(it, n);
         bool given = v->enrolled && v->w.record != NULL && atomic_load(&v->w.record->state) != SX_RUNNING;
         int64_t start = sx_now();
         if (sx_condition_waiters(s->arena, s->c) < 2 || given)

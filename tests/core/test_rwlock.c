@@ -651,10 +651,9 @@ static void step_victim(void *argument)
     my_id(s->c->a);
     if (s->before != NULL)
         s->before(s->c);
-    CHECK(ptrace(PTRACE_TRACEME, 0, NULL, NULL) == 0);
-    raise(SIGSTOP);
+    to_be_stepped();
     s->operate(s->c);
-    raise(SIGSTOP);
+    stepped_through();
 }
 
 /* false: the operation was over before */

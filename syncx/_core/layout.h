@@ -26,7 +26,7 @@ typedef _Atomic(uint64_t) sx_a64;
 typedef _Atomic(uint32_t) sx_a32;
 
 #define SX_MAGIC UINT64_C(0x314e524178636e79) /* "yncxARN1" in the order of a little-endian machine */
-#define SX_ABI 2u
+#define SX_ABI 3u
 #define SX_PAGE 4096u
 #define SX_LINE 64u /* a cache line; the unit of the cell region */
 
@@ -53,7 +53,7 @@ typedef _Atomic(uint32_t) sx_a32;
 /* ---- capacities ------------------------------------------------------------------------------------ */
 #define SX_MAX_PROCESSES 4096u
 #define SX_MAX_PARTICIPANTS 4096u
-#define SX_PARTICIPANTS_STEP 16384u /* bytes: room for sixteen at a time */
+#define SX_PARTICIPANTS_STEP 24576u /* bytes: room for sixteen at a time */
 #define SX_MAX_INDEX_LOG2 18u       /* 262,144 entries, at most half full of live names */
 #define SX_MIN_INDEX_LOG2 8u
 #define SX_MAX_NAMES (1u << (SX_MAX_INDEX_LOG2 - 1))
@@ -65,6 +65,8 @@ typedef _Atomic(uint32_t) sx_a32;
 #define SX_CLASSES 40u         /* size classes of a heap, see heap.c */
 #define SX_WAITS 6u            /* wait records of a thread: a signal handler that waits inside a wait takes the next */
 #define SX_MARKS 64u           /* read locks that a thread may hold at once */
+#define SX_FILE_HOLDS 12u      /* file ranges of a thread that others are told of */
+#define SX_FILE_LINES 128u     /* in which threads wait for file ranges, by the file's hash */
 #define SX_MAX_UNITS INT32_MAX /* of a Semaphore */
 #define SX_MAX_PERMITS (1u << 18)
 #define SX_MAX_PARTIES SX_MAX_PARTICIPANTS
@@ -95,6 +97,7 @@ enum sx_kind {
     SX_KIND_ONCE,
     SX_KIND_RWLOCK,
     SX_KIND_GUARD, /* a mutex inside one of the others, never alone */
+    SX_KIND_FILE,  /* a range of a file: waits and holds only, no cell */
     SX_KINDS
 };
 
@@ -295,21 +298,38 @@ static inline uint32_t sx_wait_state(uint32_t state)
     return state & 0xffu;
 }
 
-/* What a thread is about to sleep for; written by that thread before it sleeps.  The state of a wait for a condition is
- * its futex, and others change it, see condition.c. */
+/* What a thread is about to sleep for; written by that thread before it sleeps.  The state of a wait for a condition or a
+ * file range is its futex, and others change it, see condition.c and ranges.c. */
 struct sx_wait {
     sx_a32 state;
-    sx_a32 kind;        /* enum sx_kind */
-    sx_a64 cell;        /* file offset of the cell, or 0 where it lies in the user's memory */
-    sx_a64 address;     /* its address in the waiter's process; of a condition: who notified it */
-    sx_a64 holder;      /* the word's holder when the record was written; of a condition: which one it is */
-    sx_a64 since_ns;    /* start of the wait */
+    sx_a32 kind;     /* enum sx_kind */
+    sx_a64 cell;     /* file offset of the cell, or 0 where it lies in the user's memory; of a range: the inode */
+    sx_a64 address;  /* its address in the waiter's process; of a condition: who notified it; of a range: last byte */
+    sx_a64 holder;   /* the word's holder at the time; of a condition: which one it is; of a range: first byte */
+    sx_a64 since_ns; /* start of the wait */
     sx_a64 deadline_ns; /* INT64_MAX: none */
-    sx_a32 units;       /* how many it asks for; of a condition: how many tickets later it was notified */
-    sx_a32 mode;        /* enum sx_mode */
-    sx_a64 ticket; /* steps with every sleep, so that a reader sees what moved; of a condition: its place in line */
+    sx_a32 units; /* how many it asks for; of a condition: how many tickets later it was notified; of a range: device */
+    sx_a32 mode;  /* enum sx_mode; of a range with its style, as in sx_file_hold */
+    sx_a64 ticket; /* steps with every sleep, so that a reader sees what moved; of a condition, a range: its place */
 };
 enum sx_mode { SX_EXCLUSIVE_MODE, SX_SHARED_MODE, SX_UPGRADE_MODE };
+
+/* A file range that a thread holds, for those who want it and for people, see ranges.c. */
+struct sx_file_hold {
+    sx_a32 state;  /* FILE_* flags, and from bit 16 how often the record was used; 0 in the flags: not in use */
+    sx_a32 device; /* as in struct sx_wait */
+    sx_a64 inode;
+    sx_a64 first;
+    sx_a64 last; /* INT64_MAX: to the end, however far */
+    sx_a64 since_ns;
+};
+#define FILE_MODE 0x0fu    /* enum sx_mode */
+#define FILE_STYLE_SHIFT 4 /* enum sx_style, two bits */
+#define FILE_STYLE 0x30u
+#define FILE_HELD 0x100u
+#define FILE_WIDENED 0x200u /* more holds than records: all that it covers may be held, or not */
+#define FILE_STEP 0x10000u
+enum sx_style { SX_OFD_STYLE, SX_FLOCK_STYLE, SX_POSIX_STYLE };
 
 struct sx_participant {
     union {
@@ -326,6 +346,8 @@ struct sx_participant {
     unsigned char pad[SX_LINE - 32];
     struct sx_wait wait[SX_WAITS]; /* the first ones in use; the last of them is what the thread does now */
     sx_a64 marks[SX_MARKS];        /* the read locks it holds, rwlock.c */
+    struct sx_file_hold files[SX_FILE_HOLDS];
+    unsigned char pad2[32];
 };
 
 struct sx_process {
@@ -365,6 +387,16 @@ struct sx_region {
     uint32_t capacity;
 };
 
+/* Where the waiters for the ranges of some files meet, ranges.c. */
+struct sx_file_line {
+    sx_a32 waiters;   /* FILE_WAITERS, and from bit 1 how often it was set */
+    sx_a32 handed_us; /* when a waiter got its range last, microseconds, wraps */
+    sx_a32 spin;
+    sx_a32 contended; /* waits that slept */
+};
+#define FILE_WAITERS 0x01u
+#define FILE_WAITERS_STEP 0x02u
+
 struct sx_header {
     /* written once, before the file has a name; covered by the checksum */
     uint64_t magic;
@@ -400,6 +432,8 @@ struct sx_header {
     sx_a64 deaths; /* participants found dead */
     /* guards names, cells, references */
     _Alignas(SX_LINE) struct sx_mutex lock;
+    sx_a64 file_tickets; /* places in line for file ranges */
+    _Alignas(SX_LINE) struct sx_file_line lines[SX_FILE_LINES];
 };
 
 _Static_assert(sizeof(struct sx_cell) == SX_LINE, "a cell's header is one cache line");
@@ -426,7 +460,7 @@ _Static_assert(offsetof(struct sx_semaphore, statistics) == SX_STATISTICS_AT &&
                    offsetof(struct sx_once, statistics) == SX_STATISTICS_AT &&
                    offsetof(struct sx_rwlock, statistics) == SX_STATISTICS_AT,
                "statistics lie at one place");
-_Static_assert(sizeof(struct sx_participant) == 16 * SX_LINE, "a participant is sixteen cache lines");
+_Static_assert(sizeof(struct sx_participant) == 24 * SX_LINE, "a participant is 24 cache lines");
 _Static_assert(sizeof(struct sx_process) == SX_LINE, "a process is one cache line");
 _Static_assert(sizeof(struct sx_wait) == SX_LINE, "a wait record is one cache line");
 _Static_assert(sizeof(struct sx_name) == 16, "a name's header");

@@ -226,6 +226,8 @@ static void clear_records(struct sx_participant *p)
     for (uint32_t i = 0; i < SX_MARKS; i++)
         atomic_store_explicit(&p->marks[i], 0, memory_order_relaxed);
     atomic_store_explicit(&p->marked, 0, memory_order_relaxed);
+    for (uint32_t i = 0; i < SX_FILE_HOLDS; i++)
+        atomic_fetch_and_explicit(&p->files[i].state, ~(FILE_STEP - 1), memory_order_relaxed);
 }
 
 static enum sx_status register_thread(struct sx_arena *arena, uint64_t *id)

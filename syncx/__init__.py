@@ -5,7 +5,7 @@
     with syncx.Mutex("jobs"):
         ...
 
-Layers, imports going down only:  cli, demo, run  ->  mutex  ->  handle  ->  arena  ->  objects, _core (C)  ->  errors
+Layers, imports going down only:  cli, demo, run  ->  mutex, filelock  ->  handle  ->  arena  ->  objects, _core (C)  ->  errors
 """
 
 import sys
@@ -37,6 +37,7 @@ from .errors import (
     Timeout,
 )
 from .event import Event
+from .filelock import FileLock, RangeLock
 from .latch import Latch
 from .mutex import Lock, Mutex, RLock
 from .once import Once
@@ -46,7 +47,8 @@ from .semaphore import Semaphore
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from .errors import BrokenBarrierError
-    from .objects import Holder, ObjectInfo
+    from .objects import Holder, ObjectInfo, Range
+    from .records import RecordLocks
 
 __version__ = "0.1.0"
 
@@ -61,6 +63,7 @@ __all__ = [
     "Condition",
     "DeadlockError",
     "Event",
+    "FileLock",
     "Gone",
     "Holder",
     "InUse",
@@ -73,6 +76,9 @@ __all__ = [
     "OwnerDiedError",
     "RLock",
     "RWLock",
+    "Range",
+    "RangeLock",
+    "RecordLocks",
     "Semaphore",
     "SyncxError",
     "Timeout",
@@ -82,10 +88,14 @@ __all__ = [
 
 def __getattr__(name: str) -> object:
     """What is imported when it is asked for: `with` blocks never do."""
-    if name in ("Holder", "ObjectInfo"):
+    if name in ("Holder", "ObjectInfo", "Range"):
         from . import objects
 
         return getattr(objects, name)
+    if name == "RecordLocks":
+        from .records import RecordLocks
+
+        return RecordLocks
     if name == "BrokenBarrierError":
         from . import errors
 

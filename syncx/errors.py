@@ -115,7 +115,8 @@ def translate(status: int, number: int, what: object, detail: int) -> Exception:
     from . import _core as c  # the core imports this module first
 
     if status == c.ERRNO:
-        return _os_error(number, what)
+        explain = getattr(what, "_os_error", None)  # a file lock knows better what its file means
+        return _os_error(number, what) if explain is None else explain(number)
     if status == c.TIMEOUT:
         awaited = getattr(what, "_awaited", "to be had")
         return Timeout(f"{what!r} was not {awaited} within {detail / 1000:g} s")
@@ -141,6 +142,11 @@ def translate(status: int, number: int, what: object, detail: int) -> Exception:
         why = "not all parties came in time" if detail < 0 else f"a party, of process {detail}, has died"
         broken: type[Exception] = _broken_barrier_error()
         return broken(f"{what!r}: {why}" if detail else f"{what!r}; reset() makes it whole")
+    if status == c.DEADLOCK and detail == 2:
+        return DeadlockError(
+            f"another thread waits to upgrade what this one reads through {what!r}, and would wait for it for ever; it "
+            "is still shared: release it, and take it exclusively"
+        )
     kind, text = _table(c)[status]
     own = {c.DEADLOCK: "_deadlock", c.NOT_OWNER: "_not_owner"}.get(status)
     if own is not None:

@@ -12,7 +12,7 @@ from .errors import KIND_NAMES
 if TYPE_CHECKING:
     from .arena import Arena
 
-__all__ = ["Holder", "ObjectInfo", "objects"]
+__all__ = ["Holder", "ObjectInfo", "Range", "objects"]
 
 
 class Holder(NamedTuple):
@@ -20,6 +20,17 @@ class Holder(NamedTuple):
 
     pid: int
     tid: int
+
+
+class Range(NamedTuple):
+    """A part of a file that is held."""
+
+    start: int
+    """The first byte."""
+    length: int
+    """How many bytes; 0: to the end of the file, however far it grows."""
+    shared: bool
+    """Beside other shared ones, or alone."""
 
 
 class ObjectInfo(NamedTuple):

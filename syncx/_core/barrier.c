@@ -417,7 +417,7 @@ enum sx_status sx_barrier_wait(struct sx_arena *arena, struct sx_barrier *b, int
             struct sight sight = {b, w};
             spun = true;
             sx_pause_block(&pause);
-            sx_spin(&b->spin, &b->statistics, over, &sight);
+            sx_spin(&b->spin, &b->statistics.contended, over, &sight);
             continue;
         }
         uint64_t dead = look(arena, b, w, a, belted, watch, &watched);

@@ -326,7 +326,7 @@ enum sx_status sx_condition_sleep(struct sx_waiter *w)
             slept = true;
             if (w->pause.deadline != 0 && sx_spinning_pays()) {
                 sx_pause_block(&w->pause);
-                if (sx_spin(&c->spin, &c->statistics, told, w))
+                if (sx_spin(&c->spin, &c->statistics.contended, told, w))
                     continue;
             }
             atomic_fetch_add_explicit(&c->statistics.contended, 1, memory_order_relaxed);

@@ -135,6 +135,7 @@ struct sx_participant *sx_participant(struct sx_arena *arena, uint64_t holder);
 uint32_t sx_participants_ready(struct sx_arena *arena);
 void sx_participant_leave(struct sx_arena *arena); /* the calling thread */
 void sx_forget_registrations(void);                /* in a forked child */
+void sx_ranges_abandon(struct sx_arena *arena, uint64_t id); /* a thread ends: its file ranges, ranges.c */
 uint32_t sx_life_kind(void);                       /* the kind word of a life lock in this glibc */
 
 /* ---- processes: process.c --------------------------------------------------------------------------- */
@@ -179,13 +180,21 @@ enum sx_wake sx_pause_sleep(struct sx_pause *pause, struct sx_cell *cell, sx_a32
 bool sx_pause_interrupted(struct sx_pause *pause, bool belt);
 bool sx_pause_enrol(struct sx_pause *pause, struct sx_cell *cell, uint64_t place, uint64_t mark);
 void sx_pause_withdraw(struct sx_pause *pause);
+struct sx_file_want { /* of what file which range, and how */
+    uint32_t device;
+    uint32_t mode; /* with the style, as in struct sx_file_hold */
+    uint64_t inode;
+    int64_t first, last;
+    uint64_t ticket;
+};
+struct sx_wait *sx_pause_enrol_file(struct sx_pause *pause, const struct sx_file_want *want);
 void sx_wake_later(sx_a32 *word);
 void sx_wake_now(void);
 void sx_forget_wakes(bool send);
 bool sx_dead_waiter(struct sx_arena *arena, struct sx_cell *cell);
 void sx_note_death(struct sx_arena *arena, struct sx_cell *cell, uint64_t holder);
 bool sx_spinning_pays(void);
-bool sx_spin(sx_a32 *less, struct sx_statistics *statistics, bool (*ready)(void *), void *what);
+bool sx_spin(sx_a32 *less, sx_a32 *contended, bool (*ready)(void *), void *what);
 extern bool sx_belt_off; /* tests: no belt, so that a lost wake-up hangs */
 
 /* What one acquire knows beside the word. */

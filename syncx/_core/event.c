@@ -75,7 +75,7 @@ enum sx_status sx_event_wait(struct sx_arena *arena, struct sx_event *e, int64_t
         } else if (!a.spun && !a.slept && sx_spinning_pays()) {
             a.spun = true;
             sx_pause_block(&pause);
-            sx_spin(&e->spin, &e->statistics, has_happened, &expectation);
+            sx_spin(&e->spin, &e->statistics.contended, has_happened, &expectation);
             w = atomic_load_explicit(&e->word, memory_order_acquire);
         } else if (w & EVENT_WAITERS ||
                    atomic_compare_exchange_strong_explicit(&e->word, &w, w | EVENT_WAITERS, memory_order_acquire,

@@ -55,7 +55,7 @@ enum sx_status sx_latch_wait(struct sx_arena *arena, struct sx_latch *l, int64_t
         } else if (!a.spun && !a.slept && sx_spinning_pays()) {
             a.spun = true;
             sx_pause_block(&pause);
-            sx_spin(&l->wakes.spin, &l->statistics, is_settled, l);
+            sx_spin(&l->wakes.spin, &l->statistics.contended, is_settled, l);
             w = atomic_load_explicit(&l->word, memory_order_acquire);
         } else if (w & LATCH_WAITERS ||
                    atomic_compare_exchange_strong_explicit(&l->word, &w, w | LATCH_WAITERS, memory_order_acquire,

@@ -291,8 +291,9 @@ struct sx_rwlock {
 
 /* ---- participants ---------------------------------------------------------------------------------- */
 
-/* In the low 8 bits of a state; those above are a condition's, and so are NOTIFIED and PASSING: condition.c. */
-enum sx_wait_state { SX_RUNNING, SX_WAITING, SX_NOTIFIED, SX_PASSING };
+/* In the low 8 bits of a state; those above number the waits of conditions and file ranges, whose the later ones are:
+ * condition.c, ranges.c. */
+enum sx_wait_state { SX_RUNNING, SX_WAITING, SX_NOTIFIED, SX_PASSING, SX_BEHIND };
 static inline uint32_t sx_wait_state(uint32_t state)
 {
     return state & 0xffu;
@@ -327,7 +328,6 @@ struct sx_file_hold {
 #define FILE_STYLE_SHIFT 4 /* enum sx_style, two bits */
 #define FILE_STYLE 0x30u
 #define FILE_HELD 0x100u
-#define FILE_WIDENED 0x200u /* more holds than records: all that it covers may be held, or not */
 #define FILE_STEP 0x10000u
 enum sx_style { SX_OFD_STYLE, SX_FLOCK_STYLE, SX_POSIX_STYLE };
 
@@ -343,7 +343,8 @@ struct sx_participant {
     sx_a64 start_time; /* of the thread, clock ticks since boot */
     sx_a32 pid;        /* for people, and kept until the slot is used again: the process slot goes earlier */
     sx_a32 marked;     /* how many of the marks are in use; the thread's own, and 0 only while none is */
-    unsigned char pad[SX_LINE - 32];
+    sx_a32 filed;      /* the same of `files` */
+    unsigned char pad[SX_LINE - 36];
     struct sx_wait wait[SX_WAITS]; /* the first ones in use; the last of them is what the thread does now */
     sx_a64 marks[SX_MARKS];        /* the read locks it holds, rwlock.c */
     struct sx_file_hold files[SX_FILE_HOLDS];

@@ -184,6 +184,7 @@ static const struct {
     {&sx_upgradable_view_spec, false, &sx_mutex_spec},
     {&sx_condition_spec, true},
     {&sx_barrier_spec, false},
+    {&sx_range_spec, true},
 };
 #define HANDLE_TYPES (sizeof handle_types / sizeof *handle_types)
 
@@ -241,6 +242,9 @@ static int execute(PyObject *module)
         {"KIND_BARRIER", SX_KIND_BARRIER},
         {"KIND_ONCE", SX_KIND_ONCE},
         {"KIND_RWLOCK", SX_KIND_RWLOCK},
+        {"STYLE_OFD", SX_OFD_STYLE},
+        {"STYLE_FLOCK", SX_FLOCK_STYLE},
+        {"STYLE_POSIX", SX_POSIX_STYLE},
         {"MAX_UNITS", SX_MAX_UNITS},
         {"MAX_PERMITS", SX_MAX_PERMITS},
         {"MAX_PARTIES", SX_MAX_PARTIES},

@@ -152,7 +152,7 @@ enum sx_status sx_mutex_lock_slow(struct sx_arena *arena, struct sx_mutex *m, ui
         if (!a.spun && holder != me && sx_spinning_pays()) {
             a.spun = true;
             sx_pause_block(&pause);
-            sx_spin(&m->wakes.spin, &m->statistics, looks_free, m);
+            sx_spin(&m->wakes.spin, &m->statistics.contended, looks_free, m);
             w = atomic_load_explicit(&m->word, memory_order_acquire);
             continue;
         }

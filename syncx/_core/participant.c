@@ -226,6 +226,7 @@ static void clear_records(struct sx_participant *p)
     for (uint32_t i = 0; i < SX_MARKS; i++)
         atomic_store_explicit(&p->marks[i], 0, memory_order_relaxed);
     atomic_store_explicit(&p->marked, 0, memory_order_relaxed);
+    atomic_store_explicit(&p->filed, 0, memory_order_relaxed);
     for (uint32_t i = 0; i < SX_FILE_HOLDS; i++)
         atomic_fetch_and_explicit(&p->files[i].state, ~(FILE_STEP - 1), memory_order_relaxed);
 }
@@ -311,6 +312,7 @@ static void give_back(struct registration *r)
 {
     struct sx_participant *p = &r->arena->participants[sx_slot_of(r->id)];
     sx_condition_inherit(r->arena, p, false); /* a thread that the interpreter ended amid a wait */
+    sx_ranges_abandon(r->arena, r->id);
     for (uint32_t i = 0; i < SX_WAITS; i++)
         atomic_store_explicit(&p->wait[i].state, SX_RUNNING, memory_order_relaxed);
     /* the mark of a claimer that dies before it has written anything must not be taken for one of our process's */

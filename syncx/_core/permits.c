@@ -427,7 +427,7 @@ enum sx_status sx_permits_acquire(struct sx_arena *arena, struct sx_permits *p, 
             struct glance g = {p, *hint};
             a.spun = true;
             sx_pause_block(&pause);
-            sx_spin(&p->wakes.spin, &p->statistics, looks_free, &g);
+            sx_spin(&p->wakes.spin, &p->statistics.contended, looks_free, &g);
             continue;
         }
         if (!(wake & flag)) { /* say that we sleep, and look again */

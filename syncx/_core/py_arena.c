@@ -214,7 +214,8 @@ PyDoc_STRVAR(participants_doc,
 static struct sx_wait *innermost(struct sx_participant *p)
 {
     for (uint32_t i = SX_WAITS; i-- > 0;)
-        if (sx_wait_state(atomic_load_explicit(&p->wait[i].state, memory_order_acquire)) == SX_WAITING)
+        if (sx_wait_state(atomic_load_explicit(&p->wait[i].state, memory_order_acquire)) == SX_WAITING &&
+            atomic_load_explicit(&p->wait[i].kind, memory_order_relaxed) != SX_KIND_FILE)
             return &p->wait[i];
     return NULL;
 }
@@ -248,6 +249,66 @@ static PyObject *arena_participants(PyObject *op, PyObject *unused)
             return NULL;
         }
     }
+    return list;
+}
+
+PyDoc_STRVAR(file_locks_doc,
+             "_file_locks($self, /)\n--\n\n"
+             "File ranges that live threads hold or await: (state, pid, tid, device, inode, first, last, mode, style, "
+             "since_ns,\n"
+             "deadline_ns or None).");
+
+static int append_file_lock(PyObject *list, struct sx_participant *p, const char *state, uint32_t mode, uint32_t device,
+                            uint64_t inode, uint64_t first, uint64_t last, uint64_t since, uint64_t deadline)
+{
+    static const char *const modes[] = {"exclusive", "shared", "upgrade"}, *const styles[] = {"ofd", "flock", "posix"};
+    uint32_t m = mode & FILE_MODE, style = (mode & FILE_STYLE) >> FILE_STYLE_SHIFT;
+    if (m > SX_UPGRADE_MODE || style > SX_POSIX_STYLE)
+        return 0; /* noise */
+    PyObject *until = deadline == SX_NEVER ? Py_NewRef(Py_None) : PyLong_FromUnsignedLongLong(deadline);
+    return append(list, Py_BuildValue("sIIIKKKssKN", state, atomic_load(&p->pid), atomic_load(&p->tid), device,
+                                      (unsigned long long)inode, (unsigned long long)first, (unsigned long long)last,
+                                      modes[m], styles[style], (unsigned long long)since, until));
+}
+
+static PyObject *arena_file_locks(PyObject *op, PyObject *unused)
+{
+    (void)unused;
+    ArenaObject *self = usable(op);
+    PyObject *list = self == NULL ? NULL : PyList_New(0);
+    if (list == NULL)
+        return NULL;
+    struct sx_arena *a = self->core;
+    uint32_t n = sx_participants_ready(a), life;
+    int r = 0;
+    for (uint32_t i = 0; i < n && r == 0; i++) {
+        struct sx_participant *p = &a->participants[i];
+        uint64_t id = (uint64_t)atomic_load_explicit(&p->generation, memory_order_acquire) << 32 | (uint64_t)(i + 1)
+                                                                                                       << SX_SLOT_SHIFT;
+        if (sx_holder_life(a, id, &life) != SX_ALIVE)
+            continue;
+        for (uint32_t j = 0; j < SX_FILE_HOLDS && r == 0; j++) {
+            struct sx_file_hold *h = &p->files[j], copy;
+            uint32_t state = atomic_load_explicit(&h->state, memory_order_acquire);
+            copy = *h;
+            atomic_thread_fence(memory_order_acquire);
+            if ((state & FILE_HELD) && atomic_load_explicit(&h->state, memory_order_relaxed) == state)
+                r = append_file_lock(list, p, "held", state, copy.device, copy.inode, copy.first, copy.last,
+                                     copy.since_ns, SX_NEVER);
+        }
+        for (uint32_t j = 0; j < SX_WAITS && r == 0; j++) {
+            struct sx_wait *w = &p->wait[j], copy;
+            uint32_t state = atomic_load_explicit(&w->state, memory_order_acquire);
+            copy = *w;
+            atomic_thread_fence(memory_order_acquire);
+            if (sx_wait_state(state) != SX_RUNNING && copy.kind == SX_KIND_FILE &&
+                atomic_load_explicit(&w->state, memory_order_relaxed) >> 8 == state >> 8)
+                r = append_file_lock(list, p, "waiting", copy.mode, copy.units, copy.cell, copy.holder, copy.address,
+                                     copy.since_ns, copy.deadline_ns);
+        }
+    }
+    if (r < 0)
+        Py_CLEAR(list);
     return list;
 }
 
@@ -334,6 +395,7 @@ static PyMethodDef arena_methods[] = {
     {"_unlink_name", arena_unlink_name, METH_VARARGS, NULL},
     {"_unlink", arena_unlink, METH_VARARGS, NULL},
     {"_cells", arena_cells, METH_NOARGS, cells_doc},
+    {"_file_locks", arena_file_locks, METH_NOARGS, file_locks_doc},
     {"_participants", arena_participants, METH_NOARGS, participants_doc},
     {"_description", arena_description, METH_NOARGS, NULL},
     {NULL, NULL, 0, NULL},

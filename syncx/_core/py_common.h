@@ -55,6 +55,7 @@ typedef struct GateObject {
 struct handle_methods {
     uint32_t kinds; /* 1 << kind of the cells it is a handle for */
     void (*opened)(HandleObject *self);
+    void (*closing)(HandleObject *self);    /* of what is no object of the arena: gives it up */
     bool (*held)(HandleObject *self);       /* by the calling thread: refuses close() */
     bool (*held_here)(HandleObject *self);  /* by any thread of this process: the same */
     PyObject *(*enter)(HandleObject *self); /* __enter__ and __exit__ when the gates' fast path fails */
@@ -154,6 +155,7 @@ extern PyType_Spec sx_permits_spec;
 extern PyType_Spec sx_rwlock_spec, sx_read_view_spec, sx_write_view_spec, sx_upgradable_view_spec;
 extern PyType_Spec sx_condition_spec;
 extern PyType_Spec sx_barrier_spec;
+extern PyType_Spec sx_range_spec;
 
 /* The id in the word, or 0 when it is free or names a dead thread. */
 static inline uint64_t live_holder(MutexObject *self)

@@ -177,7 +177,10 @@ static void drop(HandleObject *self)
         bool quiet = sx_quiet;
         self->core = &sx_closed_arena;
         sx_quiet = true; /* no signal handlers from here, and so no exceptions; they run a moment later */
-        sx_object_close(core, &self->object);
+        if (self->methods->closing != NULL)
+            self->methods->closing(self);
+        else
+            sx_object_close(core, &self->object);
         sx_quiet = quiet;
         sx_arena_release(core);
     }
@@ -210,6 +213,12 @@ static PyObject *handle_close(PyObject *op, PyObject *unused)
     Py_RETURN_NONE;
 }
 
+static PyObject *not_shared(PyObject *op)
+{
+    return PyErr_Format(PyExc_TypeError, "a %.100s is no object of the arena: it has neither statistics nor a reference",
+                        Py_TYPE(op)->tp_name);
+}
+
 /* _pin() -> (unit, generation, kind), what a pickle says */
 static PyObject *handle_pin(PyObject *op, PyObject *unused)
 {
@@ -217,6 +226,8 @@ static PyObject *handle_pin(PyObject *op, PyObject *unused)
     HandleObject *self = (HandleObject *)op;
     if (closed(self))
         return sx_raise(self->state, SX_CLOSED, op, 0);
+    if (self->object.cell == NULL)
+        return not_shared(op);
     if (self->object.unit == SX_NOBODY)
         return PyErr_Format(PyExc_TypeError,
                             "%R lies in memory that you brought: send that memory (its SharedMemory, its file) to "
@@ -243,6 +254,8 @@ static PyObject *handle_statistics(PyObject *op, PyObject *unused)
     HandleObject *self = (HandleObject *)op;
     if (closed(self))
         return sx_raise(self->state, SX_CLOSED, op, 0);
+    if (self->object.cell == NULL)
+        return not_shared(op);
     struct sx_statistics *s = sx_statistics(self->object.cell);
     return Py_BuildValue("{sIsIsI}", "contended", atomic_load_explicit(&s->contended, memory_order_relaxed),
                          "recoveries", atomic_load_explicit(&s->recoveries, memory_order_relaxed), "rescues",
@@ -328,7 +341,7 @@ static PyObject *handle_parameter(PyObject *op, void *unused)
     HandleObject *self = (HandleObject *)op;
     if (closed(self))
         return sx_raise(self->state, SX_CLOSED, op, 0);
-    return PyLong_FromUnsignedLong(self->object.cell->parameter);
+    return self->object.cell == NULL ? not_shared(op) : PyLong_FromUnsignedLong(self->object.cell->parameter);
 }
 
 static PyMethodDef handle_function_table[] = {

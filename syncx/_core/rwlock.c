@@ -211,7 +211,7 @@ static enum sx_status rest(struct sx_pause *pause, struct sx_rwlock *rw, struct 
     if (spin && !a->spun && sx_spinning_pays()) {
         a->spun = true;
         sx_pause_block(pause);
-        sx_spin(c->word == &rw->phase ? &rw->spin_read : &rw->spin_drain, &rw->statistics, changed, c);
+        sx_spin(c->word == &rw->phase ? &rw->spin_read : &rw->spin_drain, &rw->statistics.contended, changed, c);
         return SX_OK;
     }
     if (c->word == &rw->phase && !(c->value & RWLOCK_WAITERS)) {

@@ -205,7 +205,7 @@ enum sx_status sx_semaphore_acquire(struct sx_arena *arena, struct sx_semaphore 
         if (!a->spun && sx_spinning_pays()) {
             a->spun = true;
             sx_pause_block(&pause);
-            sx_spin(&s->wakes.spin, &s->statistics, looks_possible, &q);
+            sx_spin(&s->wakes.spin, &s->statistics.contended, looks_possible, &q);
             w = atomic_load_explicit(&s->word, memory_order_relaxed);
             continue;
         }

@@ -109,25 +109,49 @@ static void publish(struct sx_pause *pause, struct sx_cell *cell, uint64_t holde
     pause->record = w;
 }
 
+static void keep(struct sx_pause *pause, struct sx_wait *w, uint32_t state)
+{
+    static _Thread_local uint32_t number __attribute__((tls_model("initial-exec")));
+    if (number == 0)
+        number = (uint32_t)sx_now();
+    pause->record = w;
+    pause->kept = true;
+    /* the number of the wait: who saw an earlier one of this record must not change this one */
+    atomic_store_explicit(&w->state, state | ++number << 8, memory_order_seq_cst);
+}
+
 /* For a wait whose record others change (a condition's): takes the thread's next record until sx_pause_withdraw, over
  * all that the thread does meanwhile.  False: waits are nested too deep. */
 bool sx_pause_enrol(struct sx_pause *pause, struct sx_cell *cell, uint64_t place, uint64_t mark)
 {
-    static _Thread_local uint32_t number __attribute__((tls_model("initial-exec")));
     struct sx_wait *w = next_record(pause->arena);
     if (w == NULL)
         return false;
-    if (number == 0)
-        number = (uint32_t)sx_now();
     describe(pause, w, cell);
     atomic_store_explicit(&w->holder, mark, memory_order_relaxed);
     atomic_store_explicit(&w->ticket, place, memory_order_relaxed);
     atomic_store_explicit(&w->units, 0, memory_order_relaxed);
-    pause->record = w;
-    pause->kept = true;
-    /* the number of the wait: who saw an earlier one of this record must not change this one */
-    atomic_store_explicit(&w->state, SX_WAITING | ++number << 8, memory_order_seq_cst);
+    keep(pause, w, SX_WAITING);
     return true;
+}
+
+/* The same for a range of a file, which is no cell; the caller fills in what `want` does not say. */
+struct sx_wait *sx_pause_enrol_file(struct sx_pause *pause, const struct sx_file_want *want)
+{
+    struct sx_wait *w = next_record(pause->arena);
+    if (w == NULL)
+        return NULL;
+    atomic_store_explicit(&w->kind, SX_KIND_FILE, memory_order_relaxed);
+    atomic_store_explicit(&w->units, want->device, memory_order_relaxed);
+    atomic_store_explicit(&w->cell, want->inode, memory_order_relaxed);
+    atomic_store_explicit(&w->holder, (uint64_t)want->first, memory_order_relaxed);
+    atomic_store_explicit(&w->address, (uint64_t)want->last, memory_order_relaxed);
+    atomic_store_explicit(&w->mode, want->mode, memory_order_relaxed);
+    atomic_store_explicit(&w->since_ns, (uint64_t)sx_now(), memory_order_relaxed);
+    atomic_store_explicit(&w->deadline_ns, (uint64_t)pause->deadline, memory_order_relaxed);
+    atomic_store_explicit(&w->ticket, want->ticket, memory_order_relaxed);
+    keep(pause, w, SX_NOTIFIED);
+    return w;
 }
 
 /* The end of that; the caller has seen to the state.  In a forked child the record was the parent's. */
@@ -184,6 +208,8 @@ bool sx_dead_waiter(struct sx_arena *arena, struct sx_cell *cell)
         struct sx_participant *p = &arena->participants[i];
         for (uint32_t j = 0; j < SX_WAITS; j++) {
             if (atomic_load_explicit(&p->wait[j].state, memory_order_acquire) == SX_RUNNING)
+                continue;
+            if (atomic_load_explicit(&p->wait[j].kind, memory_order_relaxed) == SX_KIND_FILE)
                 continue;
             /* a cell in the user's memory has no offset: any dead waiter outside the arena may be the one */
             if (atomic_load_explicit(&p->wait[j].cell, memory_order_relaxed) != (inside ? at : 0))
@@ -333,12 +359,12 @@ void sx_note_death(struct sx_arena *arena, struct sx_cell *cell, uint64_t holder
  * How long is the cell's own experience, *less, in ns below SPIN_MAX: each success brings it a quarter of the way
  * towards SPIN_MAX, each failure takes an eighth, down to SPIN_MIN; every 32nd time it is SPIN_MAX all the same, or a
  * lock whose sections have grown shorter would never find out.  0 in a fresh cell: the most. */
-bool sx_spin(sx_a32 *less, struct sx_statistics *statistics, bool (*ready)(void *), void *what)
+bool sx_spin(sx_a32 *less, sx_a32 *contended, bool (*ready)(void *), void *what)
 {
     uint32_t known = atomic_load_explicit(less, memory_order_relaxed);
     uint32_t budget = known < SPIN_MAX - SPIN_MIN ? SPIN_MAX - known : SPIN_MIN, limit = budget;
     bool success = false;
-    if (atomic_load_explicit(&statistics->contended, memory_order_relaxed) % 32 == 0)
+    if (atomic_load_explicit(contended, memory_order_relaxed) % 32 == 0)
         limit = SPIN_MAX;
     int64_t end = sx_now() + limit;
     do

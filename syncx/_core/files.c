@@ -1,0 +1,683 @@
+/* files.c: the files that this process locks: one open file description for each, and who in the process holds what.
+ *
+ * The kernel decides who holds a range; a lock belongs to the open file description.  All lock objects of the process
+ * on one file (one inode, style and arena) share a description, so ten thousand ranges take one descriptor, and the
+ * kernel's list is as long as it must be.  To the kernel they are one owner: threads are told apart here, in a tree of
+ * the segments that are held, ordered by their first byte, each node knowing how far its subtree reaches (a treap, an
+ * interval tree: Cormen et al., "Introduction to Algorithms", 14.3; Seidel and Aragon, "Randomized Search Trees").
+ *
+ *   - Two holds overlap only if both are shared.  So a segment that is exclusive is unlocked as a whole, and of a
+ *     shared one the parts that nobody else of the process has.
+ *   - A segment stands in the tree before its thread waits for it in the kernel (pending) and until after it was
+ *     unlocked: what is granted to one thread is never unlocked by another.
+ *
+ * Nothing here is shared between processes, so a death leaves nothing behind: the kernel unlocks what the process held.
+ *
+ * fork: the child gets every description anew, through /proc/self/fd, before it runs anything else: it owns nothing,
+ * and does not keep its parent's locks when the parent ends.  A file that is `alone` (inherit=True) keeps its
+ * description and its holds in both processes: unlocking it would be for both, so whoever is done takes a new description
+ * instead, and the kernel unlocks when the last one is gone.
+ *
+ * Locks are taken in this order: registry, the lock object's guard, the file's guard.  None is held while waiting.
+ */
+#define _GNU_SOURCE
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/sysmacros.h>
+#include <sys/vfs.h>
+
+#include "files.h"
+
+static pthread_mutex_t registry = PTHREAD_MUTEX_INITIALIZER;
+static struct sx_file *files;
+static struct sx_range *ranges;
+
+/* ---- the tree --------------------------------------------------------------------------------------------- */
+static void measure(struct sx_segment *s)
+{
+    s->reach = s->last;
+    for (int i = 0; i < 2; i++)
+        if (s->child[i] != NULL && s->child[i]->reach > s->reach)
+            s->reach = s->child[i]->reach;
+}
+
+static bool before(const struct sx_segment *a, const struct sx_segment *b)
+{
+    return a->first != b->first ? a->first < b->first : (uintptr_t)a < (uintptr_t)b;
+}
+
+/* All below s are divided into those before `at` and the others. */
+static void split(struct sx_segment *s, const struct sx_segment *at, struct sx_segment *parts[2])
+{
+    if (s == NULL) {
+        parts[0] = parts[1] = NULL;
+        return;
+    }
+    int side = !before(s, at);
+    struct sx_segment *inner[2];
+    split(s->child[!side], at, inner);
+    s->child[!side] = inner[side];
+    measure(s);
+    parts[side] = s;
+    parts[!side] = inner[!side];
+}
+
+static struct sx_segment *join(struct sx_segment *a, struct sx_segment *b)
+{
+    if (a == NULL || b == NULL)
+        return a == NULL ? b : a;
+    if (a->priority > b->priority) {
+        a->child[1] = join(a->child[1], b);
+        measure(a);
+        return a;
+    }
+    b->child[0] = join(a, b->child[0]);
+    measure(b);
+    return b;
+}
+
+static struct sx_segment *inserted(struct sx_segment *root, struct sx_segment *s)
+{
+    if (root != NULL && root->priority >= s->priority) {
+        int side = before(root, s);
+        root->child[side] = inserted(root->child[side], s);
+        measure(root);
+        return root;
+    }
+    split(root, s, s->child);
+    measure(s);
+    return s;
+}
+
+static struct sx_segment *removed(struct sx_segment *root, struct sx_segment *s)
+{
+    if (root == s)
+        return join(s->child[0], s->child[1]);
+    int side = before(root, s);
+    root->child[side] = removed(root->child[side], s);
+    measure(root);
+    return root;
+}
+
+void sx_tree_insert(struct sx_file *f, struct sx_segment *s)
+{
+    f->random ^= f->random << 13;
+    f->random ^= f->random >> 17;
+    f->random ^= f->random << 5;
+    s->priority = f->random;
+    s->child[0] = s->child[1] = NULL;
+    f->root = inserted(f->root, s);
+}
+
+void sx_tree_remove(struct sx_file *f, struct sx_segment *s)
+{
+    f->root = removed(f->root, s);
+}
+
+/* The segments that overlap a range, by their first bytes, until visit() returns true; that one, or NULL. */
+static struct sx_segment *overlapping(struct sx_segment *s, int64_t first, int64_t last,
+                                      bool (*visit)(struct sx_segment *s, void *what), void *what)
+{
+    while (s != NULL && s->reach >= first) {
+        struct sx_segment *found = overlapping(s->child[0], first, last, visit, what);
+        if (found != NULL)
+            return found;
+        if (s->first > last)
+            return NULL;
+        if (s->last >= first && visit(s, what))
+            return s;
+        s = s->child[1];
+    }
+    return NULL;
+}
+
+struct sought {
+    const struct sx_hold *but;
+    uint64_t thread;
+    bool shared;
+};
+
+static bool conflicts(struct sx_segment *s, void *what)
+{
+    struct sought *k = what;
+    return s->hold != k->but && !(s->shared && k->shared);
+}
+
+/* A segment of another hold than `but` that does not go with that range. */
+struct sx_segment *sx_tree_conflict(struct sx_file *f, const struct sx_hold *but, int64_t first, int64_t last,
+                                    bool shared)
+{
+    return overlapping(f->root, first, last, conflicts, &(struct sought){.but = but, .shared = shared});
+}
+
+static bool is_of_thread(struct sx_segment *s, void *what)
+{
+    struct sought *k = what;
+    return s->hold->thread == k->thread && !s->pending && !(s->shared && k->shared);
+}
+
+struct sx_segment *sx_tree_of_thread(struct sx_file *f, uint64_t thread, int64_t first, int64_t last, bool shared)
+{
+    return overlapping(f->root, first, last, is_of_thread, &(struct sought){.thread = thread, .shared = shared});
+}
+
+/* ---- the kernel ------------------------------------------------------------------------------------------- */
+static int kernel_lock(struct sx_file *f, int type, int64_t first, int64_t last, bool wait)
+{
+    if (f->broken != 0)
+        return f->broken;
+    if (f->style == SX_FLOCK_STYLE) {
+        int operation = type == F_WRLCK ? LOCK_EX : type == F_RDLCK ? LOCK_SH : LOCK_UN;
+        return flock(f->fd, operation | (wait ? 0 : LOCK_NB)) == 0 ? 0 : errno == EWOULDBLOCK ? EAGAIN : errno;
+    }
+    struct flock l = {.l_type = (short)type, .l_whence = SEEK_SET, .l_start = first};
+    l.l_len = last == SX_TO_END ? 0 : last - first + 1;
+    int command = f->style == SX_OFD_STYLE ? (wait ? F_OFD_SETLKW : F_OFD_SETLK) : (wait ? F_SETLKW : F_SETLK);
+    for (;;) {
+        if (fcntl(f->fd, command, &l) == 0)
+            return 0;
+        if (errno != EINTR || wait)
+            return errno == EACCES ? EAGAIN : errno; /* POSIX lets a lock that is in the way be either */
+    }
+}
+
+int sx_file_ask(struct sx_file *f, bool shared, int64_t first, int64_t last, bool wait)
+{
+    return kernel_lock(f, shared ? F_RDLCK : F_WRLCK, first, last, wait);
+}
+
+int sx_file_downgrade(struct sx_file *f, int64_t first, int64_t last)
+{
+    return kernel_lock(f, F_RDLCK, first, last, false);
+}
+
+/* Do others hold what is in the way of a lock on that range?  1, 0; -1: this kind of lock cannot be asked for. */
+int sx_file_conflict(struct sx_file *f, bool shared, int64_t first, int64_t last)
+{
+    struct flock l = {.l_type = shared ? F_RDLCK : F_WRLCK, .l_whence = SEEK_SET, .l_start = first};
+    l.l_len = last == SX_TO_END ? 0 : last - first + 1;
+    if (f->style == SX_FLOCK_STYLE || fcntl(f->fd, f->style == SX_OFD_STYLE ? F_OFD_GETLK : F_GETLK, &l) != 0)
+        return -1;
+    return l.l_type != F_UNLCK;
+}
+
+struct gap {
+    struct sx_file *file;
+    const struct sx_segment *but;
+    int64_t at, last;
+    int error;
+    bool done;
+};
+
+static void unlock_up_to(struct gap *g, int64_t last)
+{
+    if (g->at <= last && !g->done) {
+        int e = kernel_lock(g->file, F_UNLCK, g->at, last, false);
+        g->error = e != 0 ? e : g->error;
+    }
+}
+
+static bool covers(struct sx_segment *s, void *what)
+{
+    struct gap *g = what;
+    if (s == g->but)
+        return false;
+    if (s->first > g->at)
+        unlock_up_to(g, s->first - 1);
+    if (s->last >= g->last)
+        g->done = true;
+    else if (s->last >= g->at)
+        g->at = s->last + 1;
+    return g->done;
+}
+
+/* Unlocks of a range what no other segment than `but` has.  errno where the kernel had no memory to split a lock. */
+int sx_file_give(struct sx_file *f, const struct sx_segment *but, int64_t first, int64_t last)
+{
+    if (f->joint)
+        return 0; /* it is the other process's too; see sx_file_renew */
+    struct gap g = {f, but, first, last, 0, false};
+    overlapping(f->root, first, last, covers, &g);
+    unlock_up_to(&g, last);
+    return g.error;
+}
+
+static int open_again(struct sx_file *f, int fd)
+{
+    char path[32];
+    snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
+    return open(path, (f->writable ? O_RDWR : O_RDONLY) | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
+}
+
+static bool is_it(struct sx_file *f, int fd)
+{
+    struct stat st;
+    return fstat(fd, &st) == 0 && st.st_dev == f->st_dev && st.st_ino == f->st_ino;
+}
+
+/* The number may have been closed by somebody else (a program that makes itself a daemon), and used again. */
+bool sx_file_is_open(struct sx_file *f)
+{
+    return f->broken != 0 || is_it(f, f->fd);
+}
+
+/* A new description in place of the one that another process has too, or that nobody may have.  0 or errno. */
+int sx_file_renew(struct sx_file *f)
+{
+    int fd = open_again(f, f->fd), error = fd < 0 ? errno : 0;
+    if (fd < 0 || dup3(fd, f->fd, O_CLOEXEC) < 0)
+        error = errno;
+    if (fd >= 0)
+        close(fd);
+    f->joint = false;
+    if (error != 0) { /* without a description there is no lock; better none than the other process's */
+        if (is_it(f, f->fd))
+            close(f->fd);
+        f->fd = -1;
+        f->broken = error;
+    }
+    return error;
+}
+
+/* ---- the registry ------------------------------------------------------------------------------------------ */
+
+/* File systems whose locks may involve another machine, or a program of anybody's. */
+static long system_of(int fd)
+{
+    static const long known[] = {0x6969 /* nfs */,       0xff534d42 /* cifs */, 0xfe534d42 /* smb2 */,
+                                 0x517b /* smb */,       0x65735546 /* fuse */, 0x01021997 /* 9p */,
+                                 0x00c36400 /* ceph */,  0x0bd00bd0 /* lustre */, 0x01161970 /* gfs2 */,
+                                 0x7461636f /* ocfs2 */, 0x5346414f /* afs */,  0x6b414653 /* kafs */,
+                                 0x73757245 /* coda */,  0x786f4256 /* vboxsf */};
+    struct statfs s;
+    if (fstatfs(fd, &s) != 0)
+        return 0;
+    for (size_t i = 0; i < sizeof known / sizeof *known; i++)
+        if ((unsigned long)(uint32_t)s.f_type == (unsigned long)known[i])
+            return known[i];
+    return 0;
+}
+
+/* By the registry's lock. */
+static struct sx_file *known(struct sx_range *r, const struct stat *st)
+{
+    for (struct sx_file *f = files; f != NULL && !r->inherit; f = f->next)
+        if (f->st_ino == st->st_ino && f->st_dev == st->st_dev && f->style == r->style && f->arena == r->arena &&
+            !f->alone && f->broken == 0 && is_it(f, f->fd)) {
+            f->references++;
+            return f;
+        }
+    return NULL;
+}
+
+void sx_file_drop(struct sx_file *f)
+{
+    pthread_mutex_lock(&registry);
+    bool last = --f->references == 0;
+    if (last) {
+        struct sx_file **link = &files;
+        while (*link != f)
+            link = &(*link)->next;
+        *link = f->next;
+    }
+    pthread_mutex_unlock(&registry);
+    if (last) {
+        if (f->fd >= 0 && is_it(f, f->fd)) /* a number that somebody closed may be another file's by now */
+            close(f->fd);
+        pthread_mutex_destroy(&f->guard);
+        free(f);
+    }
+}
+
+/* Is it something that can be locked so?  0 or errno. */
+static int lockable(const struct sx_range *r, const struct stat *st)
+{
+    if (S_ISDIR(st->st_mode))
+        return r->style == SX_FLOCK_STYLE ? 0 : EISDIR;
+    return S_ISREG(st->st_mode) ? 0 : ESPIPE;
+}
+
+static enum sx_status failed(int error)
+{
+    errno = error;
+    return SX_ERRNO;
+}
+
+static int open_path(const struct sx_range *r, const char *path, bool directory, bool *writable)
+{
+    int flags = O_CLOEXEC | O_NOCTTY | O_NONBLOCK, fd = -1;
+    *writable = true;
+    if (!directory)
+        fd = open(path, flags | O_RDWR | (r->create && r->path != NULL ? O_CREAT : 0), 0666);
+    if (directory || (fd < 0 && (errno == EACCES || errno == EROFS || errno == EPERM || errno == ETXTBSY))) {
+        *writable = false;
+        fd = open(path, flags | O_RDONLY | (directory ? O_DIRECTORY : 0));
+    }
+    if (fd >= 0 && fd < 3) { /* not where a program may look for its standard streams */
+        int higher = fcntl(fd, F_DUPFD_CLOEXEC, 3);
+        close(fd);
+        fd = higher;
+    }
+    return fd;
+}
+
+/* The registered file of what the path, or the descriptor, names now; the caller's to drop. */
+static enum sx_status find_file(struct sx_range *r, int by, struct sx_file **found)
+{
+    char proc[32];
+    const char *path = r->path;
+    struct stat st;
+    snprintf(proc, sizeof proc, "/proc/self/fd/%d", by);
+    if (path == NULL)
+        path = proc;
+    /* looked up before it is opened: closing a second descriptor would drop locks of the POSIX style */
+    bool there = (r->path != NULL ? stat(path, &st) : fstat(by, &st)) == 0;
+    if (!there && (r->path == NULL || errno != ENOENT || !r->create))
+        return SX_ERRNO;
+    int error = there ? lockable(r, &st) : 0;
+    if (error != 0)
+        return failed(error);
+    pthread_mutex_lock(&registry);
+    *found = there ? known(r, &st) : NULL;
+    pthread_mutex_unlock(&registry);
+    if (*found != NULL)
+        return SX_OK;
+    bool writable;
+    int fd = open_path(r, path, there && S_ISDIR(st.st_mode), &writable);
+    if (fd < 0)
+        return SX_ERRNO;
+    if (fstat(fd, &st) != 0 || (error = lockable(r, &st)) != 0) {
+        error = error != 0 ? error : errno;
+        close(fd);
+        return failed(error);
+    }
+    struct sx_file *f = calloc(1, sizeof *f);
+    if (f == NULL) {
+        close(fd);
+        return failed(ENOMEM);
+    }
+    *f = (struct sx_file){.arena = r->arena,
+                          .device = (uint32_t)(major(st.st_dev) << 20 | minor(st.st_dev)),
+                          .st_dev = st.st_dev,
+                          .st_ino = st.st_ino,
+                          .style = r->style,
+                          .references = 1,
+                          .writable = writable,
+                          .alone = r->inherit,
+                          .system = system_of(fd),
+                          .fd = fd,
+                          .random = (uint32_t)sx_now() | 1};
+    pthread_mutex_init(&f->guard, NULL);
+    uint64_t hash = ((uint64_t)st.st_ino ^ (uint64_t)f->device << 32) * UINT64_C(0x9e3779b97f4a7c15);
+    f->line = &r->arena->header->lines[(hash >> 32) % SX_FILE_LINES];
+    pthread_mutex_lock(&registry);
+    *found = known(r, &st);
+    if (*found == NULL) {
+        f->next = files;
+        files = f;
+        *found = f;
+    }
+    pthread_mutex_unlock(&registry);
+    if (*found != f) { /* another thread was faster */
+        if (f->style != SX_POSIX_STYLE)
+            close(fd); /* else the descriptor stays: closing it would drop what that thread locks */
+        pthread_mutex_destroy(&f->guard);
+        free(f);
+    }
+    return SX_OK;
+}
+
+static void install_fork_handlers(void);
+
+static void enlist(struct sx_range *r)
+{
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
+    pthread_once(&once, install_fork_handlers);
+    pthread_mutex_init(&r->guard, NULL);
+    r->holds = NULL;
+    pthread_mutex_lock(&registry);
+    r->next = ranges;
+    r->link = &ranges;
+    if (ranges != NULL)
+        ranges->link = &r->next;
+    ranges = r;
+    pthread_mutex_unlock(&registry);
+}
+
+enum sx_status sx_range_open(struct sx_range *r, int fd)
+{
+    enum sx_status s = find_file(r, fd, &r->file);
+    if (s == SX_OK)
+        enlist(r);
+    return s;
+}
+
+enum sx_status sx_range_open_beside(struct sx_range *r, struct sx_range *other)
+{
+    pthread_mutex_lock(&registry);
+    pthread_mutex_lock(&other->guard);
+    r->file = other->file;
+    r->file->references++;
+    pthread_mutex_unlock(&other->guard);
+    pthread_mutex_unlock(&registry);
+    enlist(r);
+    return SX_OK;
+}
+
+void sx_range_close(struct sx_range *r)
+{
+    sx_range_give_all(r);
+    pthread_mutex_lock(&registry);
+    *r->link = r->next;
+    if (r->next != NULL)
+        r->next->link = r->link;
+    pthread_mutex_unlock(&registry);
+    pthread_mutex_destroy(&r->guard);
+    sx_file_drop(r->file);
+    r->file = NULL;
+}
+
+/* Lock objects stay what they are while they are visited. */
+void sx_ranges_each(void (*visit)(struct sx_range *r, void *what), void *what)
+{
+    pthread_mutex_lock(&registry);
+    for (struct sx_range *r = ranges; r != NULL; r = r->next)
+        visit(r, what);
+    pthread_mutex_unlock(&registry);
+}
+
+/* Does the path name another file by now, or none?  -1: it cannot be told. */
+int sx_range_moved(struct sx_range *r, struct sx_file *f)
+{
+    struct stat st;
+    if (stat(r->path, &st) != 0)
+        return errno == ENOENT ? 1 : -1;
+    return st.st_dev != f->st_dev || st.st_ino != f->st_ino;
+}
+
+/* From f to the file that the path names now.  Holds of other threads stay where they are. */
+enum sx_status sx_range_follow(struct sx_range *r, struct sx_file *f)
+{
+    struct sx_file *now;
+    enum sx_status s = find_file(r, -1, &now);
+    if (s != SX_OK)
+        return s;
+    pthread_mutex_lock(&registry);
+    pthread_mutex_lock(&r->guard);
+    bool ours = r->file == f && now != f;
+    if (ours) {
+        for (struct sx_hold *h = r->holds; h != NULL; h = h->next)
+            if (!h->keeps_file && h->file == f) {
+                h->keeps_file = true;
+                f->references++;
+            }
+        r->file = now;
+    }
+    pthread_mutex_unlock(&r->guard);
+    pthread_mutex_unlock(&registry);
+    sx_file_drop(ours ? f : now);
+    return SX_OK;
+}
+
+/* ---- holds -------------------------------------------------------------------------------------------------- */
+static void add_segment(struct sx_hold *hold, struct sx_segment *spare[2], int64_t first, int64_t last, bool shared)
+{
+    struct sx_segment *s = &hold->own;
+    if (s->hold != NULL) {
+        int i = spare[0] == NULL;
+        s = spare[i];
+        spare[i] = NULL;
+    }
+    *s = (struct sx_segment){.first = first, .last = last, .shared = shared, .hold = hold, .next = hold->segments};
+    hold->segments = s;
+    sx_tree_insert(hold->file, s);
+    sx_publish(s);
+}
+
+static void drop_segment(struct sx_hold *hold, struct sx_segment *s)
+{
+    struct sx_segment **link = &hold->segments;
+    while (*link != s)
+        link = &(*link)->next;
+    *link = s->next;
+    sx_tree_remove(hold->file, s);
+    sx_unpublish(s);
+    if (s == &hold->own)
+        s->hold = NULL;
+    else
+        free(s);
+}
+
+static void resize(struct sx_segment *s, int64_t first, int64_t last)
+{
+    sx_tree_remove(s->hold->file, s);
+    sx_unpublish(s);
+    s->first = first;
+    s->last = last;
+    sx_tree_insert(s->hold->file, s);
+    sx_publish(s);
+}
+
+/* What the kernel has done to a range, for our own account: mode < 0: unlocked; else enum sx_mode.  The last word on each
+ * byte counts, and neighbours of one mode are one.  Two spare segments are enough: one to split, one to add. */
+void sx_hold_reshape(struct sx_hold *hold, int64_t first, int64_t last, int mode, struct sx_segment *spare[2])
+{
+    bool shared = mode == SX_SHARED_MODE;
+    for (struct sx_segment *s = hold->segments, *next; s != NULL; s = next) {
+        next = s->next;
+        bool touches = mode >= 0 && s->shared == shared;
+        if (touches && s->last < first && s->last + 1 == first) {
+            first = s->first;
+            drop_segment(hold, s);
+            continue;
+        }
+        if (touches && s->first > last && s->first - 1 == last) {
+            last = s->last;
+            drop_segment(hold, s);
+            continue;
+        }
+        if (s->last < first || s->first > last)
+            continue;
+        if (touches) { /* grows into one */
+            first = s->first < first ? s->first : first;
+            last = s->last > last ? s->last : last;
+            drop_segment(hold, s);
+        } else if (s->first < first && s->last > last) {
+            int64_t end = s->last;
+            resize(s, s->first, first - 1);
+            add_segment(hold, spare, last + 1, end, s->shared);
+        } else if (s->first < first) {
+            resize(s, s->first, first - 1);
+        } else if (s->last > last) {
+            resize(s, last + 1, s->last);
+        } else {
+            drop_segment(hold, s);
+        }
+    }
+    if (mode >= 0)
+        add_segment(hold, spare, first, last, shared);
+}
+
+void sx_hold_clear(struct sx_hold *hold)
+{
+    while (hold->segments != NULL)
+        drop_segment(hold, hold->segments);
+}
+
+/* ---- fork --------------------------------------------------------------------------------------------------- */
+static void before_fork(void)
+{
+    pthread_mutex_lock(&registry);
+    for (struct sx_range *r = ranges; r != NULL; r = r->next)
+        pthread_mutex_lock(&r->guard);
+    for (struct sx_file *f = files; f != NULL; f = f->next)
+        pthread_mutex_lock(&f->guard);
+}
+
+static void after_fork_parent(void)
+{
+    for (struct sx_file *f = files; f != NULL; f = f->next) {
+        if (f->alone && f->root != NULL)
+            f->joint = true;
+        pthread_mutex_unlock(&f->guard);
+    }
+    for (struct sx_range *r = ranges; r != NULL; r = r->next)
+        pthread_mutex_unlock(&r->guard);
+    pthread_mutex_unlock(&registry);
+}
+
+/* The holds of a lock object are its parent's: forgotten, or, where the description is kept, everybody's in the child. */
+static void inherit(struct sx_range *r)
+{
+    struct sx_hold *kept = NULL;
+    for (struct sx_hold *h = r->holds, *next; h != NULL; h = next) {
+        next = h->next;
+        for (struct sx_segment *s = h->segments, *after; s != NULL; s = after) {
+            after = s->next;
+            s->record = NULL; /* the parent's */
+            if (h->file->alone)
+                sx_tree_insert(h->file, s);
+            else if (s != &h->own)
+                free(s);
+        }
+        if (h->file->alone && h->segments != NULL && kept == NULL) {
+            h->thread = SX_INHERITED;
+            h->next = NULL;
+            kept = h;
+            continue;
+        }
+        if (h->keeps_file)
+            h->file->references--; /* never to 0: the child loses one descriptor until it ends */
+        if (h == &r->own)
+            *h = (struct sx_hold){0};
+        else
+            free(h);
+    }
+    r->holds = kept;
+}
+
+static void after_fork_child(void)
+{
+    for (struct sx_file *f = files; f != NULL; f = f->next) {
+        f->joint = f->alone && f->root != NULL;
+        f->root = NULL;
+    }
+    for (struct sx_range *r = ranges; r != NULL; r = r->next) {
+        inherit(r);
+        pthread_mutex_init(&r->guard, NULL);
+    }
+    for (struct sx_file *f = files; f != NULL; f = f->next) {
+        if (!f->joint && f->fd >= 0 && is_it(f, f->fd))
+            sx_file_renew(f);
+        pthread_mutex_init(&f->guard, NULL);
+    }
+    pthread_mutex_init(&registry, NULL);
+}
+
+static void install_fork_handlers(void)
+{
+    pthread_atfork(before_fork, after_fork_parent, after_fork_child);
+}

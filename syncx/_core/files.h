@@ -1,0 +1,109 @@
+/* files.h: file locks, between files.c (what the process knows and asks the kernel for) and ranges.c (waiting). */
+#ifndef SYNCX_FILES_H
+#define SYNCX_FILES_H
+
+#include <sys/stat.h>
+
+#include "core.h"
+
+#define SX_TO_END INT64_MAX /* the last byte of a range that ends with the file, however far that grows */
+#define SX_INHERITED 0u     /* the thread of a hold that came with a fork: any of the child's */
+
+struct sx_range;
+struct sx_hold;
+
+/* A range that a hold has: a node in its file's tree. */
+struct sx_segment {
+    int64_t first, last;
+    int64_t reach; /* the highest `last` in the subtree */
+    struct sx_segment *child[2];
+    uint32_t priority;
+    bool shared;
+    bool pending; /* its thread waits for it in the kernel; meanwhile no other thread of the process may have it */
+    struct sx_hold *hold;
+    struct sx_segment *next; /* of the same hold */
+    struct sx_file_hold *record;
+};
+
+/* What one thread holds through one lock object. */
+struct sx_hold {
+    struct sx_hold *next; /* of the same lock object */
+    struct sx_file *file;
+    uint64_t thread;
+    uint32_t depth; /* of a reentrant lock: beyond the first */
+    bool keeps_file;
+    struct sx_segment *segments;
+    struct sx_segment own; /* the first segment; used while own.hold is set */
+};
+
+/* A file that this process locks: one open file description for all lock objects on it. */
+struct sx_file {
+    struct sx_file *next; /* of all */
+    struct sx_arena *arena;
+    uint32_t device; /* as the kernel has it */
+    dev_t st_dev;
+    ino_t st_ino;
+    enum sx_style style;
+    int references; /* guarded by the registry's lock */
+    bool writable;
+    bool alone;  /* for one lock object: its holds outlive a fork */
+    bool joint;  /* a forked process has the same description: unlocking would be for both */
+    int broken;  /* errno of a forked child that could not open it anew */
+    long system; /* f_type of statfs, where that is a network file system or one in user space; else 0 */
+    int fd;
+    pthread_mutex_t guard; /* of the tree */
+    struct sx_segment *root;
+    uint32_t random;
+    struct sx_file_line *line;
+};
+
+/* A lock object: which range of which file. */
+struct sx_range {
+    struct sx_range *next, **link; /* of all */
+    struct sx_arena *arena;
+    struct sx_file *file;
+    char *path; /* NULL: opened by descriptor */
+    int64_t first, last;
+    enum sx_style style;
+    bool shared, reentrant, create, inherit;
+    pthread_mutex_t guard; /* of file and holds; taken before the file's */
+    struct sx_hold *holds;
+    struct sx_hold own; /* used while own.file is set */
+};
+
+/* ---- files.c ---- */
+enum sx_status sx_range_open(struct sx_range *r, int fd);      /* by r->path, or of that descriptor */
+enum sx_status sx_range_open_beside(struct sx_range *r, struct sx_range *other); /* of the same file */
+void sx_range_close(struct sx_range *r);                       /* gives all back that is held through it */
+int sx_range_moved(struct sx_range *r, struct sx_file *f);     /* does the path name another file?  1, 0, or -1 */
+enum sx_status sx_range_follow(struct sx_range *r, struct sx_file *f);
+void sx_file_drop(struct sx_file *f);
+int sx_file_ask(struct sx_file *f, bool shared, int64_t first, int64_t last, bool wait); /* 0 or errno */
+int sx_file_give(struct sx_file *f, const struct sx_segment *but, int64_t first, int64_t last);
+bool sx_file_is_open(struct sx_file *f);
+int sx_file_downgrade(struct sx_file *f, int64_t first, int64_t last);
+int sx_file_conflict(struct sx_file *f, bool shared, int64_t first, int64_t last);
+struct sx_segment *sx_tree_conflict(struct sx_file *f, const struct sx_hold *but, int64_t first, int64_t last,
+                                    bool shared);
+struct sx_segment *sx_tree_of_thread(struct sx_file *f, uint64_t thread, int64_t first, int64_t last, bool shared);
+void sx_tree_insert(struct sx_file *f, struct sx_segment *s);
+void sx_tree_remove(struct sx_file *f, struct sx_segment *s);
+void sx_hold_reshape(struct sx_hold *hold, int64_t first, int64_t last, int mode, struct sx_segment *spare[2]);
+void sx_hold_clear(struct sx_hold *hold);
+void sx_ranges_each(void (*visit)(struct sx_range *r, void *what), void *what);
+int sx_file_renew(struct sx_file *f);
+
+/* ---- ranges.c ---- */
+void sx_publish(struct sx_segment *s);
+void sx_unpublish(struct sx_segment *s);
+enum sx_status sx_range_acquire(struct sx_range *r, int64_t deadline);
+enum sx_status sx_range_release(struct sx_range *r);
+enum sx_status sx_range_upgrade(struct sx_range *r, int64_t deadline);
+enum sx_status sx_range_downgrade(struct sx_range *r);
+enum sx_status sx_range_add(struct sx_range *r, int64_t first, int64_t last, bool shared, int64_t deadline);
+enum sx_status sx_range_remove(struct sx_range *r, int64_t first, int64_t last);
+bool sx_range_locked(struct sx_range *r);
+struct sx_hold *sx_range_hold(struct sx_range *r, uint64_t me); /* r->guard is held */
+void sx_range_give_all(struct sx_range *r);
+
+#endif

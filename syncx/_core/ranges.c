@@ -1,0 +1,893 @@
+/* ranges.c: taking and giving file ranges.
+ *
+ * Who holds a range is the kernel's to say (files.c); all that lies in the arena is who waits for what, so that waiters
+ * have an order and are woken, and who holds what, so that waiters know whose death to watch.  Whatever is wrong there,
+ * or missing because it belongs to another arena, to a program without syncx or to a thread with more holds than
+ * records, costs order or a little time, never exclusion.
+ *
+ * A thread that must wait enrols: a wait record in its slot (file, range, mode, a ticket), and FILE_WAITERS in the
+ * file's line.  The state of the record is its futex:
+ *
+ *   NOTIFIED   awake: about to look, or spinning, or asleep in the kernel   the waiter; a releaser, from WAITING
+ *   BEHIND     asleep until the one before it in line has left              the waiter
+ *   WAITING    first in line, asleep, or about to try and then to sleep     the waiter; a releaser makes it NOTIFIED
+ *   RUNNING    no wait                                                      the waiter, which then steps `ticket` to 0
+ *
+ * Why no wake-up is lost.  The first in line says WAITING, then tries, then sleeps while the word says WAITING.  A release
+ * unlocks first and then looks at the line and the records: it finds WAITING and wakes it, or it unlocked before that
+ * thread tried.  (Both are ordered by the fences and the system calls between them.)  A release that finds no live waiter
+ * takes FILE_WAITERS back by a CAS which fails if anybody enrolled since.  Whoever is BEHIND watches the ticket of the one
+ * before it, which changes when that one leaves, however it leaves, and its life word.
+ *
+ * Death.  Of a holder: the kernel unlocks; the first in line watches the holder's life word, and then waits for the
+ * kernel to finish.  Of a waiter: the dead are passed over, and those behind are woken by its life word.  Of a releaser
+ * between unlocking and waking: the waiter watches its life word too.  There is nothing to repair.
+ *
+ * If what is in the way is not known to be a syncx thread's, an untimed wait sleeps in the kernel (F_OFD_SETLKW) and a timed
+ * one tries again after 50 us at first, later after a 160th of its time, 12 ms at most; a release of ours wakes it at
+ * once all the same.
+ *
+ * Order.  By tickets, among those whose ranges and modes conflict.  Newcomers stand back behind them too, but for a
+ * millisecond after a waiter got its range (throughput); tries never do.  Nobody waits behind a thread that waits for
+ * what he holds himself, and nobody for longer than a second: a line is no reason to stand still, and waiting behind
+ * somebody who waits for another lock of ours might be for ever.
+ */
+#define _GNU_SOURCE
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "files.h"
+
+#define OVERTAKE_US 1000u
+#define LINE_NS 1000000000 /* how long anybody waits for his turn where the range itself may be free */
+#define FIRST_PAUSE_NS 50000
+#define LAST_PAUSE_NS 12000000
+#define PAUSE_PART 160
+
+static _Thread_local uint32_t held_here __attribute__((tls_model("initial-exec"))); /* holds of this thread */
+
+/* One request: a range for a hold, on its way. */
+struct want {
+    struct sx_range *range;
+    struct sx_file *file;
+    struct sx_hold *hold;
+    uint64_t me;
+    int64_t first, last;
+    enum sx_mode mode;
+    struct sx_segment *spare[2];
+    uint64_t blocker; /* of this process, where that is in the way */
+};
+
+static bool is_shared(const struct want *w)
+{
+    return w->mode == SX_SHARED_MODE;
+}
+
+static uint32_t microseconds(void)
+{
+    return (uint32_t)(sx_now() / 1000);
+}
+
+/* ---- what others are told ------------------------------------------------------------------------------------ */
+
+/* By the thread that holds it, in its slot. */
+void sx_publish(struct sx_segment *s)
+{
+    struct sx_file *f = s->hold->file;
+    struct sx_participant *p = sx_self.arena == f->arena ? sx_self.slot : NULL;
+    s->record = NULL;
+    for (uint32_t i = 0; p != NULL && i < SX_FILE_HOLDS; i++) {
+        struct sx_file_hold *h = &p->files[i];
+        uint32_t state = atomic_load_explicit(&h->state, memory_order_relaxed);
+        if (state & FILE_HELD)
+            continue;
+        atomic_store_explicit(&h->device, f->device, memory_order_relaxed);
+        atomic_store_explicit(&h->inode, f->st_ino, memory_order_relaxed);
+        atomic_store_explicit(&h->first, (uint64_t)s->first, memory_order_relaxed);
+        atomic_store_explicit(&h->last, (uint64_t)s->last, memory_order_relaxed);
+        atomic_store_explicit(&h->since_ns, (uint64_t)sx_now(), memory_order_relaxed);
+        uint32_t flags = FILE_HELD | (uint32_t)(s->shared ? SX_SHARED_MODE : SX_EXCLUSIVE_MODE) |
+                         (uint32_t)f->style << FILE_STYLE_SHIFT;
+        atomic_fetch_add_explicit(&p->filed, 1, memory_order_relaxed);
+        /* release: who sees HELD sees the rest */
+        atomic_store_explicit(&h->state, ((state & ~(FILE_STEP - 1)) + FILE_STEP) | flags, memory_order_release);
+        s->record = h;
+        return;
+    }
+}
+
+void sx_unpublish(struct sx_segment *s)
+{
+    if (s->record == NULL)
+        return;
+    struct sx_arena *arena = s->hold->file->arena;
+    uint32_t slot = (uint32_t)(((char *)s->record - (char *)arena->participants) / sizeof(struct sx_participant));
+    atomic_fetch_and_explicit(&s->record->state, ~(FILE_STEP - 1), memory_order_release);
+    atomic_fetch_sub_explicit(&arena->participants[slot].filed, 1, memory_order_relaxed);
+    s->record = NULL;
+}
+
+/* ---- the line ------------------------------------------------------------------------------------------------ */
+static uint64_t id_of(struct sx_arena *arena, uint32_t slot)
+{
+    uint64_t generation = atomic_load_explicit(&arena->participants[slot].generation, memory_order_acquire);
+    return generation << 32 | (uint64_t)(slot + 1) << SX_SLOT_SHIFT;
+}
+
+static bool alive(struct sx_arena *arena, uint32_t slot)
+{
+    uint32_t life;
+    return sx_holder_life(arena, id_of(arena, slot), &life) == SX_ALIVE;
+}
+
+static bool same_kind(uint32_t mode, const struct sx_file *f)
+{
+    bool flock = (mode & FILE_STYLE) >> FILE_STYLE_SHIFT == SX_FLOCK_STYLE;
+    return flock == (f->style == SX_FLOCK_STYLE); /* the two other styles exclude each other */
+}
+
+static bool is_of(const struct sx_file *f, uint32_t device, uint64_t inode, uint32_t mode)
+{
+    return device == f->device && inode == f->st_ino && same_kind(mode, f);
+}
+
+static bool record_is_of(const struct sx_file *f, struct sx_wait *w)
+{
+    return atomic_load_explicit(&w->kind, memory_order_relaxed) == SX_KIND_FILE &&
+           is_of(f, atomic_load_explicit(&w->units, memory_order_relaxed),
+                 atomic_load_explicit(&w->cell, memory_order_relaxed),
+                 atomic_load_explicit(&w->mode, memory_order_relaxed));
+}
+
+static bool record_overlaps(struct sx_wait *w, int64_t first, int64_t last)
+{
+    return (int64_t)atomic_load_explicit(&w->holder, memory_order_relaxed) <= last &&
+           (int64_t)atomic_load_explicit(&w->address, memory_order_relaxed) >= first;
+}
+
+static bool record_shared(struct sx_wait *w)
+{
+    return (atomic_load_explicit(&w->mode, memory_order_relaxed) & FILE_MODE) == SX_SHARED_MODE;
+}
+
+/* Another live thread's request that conflicts with ours and comes before it: the one with the highest ticket below
+ * `ticket`; *any: does anybody wait for the file at all?  The file's guard is held. */
+static struct sx_wait *before_us(const struct want *w, uint64_t ticket, struct sx_participant **whose, bool *any)
+{
+    struct sx_arena *arena = w->file->arena;
+    struct sx_wait *best = NULL;
+    uint64_t highest = 0;
+    uint32_t n = sx_participants_ready(arena);
+    *any = false;
+    for (uint32_t i = 0; i < n; i++) {
+        struct sx_participant *p = &arena->participants[i];
+        if (i == sx_slot_of(w->me))
+            continue;
+        for (uint32_t j = 0; j < SX_WAITS; j++) {
+            struct sx_wait *other = &p->wait[j];
+            if (sx_wait_state(atomic_load_explicit(&other->state, memory_order_acquire)) == SX_RUNNING)
+                break; /* a live thread's records are the first ones */
+            if (atomic_load_explicit(&other->kind, memory_order_relaxed) != SX_KIND_FILE || !alive(arena, i))
+                continue;
+            *any = true;
+            uint64_t place = atomic_load_explicit(&other->ticket, memory_order_relaxed);
+            if (place == 0 || place >= ticket || place < highest || !record_is_of(w->file, other) ||
+                !record_overlaps(other, w->first, w->last) || (is_shared(w) && record_shared(other)))
+                continue;
+            int64_t first = (int64_t)atomic_load_explicit(&other->holder, memory_order_relaxed);
+            int64_t last = (int64_t)atomic_load_explicit(&other->address, memory_order_relaxed);
+            if (sx_tree_of_thread(w->file, w->me, first, last, record_shared(other)) != NULL)
+                continue; /* it waits for what we have */
+            highest = place;
+            best = other;
+            *whose = p;
+        }
+    }
+    return best;
+}
+
+/* Must a newcomer stand back behind those who wait?  The file's guard is held. */
+static bool must_queue(const struct want *w)
+{
+    struct sx_file_line *line = w->file->line;
+    uint32_t waiters = atomic_load_explicit(&line->waiters, memory_order_acquire);
+    if (!(waiters & FILE_WAITERS) || w->mode == SX_UPGRADE_MODE)
+        return false;
+    if (microseconds() - atomic_load_explicit(&line->handed_us, memory_order_relaxed) < OVERTAKE_US)
+        return false;
+    bool any;
+    struct sx_participant *whose;
+    return before_us(w, UINT64_MAX, &whose, &any) != NULL;
+}
+
+/* A range was unlocked: whoever is first in line for a part of it and sleeps looks again. */
+static void wake_waiters(struct sx_file *f, int64_t first, int64_t last)
+{
+    struct sx_arena *arena = f->arena;
+    atomic_thread_fence(memory_order_seq_cst); /* unlocked before we look */
+    uint32_t waiters = atomic_load_explicit(&f->line->waiters, memory_order_relaxed);
+    if (!(waiters & FILE_WAITERS))
+        return;
+    bool any = false;
+    uint32_t n = sx_participants_ready(arena);
+    for (uint32_t i = 0; i < n; i++)
+        for (uint32_t j = 0; j < SX_WAITS; j++) {
+            struct sx_wait *w = &arena->participants[i].wait[j];
+            uint32_t state = atomic_load_explicit(&w->state, memory_order_acquire);
+            if (sx_wait_state(state) == SX_RUNNING)
+                break;
+            if (atomic_load_explicit(&w->kind, memory_order_relaxed) != SX_KIND_FILE)
+                continue;
+            any = any || alive(arena, i);
+            if (sx_wait_state(state) == SX_WAITING && record_is_of(f, w) && record_overlaps(w, first, last) &&
+                atomic_compare_exchange_strong_explicit(&w->state, &state, (state & ~0xffu) | SX_NOTIFIED,
+                                                        memory_order_seq_cst, memory_order_relaxed))
+                sx_futex_wake(&w->state, INT_MAX);
+        }
+    if (!any)
+        atomic_compare_exchange_strong_explicit(&f->line->waiters, &waiters, waiters & ~FILE_WAITERS,
+                                                memory_order_seq_cst, memory_order_relaxed);
+}
+
+/* The record of a live thread that says it holds what is in our way; *holder: who. */
+static struct sx_file_hold *holder_of(const struct want *w, uint64_t *holder, uint32_t *state)
+{
+    struct sx_arena *arena = w->file->arena;
+    uint32_t n = sx_participants_ready(arena);
+    for (uint32_t i = 0; i < n; i++) {
+        struct sx_participant *p = &arena->participants[i];
+        if (atomic_load_explicit(&p->filed, memory_order_relaxed) == 0 || i == sx_slot_of(w->me))
+            continue;
+        uint64_t id = id_of(arena, i);
+        for (uint32_t j = 0; j < SX_FILE_HOLDS; j++) {
+            struct sx_file_hold *h = &p->files[j];
+            *state = atomic_load_explicit(&h->state, memory_order_acquire);
+            if (!(*state & FILE_HELD) || (is_shared(w) && (*state & FILE_MODE) == SX_SHARED_MODE) ||
+                !is_of(w->file, atomic_load_explicit(&h->device, memory_order_relaxed),
+                       atomic_load_explicit(&h->inode, memory_order_relaxed), *state) ||
+                (int64_t)atomic_load_explicit(&h->first, memory_order_relaxed) > w->last ||
+                (int64_t)atomic_load_explicit(&h->last, memory_order_relaxed) < w->first)
+                continue;
+            uint32_t life;
+            if (sx_holder_life(arena, id, &life) != SX_ALIVE)
+                break;
+            *holder = id;
+            return h;
+        }
+    }
+    return NULL;
+}
+
+/* ---- trying -------------------------------------------------------------------------------------------------- */
+
+/* SX_OK: had; SX_BUSY: another thread of this process (w->blocker) or the kernel says no; SX_ERRNO.  The file's guard
+ * is held. */
+static enum sx_status try(struct want *w)
+{
+    struct sx_file *f = w->file;
+    struct sx_segment *s;
+    int error = 0;
+    w->blocker = 0;
+    if (w->mode != SX_UPGRADE_MODE) {
+        if ((s = sx_tree_conflict(f, w->hold, w->first, w->last, is_shared(w))) != NULL) {
+            w->blocker = s->hold->thread == SX_INHERITED ? w->me : s->hold->thread;
+            return SX_BUSY;
+        }
+        error = sx_file_ask(f, is_shared(w), w->first, w->last, false);
+        if (error == 0)
+            sx_hold_reshape(w->hold, w->first, w->last, (int)w->mode, w->spare);
+    } else {
+        for (s = w->hold->segments; s != NULL; s = s->next) {
+            struct sx_segment *other = sx_tree_conflict(f, w->hold, s->first, s->last, false);
+            if (other != NULL) {
+                w->blocker = other->hold->thread;
+                return SX_BUSY;
+            }
+        }
+        struct sx_segment *failed = NULL;
+        for (s = w->hold->segments; s != NULL && error == 0; s = s->next)
+            if (s->shared && (error = sx_file_ask(f, false, s->first, s->last, false)) != 0)
+                failed = s;
+        for (s = w->hold->segments; failed != NULL && s != failed; s = s->next)
+            if (s->shared)
+                sx_file_downgrade(f, s->first, s->last);
+        for (s = w->hold->segments; s != NULL && error == 0; s = s->next) {
+            sx_unpublish(s);
+            s->shared = false;
+            sx_publish(s);
+        }
+    }
+    if (error == 0)
+        return SX_OK;
+    errno = error;
+    return error == EAGAIN ? SX_BUSY : SX_ERRNO;
+}
+
+static enum sx_status try_guarded(struct want *w)
+{
+    pthread_mutex_lock(&w->file->guard);
+    enum sx_status s = try(w);
+    int saved = errno;
+    pthread_mutex_unlock(&w->file->guard);
+    errno = saved;
+    return s;
+}
+
+/* ---- waiting --------------------------------------------------------------------------------------------------- */
+struct line {
+    struct want *want;
+    struct sx_pause pause;
+    struct sx_wait *record;
+    uint32_t number; /* of the wait, in the upper bits of its state */
+    uint64_t ticket;
+    int64_t since;   /* when it last tried although somebody was before it */
+    int64_t foreign; /* since when it tries again and again */
+    bool spun;
+};
+
+static void say(struct line *l, enum sx_wait_state state)
+{
+    atomic_store_explicit(&l->record->state, l->number | state, memory_order_seq_cst);
+}
+
+static sx_a32 *ticket_word(struct sx_wait *w)
+{
+    return sx_low_half(&w->ticket);
+}
+
+static enum sx_status enrol(struct line *l)
+{
+    struct want *w = l->want;
+    struct sx_file *f = w->file;
+    l->ticket = atomic_fetch_add_explicit(&f->arena->header->file_tickets, 1, memory_order_seq_cst) + 1;
+    struct sx_file_want want = {.device = f->device,
+                                .mode = (uint32_t)w->mode | (uint32_t)f->style << FILE_STYLE_SHIFT,
+                                .inode = f->st_ino,
+                                .first = w->first,
+                                .last = w->last,
+                                .ticket = l->ticket};
+    l->record = sx_pause_enrol_file(&l->pause, &want);
+    if (l->record == NULL)
+        return SX_TOO_MANY;
+    l->number = atomic_load_explicit(&l->record->state, memory_order_relaxed) & ~0xffu;
+    uint32_t waiters = atomic_load_explicit(&f->line->waiters, memory_order_relaxed);
+    while (!atomic_compare_exchange_weak_explicit(&f->line->waiters, &waiters,
+                                                  (waiters + FILE_WAITERS_STEP) | FILE_WAITERS, memory_order_seq_cst,
+                                                  memory_order_relaxed))
+        ;
+    return SX_OK;
+}
+
+/* Whoever is behind us looks again. */
+static void leave_line(struct line *l)
+{
+    if (l->record == NULL)
+        return;
+    atomic_store_explicit(&l->record->state, SX_RUNNING, memory_order_seq_cst);
+    atomic_store_explicit(&l->record->ticket, 0, memory_order_seq_cst);
+    sx_futex_wake(ticket_word(l->record), INT_MAX);
+    l->record = NULL;
+    sx_pause_withdraw(&l->pause);
+}
+
+static bool is_us(struct line *l)
+{
+    uint64_t now;
+    return sx_identity(l->want->file->arena, &now) == SX_OK && now == l->want->me;
+}
+
+/* Two who hold a range shared and want it alone wait for each other: the later one is told. */
+static bool another_upgrades(struct line *l)
+{
+    struct want *w = l->want;
+    struct sx_arena *arena = w->file->arena;
+    uint32_t n = sx_participants_ready(arena);
+    for (uint32_t i = 0; i < n; i++)
+        for (uint32_t j = 0; j < SX_WAITS && i != sx_slot_of(w->me); j++) {
+            struct sx_wait *other = &arena->participants[i].wait[j];
+            if (sx_wait_state(atomic_load_explicit(&other->state, memory_order_acquire)) == SX_RUNNING)
+                break;
+            if (record_is_of(w->file, other) && record_overlaps(other, w->first, w->last) &&
+                (atomic_load_explicit(&other->mode, memory_order_relaxed) & FILE_MODE) == SX_UPGRADE_MODE &&
+                atomic_load_explicit(&other->ticket, memory_order_relaxed) < l->ticket && alive(arena, i))
+                return true;
+        }
+    return false;
+}
+
+struct sight {
+    sx_a32 *word;
+    uint32_t value;
+};
+static bool has_changed(void *what)
+{
+    struct sight *s = what;
+    return atomic_load_explicit(s->word, memory_order_relaxed) != s->value;
+}
+
+/* Until the kernel gives it to us, or a signal comes. */
+static enum sx_status sleep_in_kernel(struct line *l)
+{
+    struct want *w = l->want;
+    struct sx_file *f = w->file;
+    struct sx_segment pending = {
+        .first = w->first, .last = w->last, .shared = is_shared(w), .pending = true, .hold = w->hold};
+    say(l, SX_NOTIFIED);
+    sx_pause_block(&l->pause);
+    pthread_mutex_lock(&f->guard);
+    if (sx_tree_conflict(f, w->hold, w->first, w->last, pending.shared) != NULL) {
+        pthread_mutex_unlock(&f->guard);
+        return SX_BUSY; /* a thread of this process was faster */
+    }
+    sx_tree_insert(f, &pending);
+    pthread_mutex_unlock(&f->guard);
+    int error = sx_file_ask(f, pending.shared, w->first, w->last, true);
+    pthread_mutex_lock(&f->guard);
+    sx_tree_remove(f, &pending);
+    if (error == 0 && w->mode == SX_UPGRADE_MODE) {
+        struct sx_segment *s = w->hold->segments;
+        sx_unpublish(s);
+        s->shared = false;
+        sx_publish(s);
+    } else if (error == 0) {
+        sx_hold_reshape(w->hold, w->first, w->last, (int)w->mode, w->spare);
+    }
+    pthread_mutex_unlock(&f->guard);
+    if (error == 0)
+        return SX_OK;
+    wake_waiters(f, w->first, w->last); /* threads of this process that found us pending */
+    errno = error;
+    return error == EINTR ? SX_INTERRUPTED : error == EDEADLK ? SX_DEADLOCK : SX_ERRNO;
+}
+
+/* One look and one sleep of the first in line.  SX_BUSY: again. */
+static enum sx_status first_in_line(struct line *l, enum sx_wake *wake)
+{
+    struct want *w = l->want;
+    struct sx_arena *arena = w->file->arena;
+    say(l, SX_WAITING); /* before the try: whoever unlocks from here on tells us */
+    enum sx_status s = try_guarded(w);
+    if (s != SX_BUSY)
+        return s;
+    if (w->blocker == w->me && l->pause.deadline == SX_NEVER)
+        return SX_DEADLOCK;
+    uint64_t holder = w->blocker;
+    uint32_t life = 0, state;
+    struct sx_file_hold *known = holder_of(w, holder == 0 ? &holder : &(uint64_t){0}, &state);
+    if (known != NULL && !l->spun && sx_spinning_pays()) {
+        l->spun = true;
+        say(l, SX_NOTIFIED); /* awake: nobody need wake us */
+        sx_pause_block(&l->pause);
+        struct sight sight = {&known->state, state};
+        sx_spin(&w->file->line->spin, &w->file->line->contended, has_changed, &sight);
+        return SX_BUSY;
+    }
+    l->spun = false;
+    atomic_fetch_add_explicit(&w->file->line->contended, 1, memory_order_relaxed);
+    uint64_t first = (uint64_t)w->first;
+    if (holder != 0 && (holder == w->me || sx_holder_life(arena, holder, &life) == SX_ALIVE)) {
+        struct sx_watch watch = {sx_life_word(sx_participant(arena, holder)), life};
+        *wake = sx_pause_sleep(&l->pause, NULL, &l->record->state, l->number | SX_WAITING, &watch, holder != w->me,
+                               first, SX_NEVER);
+        return SX_BUSY;
+    }
+    bool simple = w->mode != SX_UPGRADE_MODE || w->hold->segments->next == NULL;
+    if (l->pause.deadline == SX_NEVER && simple && w->blocker == 0 && !sx_hostless) {
+        s = sleep_in_kernel(l);
+        if (s == SX_INTERRUPTED) {
+            *wake = sx_pause_interrupted(&l->pause, false) ? SX_STOP : SX_CHANGED;
+            s = SX_BUSY;
+        }
+        return s;
+    }
+    int64_t now = sx_now();
+    if (l->foreign == 0)
+        l->foreign = now;
+    int64_t pause = (now - l->foreign) / PAUSE_PART;
+    pause = pause < FIRST_PAUSE_NS ? FIRST_PAUSE_NS : pause > LAST_PAUSE_NS ? LAST_PAUSE_NS : pause;
+    *wake = sx_pause_sleep(&l->pause, NULL, &l->record->state, l->number | SX_WAITING, NULL, 0, first, now + pause);
+    return SX_BUSY;
+}
+
+/* Waits for the request.  SX_BUSY: we are a forked child by now, which has asked for nothing yet. */
+static enum sx_status wait_for(struct want *w, int64_t deadline)
+{
+    struct line l = {.want = w, .pause = {.arena = w->file->arena, .deadline = deadline}, .since = sx_now()};
+    if (w->file->system != 0)
+        sx_pause_block(&l.pause);
+    enum sx_status s = enrol(&l);
+    enum sx_wake wake = SX_CHANGED;
+    bool final = false;
+    if (s == SX_OK && w->mode == SX_UPGRADE_MODE && another_upgrades(&l))
+        s = SX_DEADLOCK;
+    while (s == SX_OK) {
+        struct sx_participant *whose = NULL;
+        bool any;
+        say(&l, SX_NOTIFIED);
+        pthread_mutex_lock(&w->file->guard);
+        struct sx_wait *other =
+            w->mode == SX_UPGRADE_MODE ? NULL : before_us(w, l.ticket, &whose, &any);
+        uint32_t place = other == NULL ? 0 : atomic_load_explicit(ticket_word(other), memory_order_acquire);
+        pthread_mutex_unlock(&w->file->guard);
+        if (other == NULL) {
+            s = first_in_line(&l, &wake);
+            if (s != SX_BUSY)
+                break;
+        } else if (final) {
+            s = SX_TIMEOUT;
+            break;
+        } else {
+            uint32_t life = atomic_load_explicit(sx_life_word(whose), memory_order_acquire);
+            struct sx_watch watch[2] = {{ticket_word(other), place}, {sx_life_word(whose), life}};
+            say(&l, SX_BEHIND);
+            if (place != 0 && alive(w->file->arena, (uint32_t)(whose - w->file->arena->participants)))
+                wake = sx_pause_sleep(&l.pause, NULL, &l.record->state, l.number | SX_BEHIND, watch, 2,
+                                      (uint64_t)w->first, l.since + LINE_NS);
+            if (sx_now() - l.since >= LINE_NS) { /* the one before us may wait for something else than we do */
+                l.since = sx_now();
+                s = try_guarded(w);
+                if (s != SX_BUSY)
+                    break;
+            }
+        }
+        if (!is_us(&l)) { /* a signal handler forked: the record is the parent's */
+            l.record = NULL;
+            sx_pause_withdraw(&l.pause);
+            s = wake == SX_STOP ? SX_INTERRUPTED : SX_BUSY;
+            break;
+        }
+        s = wake == SX_STOP ? SX_INTERRUPTED : SX_OK;
+        if (final && s == SX_OK && other == NULL)
+            s = SX_TIMEOUT;
+        final = wake == SX_DEADLINE; /* one look more */
+        wake = SX_CHANGED;
+    }
+    if (s == SX_OK)
+        atomic_store_explicit(&w->file->line->handed_us, microseconds(), memory_order_relaxed);
+    int saved = errno;
+    leave_line(&l);
+    sx_pause_end(&l.pause);
+    errno = saved;
+    return s;
+}
+
+/* On a network file system even a try may take long: the host's lock is given up for it. */
+static void *give_host_up(struct sx_file *f)
+{
+    return f->system != 0 && !sx_hostless ? sx_host.block() : NULL;
+}
+
+static void take_host_back(struct sx_file *f, void *state)
+{
+    int saved = errno;
+    if (f->system != 0 && !sx_hostless)
+        sx_host.unblock(state);
+    errno = saved;
+}
+
+static enum sx_status obtain(struct want *w, int64_t deadline)
+{
+    void *state = give_host_up(w->file);
+    pthread_mutex_lock(&w->file->guard);
+    enum sx_status s = deadline != 0 && must_queue(w) ? SX_BUSY : try(w);
+    int saved = errno;
+    pthread_mutex_unlock(&w->file->guard);
+    errno = saved;
+    take_host_back(w->file, state);
+    if (s != SX_BUSY || deadline == 0)
+        return s;
+    return wait_for(w, deadline);
+}
+
+/* ---- holds ------------------------------------------------------------------------------------------------------- */
+struct sx_hold *sx_range_hold(struct sx_range *r, uint64_t me)
+{
+    for (struct sx_hold *h = r->holds; h != NULL; h = h->next)
+        if (h->thread == me || h->thread == SX_INHERITED)
+            return h;
+    return NULL;
+}
+
+static struct sx_hold *begin_hold(struct sx_range *r, uint64_t me)
+{
+    struct sx_hold *h = r->own.file == NULL ? &r->own : malloc(sizeof *h);
+    if (h == NULL)
+        return NULL;
+    *h = (struct sx_hold){.next = r->holds, .file = r->file, .thread = me};
+    r->holds = h;
+    return h;
+}
+
+/* r->guard is held; returns a file to drop afterwards, or NULL. */
+static struct sx_file *end_hold(struct sx_range *r, struct sx_hold *hold)
+{
+    struct sx_hold **link = &r->holds;
+    while (*link != hold)
+        link = &(*link)->next;
+    *link = hold->next;
+    struct sx_file *f = hold->keeps_file ? hold->file : NULL;
+    if (hold == &r->own)
+        hold->file = NULL;
+    else
+        free(hold);
+    return f;
+}
+
+static void end_hold_guarded(struct sx_range *r, struct sx_hold *hold)
+{
+    pthread_mutex_lock(&r->guard);
+    struct sx_file *f = end_hold(r, hold);
+    pthread_mutex_unlock(&r->guard);
+    if (f != NULL)
+        sx_file_drop(f);
+}
+
+/* Gives all ranges of a hold back.  r->guard is held. */
+static void give_back(struct sx_hold *hold)
+{
+    struct sx_file *f = hold->file;
+    int64_t first = SX_TO_END, last = 0;
+    pthread_mutex_lock(&f->guard);
+    for (struct sx_segment *s = hold->segments; s != NULL; s = s->next) {
+        sx_file_give(f, s, s->first, s->last);
+        first = s->first < first ? s->first : first;
+        last = s->last > last ? s->last : last;
+    }
+    sx_hold_clear(hold);
+    if (f->joint && f->root == NULL)
+        sx_file_renew(f);
+    pthread_mutex_unlock(&f->guard);
+    if (first <= last)
+        wake_waiters(f, first, last);
+}
+
+static bool get_spare(struct want *w)
+{
+    for (int i = 0; i < 2; i++)
+        if ((w->spare[i] = malloc(sizeof(struct sx_segment))) == NULL) {
+            errno = ENOMEM;
+            return false;
+        }
+    return true;
+}
+
+static void drop_spare(struct want *w)
+{
+    free(w->spare[0]);
+    free(w->spare[1]);
+}
+
+/* Takes the range for this thread.  deadline: 0 tries only; SX_NEVER waits for ever. */
+enum sx_status sx_range_acquire(struct sx_range *r, int64_t deadline)
+{
+    for (;;) {
+        uint64_t me;
+        enum sx_status s = sx_identity(r->arena, &me);
+        if (s != SX_OK)
+            return s;
+        pthread_mutex_lock(&r->guard);
+        struct sx_hold *hold = sx_range_hold(r, me);
+        if (hold != NULL) {
+            bool again = r->reentrant && hold->depth != UINT32_MAX;
+            hold->depth += again;
+            s = again ? SX_OK : deadline == SX_NEVER ? SX_DEADLOCK : SX_BUSY;
+        } else if ((hold = begin_hold(r, me)) == NULL) {
+            errno = ENOMEM;
+            s = SX_ERRNO;
+        } else {
+            held_here++;
+            pthread_mutex_unlock(&r->guard);
+            struct want w = {r, hold->file, hold, me, r->first, r->last, r->shared ? SX_SHARED_MODE : SX_EXCLUSIVE_MODE};
+            s = sx_file_is_open(hold->file) ? obtain(&w, deadline) : (errno = EBADF, SX_ERRNO);
+            int moved = s == SX_OK && r->path != NULL ? sx_range_moved(r, hold->file) : 0;
+            if (s == SX_OK && moved == 0)
+                return SX_OK;
+            struct sx_file *f = hold->file;
+            int saved = errno;
+            if ((s == SX_BUSY || s == SX_INTERRUPTED) && sx_identity(r->arena, &w.me) == SX_OK && w.me != me) {
+                if (s == SX_BUSY)
+                    continue; /* a forked child, which has forgotten the hold with all of its parent's */
+                return s;
+            }
+            if (s == SX_OK)
+                give_back(hold);
+            end_hold_guarded(r, hold);
+            held_here--;
+            errno = saved;
+            bool lost = s == SX_ERRNO && saved == EBADF && r->path != NULL && f->broken == 0 && !sx_file_is_open(f);
+            if (moved == 0 && !lost)
+                return s;
+            if ((s = sx_range_follow(r, f)) != SX_OK)
+                return s;
+            continue;
+        }
+        pthread_mutex_unlock(&r->guard);
+        if (s == SX_BUSY && deadline > 0) { /* as threading has it: the time passes */
+            struct sx_pause pause = {.arena = r->arena, .deadline = deadline, .kept = true};
+            sx_a32 nothing = 0;
+            enum sx_wake wake = SX_CHANGED;
+            while (wake != SX_DEADLINE && wake != SX_STOP)
+                wake = sx_pause_sleep(&pause, NULL, &nothing, 0, NULL, 0, 0, SX_NEVER);
+            pause.kept = false;
+            sx_pause_end(&pause);
+            s = wake == SX_STOP ? SX_INTERRUPTED : SX_TIMEOUT;
+        }
+        return s;
+    }
+}
+
+static enum sx_status mine(struct sx_range *r, struct sx_hold **hold, uint64_t *me)
+{
+    enum sx_status s = sx_identity(r->arena, me);
+    if (s != SX_OK)
+        return s;
+    pthread_mutex_lock(&r->guard);
+    *hold = sx_range_hold(r, *me);
+    pthread_mutex_unlock(&r->guard);
+    return *hold == NULL ? SX_NOT_OWNER : SX_OK;
+}
+
+enum sx_status sx_range_release(struct sx_range *r)
+{
+    struct sx_hold *hold;
+    uint64_t me;
+    enum sx_status s = mine(r, &hold, &me);
+    if (s != SX_OK)
+        return s;
+    if (hold->depth > 0) {
+        hold->depth--;
+        return SX_OK;
+    }
+    struct sx_file *f = hold->file;
+    void *state = give_host_up(f);
+    give_back(hold);
+    take_host_back(f, state);
+    end_hold_guarded(r, hold);
+    held_here--;
+    return SX_OK;
+}
+
+/* From shared to exclusive, all that is held. */
+enum sx_status sx_range_upgrade(struct sx_range *r, int64_t deadline)
+{
+    struct sx_hold *hold;
+    uint64_t me;
+    enum sx_status s = mine(r, &hold, &me);
+    if (s != SX_OK)
+        return s;
+    if (hold->segments == NULL)
+        return SX_OK;
+    struct want w = {r, hold->file, hold, me, SX_TO_END, 0, SX_UPGRADE_MODE};
+    for (struct sx_segment *g = hold->segments; g != NULL; g = g->next) {
+        w.first = g->first < w.first ? g->first : w.first;
+        w.last = g->last > w.last ? g->last : w.last;
+    }
+    s = obtain(&w, deadline);
+    return s == SX_BUSY && deadline != 0 ? SX_NOT_OWNER : s; /* a forked child holds nothing */
+}
+
+enum sx_status sx_range_downgrade(struct sx_range *r)
+{
+    struct sx_hold *hold;
+    uint64_t me;
+    enum sx_status s = mine(r, &hold, &me);
+    if (s != SX_OK)
+        return s;
+    struct sx_file *f = hold->file;
+    int error = 0;
+    int64_t first = SX_TO_END, last = 0;
+    pthread_mutex_lock(&f->guard);
+    for (struct sx_segment *g = hold->segments; g != NULL && error == 0; g = g->next) {
+        if (g->shared || (error = sx_file_downgrade(f, g->first, g->last)) != 0)
+            continue;
+        sx_unpublish(g);
+        g->shared = true;
+        sx_publish(g);
+        first = g->first < first ? g->first : first;
+        last = g->last > last ? g->last : last;
+    }
+    pthread_mutex_unlock(&f->guard);
+    if (first <= last)
+        wake_waiters(f, first, last);
+    errno = error;
+    return error == 0 ? SX_OK : SX_ERRNO;
+}
+
+/* One more range under the hold. */
+enum sx_status sx_range_add(struct sx_range *r, int64_t first, int64_t last, bool shared, int64_t deadline)
+{
+    struct sx_hold *hold;
+    uint64_t me;
+    enum sx_status s = mine(r, &hold, &me);
+    if (s != SX_OK)
+        return s;
+    struct want w = {r, hold->file, hold, me, first, last, shared ? SX_SHARED_MODE : SX_EXCLUSIVE_MODE};
+    s = get_spare(&w) ? obtain(&w, deadline) : SX_ERRNO;
+    int saved = errno;
+    drop_spare(&w);
+    errno = saved;
+    return s == SX_BUSY && deadline != 0 ? SX_NOT_OWNER : s;
+}
+
+/* A range less; what is not held of it is of no matter. */
+enum sx_status sx_range_remove(struct sx_range *r, int64_t first, int64_t last)
+{
+    struct sx_hold *hold;
+    uint64_t me;
+    enum sx_status s = mine(r, &hold, &me);
+    if (s != SX_OK)
+        return s;
+    struct want w = {r, hold->file, hold, me, first, last, SX_EXCLUSIVE_MODE};
+    int error = get_spare(&w) ? 0 : ENOMEM;
+    struct sx_file *f = hold->file;
+    if (error == 0) {
+        pthread_mutex_lock(&f->guard);
+        for (struct sx_segment *g = hold->segments; g != NULL && error == 0; g = g->next)
+            if (g->first <= last && g->last >= first)
+                error = sx_file_give(f, g, g->first > first ? g->first : first, g->last < last ? g->last : last);
+        if (error == 0)
+            sx_hold_reshape(hold, first, last, -1, w.spare);
+        pthread_mutex_unlock(&f->guard);
+        wake_waiters(f, first, last);
+    }
+    drop_spare(&w);
+    errno = error;
+    return error == 0 ? SX_OK : SX_ERRNO;
+}
+
+/* Does anybody hold what keeps a newcomer out? */
+bool sx_range_locked(struct sx_range *r)
+{
+    pthread_mutex_lock(&r->guard);
+    struct sx_file *f = r->file;
+    pthread_mutex_lock(&f->guard);
+    bool locked = sx_tree_conflict(f, NULL, r->first, r->last, r->shared) != NULL;
+    if (!locked) {
+        int there = sx_file_conflict(f, r->shared, r->first, r->last);
+        if (there < 0) { /* flock: only trying tells */
+            there = sx_file_ask(f, r->shared, r->first, r->last, false) != 0;
+            if (!there)
+                sx_file_give(f, NULL, r->first, r->last);
+        }
+        locked = there > 0;
+    }
+    pthread_mutex_unlock(&f->guard);
+    pthread_mutex_unlock(&r->guard);
+    return locked;
+}
+
+/* The lock object goes: whatever any thread has through it. */
+void sx_range_give_all(struct sx_range *r)
+{
+    while (r->holds != NULL) {
+        struct sx_hold *hold = r->holds;
+        give_back(hold);
+        end_hold_guarded(r, hold);
+    }
+}
+
+/* ---- the end of a thread -------------------------------------------------------------------------------------- */
+static void abandon(struct sx_range *r, void *what)
+{
+    uint64_t *id = what;
+    pthread_mutex_lock(&r->guard);
+    struct sx_hold *hold = r->holds;
+    while (hold != NULL && hold->thread != *id)
+        hold = hold->next;
+    if (hold != NULL) {
+        give_back(hold);
+        struct sx_file *f = end_hold(r, hold);
+        if (f != NULL)
+            f->references--; /* the registry's lock is held; its lock object has another reference, or it lingers */
+    }
+    pthread_mutex_unlock(&r->guard);
+}
+
+void sx_ranges_abandon(struct sx_arena *arena, uint64_t id)
+{
+    (void)arena;
+    if (held_here != 0)
+        sx_ranges_each(abandon, &id);
+    held_here = 0;
+}

@@ -5,7 +5,9 @@
     with syncx.Mutex("jobs"):
         ...
 
-Layers, imports going down only:  cli, demo, run  ->  mutex, filelock  ->  handle  ->  arena  ->  objects, _core (C)  ->  errors
+Layers, imports going down only:
+
+    cli, demo, run  ->  mutex, filelock  ->  handle  ->  arena  ->  objects, _core (C)  ->  errors
 """
 
 import sys

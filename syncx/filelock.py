@@ -88,8 +88,8 @@ class RangeLock(Locking, _core.BaseRangeLock):
         between them there is no order.
 
     Raises FileNotFoundError for a missing directory; PermissionError where the file may not be opened;
-    IsADirectoryError; ValueError for what has no bytes to lock (a FIFO, a socket, a device), a negative start or length,
-    a range that ends beyond 2**63.
+    IsADirectoryError; ValueError for what has no bytes to lock (a FIFO, a socket, a device), a negative start or
+    length, a range that ends beyond 2**63.
 
     `with` yields the lock.  Exclusion is between threads, of this process and of others: also through one object, and
     through several.  Only the thread that holds it releases it (NotOwner).  Not reentrant unless asked: its holder's
@@ -112,8 +112,8 @@ class RangeLock(Locking, _core.BaseRangeLock):
     """Which of the kernel's locks it takes."""
 
     _deadlock = (
-        "this thread holds {what!r} already, or another range of the file that is in the way, and would wait for itself "
-        "for ever; reentrant=True is for what is taken twice"
+        "this thread holds {what!r} already, or another range of the file that is in the way, and would wait for "
+        "itself for ever; reentrant=True is for what is taken twice"
     )
 
     def __init__(
@@ -142,7 +142,7 @@ class RangeLock(Locking, _core.BaseRangeLock):
         self._identity: tuple[int, int] | None = None
         self.style = style
         self.path, fd = _path_or_descriptor(file)
-        self._open(
+        self._open_file(
             default_arena() if arena is None else arena,
             None if self.path is None else os.fsencode(self.path),
             fd,
@@ -165,7 +165,7 @@ class RangeLock(Locking, _core.BaseRangeLock):
         other._open_beside(self, first, last, shared)
         return other
 
-    # ---- what it is ------------------------------------------------------------------------------------------------
+    # ---- what it is -------------------------------------------------------------------------------------------------
     @property
     def length(self) -> int:
         """How many bytes; 0: to the end of the file, however far."""
@@ -223,7 +223,7 @@ class RangeLock(Locking, _core.BaseRangeLock):
             raise ValueError('style="flock" locks whole files only: there are no parts to lock or to unlock')
         return last_byte(start, length)
 
-    # ---- the file -----------------------------------------------------------------------------------------------------
+    # ---- the file ---------------------------------------------------------------------------------------------------
     @property
     def file(self) -> BinaryIO:
         """The locked file, open in binary to read and write (to read, where no more is allowed).
@@ -237,7 +237,8 @@ class RangeLock(Locking, _core.BaseRangeLock):
             old, self._file = self._file, None
             if old is not None:
                 old.close()
-            self._file = open(descriptor, "r+b" if writable else "rb", closefd=self.style != "posix")
+            mode = "r+b" if writable else "rb"
+            self._file = open(descriptor, mode, closefd=self.style != "posix")  # noqa: SIM115  it lives as long as we
             self._identity = device, inode
         return self._file  # type: ignore[no-any-return]
 
@@ -278,7 +279,7 @@ class RangeLock(Locking, _core.BaseRangeLock):
 
         return append(self, record, end, fsync)
 
-    # ---- the frame -----------------------------------------------------------------------------------------------------
+    # ---- the frame --------------------------------------------------------------------------------------------------
     def _title(self) -> str:
         kind = f"{type(self).__module__.partition('.')[0]}.{type(self).__qualname__}"
         where = "" if getattr(self, "path", None) is None else f" {self.path!r}"
@@ -383,7 +384,7 @@ def _path_or_descriptor(file: object) -> tuple[str | None, int]:
     if isinstance(file, int):
         descriptor = file
     elif isinstance(file, (str, bytes)) or hasattr(file, "__fspath__"):
-        path = os.fsdecode(file)  # type: ignore[arg-type]
+        path = os.fsdecode(file)
         if not path:
             raise ValueError("the path of a file to lock must not be empty")
         if "\0" in path:

@@ -133,10 +133,10 @@ enum sx_life sx_holder_examine(struct sx_arena *arena, uint64_t holder); /* asks
 bool sx_examination_due(bool now);                                       /* for tries, which never meet the belt */
 struct sx_participant *sx_participant(struct sx_arena *arena, uint64_t holder);
 uint32_t sx_participants_ready(struct sx_arena *arena);
-void sx_participant_leave(struct sx_arena *arena); /* the calling thread */
-void sx_forget_registrations(void);                /* in a forked child */
+void sx_participant_leave(struct sx_arena *arena);           /* the calling thread */
+void sx_forget_registrations(void);                          /* in a forked child */
 void sx_ranges_abandon(struct sx_arena *arena, uint64_t id); /* a thread ends: its file ranges, ranges.c */
-uint32_t sx_life_kind(void);                       /* the kind word of a life lock in this glibc */
+uint32_t sx_life_kind(void);                                 /* the kind word of a life lock in this glibc */
 
 /* ---- processes: process.c --------------------------------------------------------------------------- */
 enum sx_status sx_process_attach(struct sx_arena *arena); /* arena->local is held */

@@ -31,6 +31,8 @@
 
 #include "files.h"
 
+#define FRESH_NS 50000000 /* more than a tick of any clock that file systems take */
+
 static pthread_mutex_t registry = PTHREAD_MUTEX_INITIALIZER;
 static struct sx_file *files;
 static struct sx_range *ranges;
@@ -258,12 +260,6 @@ static bool is_it(struct sx_file *f, int fd)
     return fstat(fd, &st) == 0 && st.st_dev == f->st_dev && st.st_ino == f->st_ino;
 }
 
-/* The number may have been closed by somebody else (a program that makes itself a daemon), and used again. */
-bool sx_file_is_open(struct sx_file *f)
-{
-    return f->broken != 0 || is_it(f, f->fd);
-}
-
 /* A new description in place of the one that another process has too, or that nobody may have.  0 or errno. */
 int sx_file_renew(struct sx_file *f)
 {
@@ -287,11 +283,13 @@ int sx_file_renew(struct sx_file *f)
 /* File systems whose locks may involve another machine, or a program of anybody's. */
 static long system_of(int fd)
 {
-    static const long known[] = {0x6969 /* nfs */,       0xff534d42 /* cifs */, 0xfe534d42 /* smb2 */,
-                                 0x517b /* smb */,       0x65735546 /* fuse */, 0x01021997 /* 9p */,
-                                 0x00c36400 /* ceph */,  0x0bd00bd0 /* lustre */, 0x01161970 /* gfs2 */,
-                                 0x7461636f /* ocfs2 */, 0x5346414f /* afs */,  0x6b414653 /* kafs */,
-                                 0x73757245 /* coda */,  0x786f4256 /* vboxsf */};
+    static const long known[] = {0x6969 /* nfs */,      0xff534d42 /* cifs */,
+                                 0xfe534d42 /* smb2 */, 0x517b /* smb */,
+                                 0x65735546 /* fuse */, 0x01021997 /* 9p */,
+                                 0x00c36400 /* ceph */, 0x0bd00bd0 /* lustre */,
+                                 0x01161970 /* gfs2 */, 0x7461636f /* ocfs2 */,
+                                 0x5346414f /* afs */,  0x6b414653 /* kafs */,
+                                 0x73757245 /* coda */, 0x786f4256 /* vboxsf */};
     struct statfs s;
     if (fstatfs(fd, &s) != 0)
         return 0;
@@ -489,13 +487,36 @@ void sx_ranges_each(void (*visit)(struct sx_range *r, void *what), void *what)
     pthread_mutex_unlock(&registry);
 }
 
-/* Does the path name another file by now, or none?  -1: it cannot be told. */
-int sx_range_moved(struct sx_range *r, struct sx_file *f)
+/* By whoever has just got a lock.  LOST: the descriptor was closed by somebody else (a program that makes itself a daemon
+ * closes all) and may be another file's by now.  MOVED: the path names another file, or none.
+ *
+ * A file that was replaced, removed or renamed has no link left or a new change time, which the descriptor tells; so the
+ * path itself is followed only where that is in doubt, or after a sleep, or once a tick of the clock (4 ms), for the
+ * sake of paths whose directories are exchanged.  A change time of the last ticks proves nothing: there may be another
+ * change with the same one. */
+enum sx_place sx_range_place(struct sx_range *r, struct sx_file *f, bool slept)
 {
     struct stat st;
-    if (stat(r->path, &st) != 0)
-        return errno == ENOENT ? 1 : -1;
-    return st.st_dev != f->st_dev || st.st_ino != f->st_ino;
+    struct timespec now;
+    if (f->broken != 0)
+        return SX_IN_PLACE; /* whoever asks the kernel is told */
+    if (fstat(f->fd, &st) != 0 || st.st_dev != f->st_dev || st.st_ino != f->st_ino)
+        return SX_LOST;
+    if (r->path == NULL)
+        return SX_IN_PLACE;
+    if (st.st_nlink == 0)
+        return SX_MOVED;
+    clock_gettime(CLOCK_REALTIME_COARSE, &now);
+    int64_t time = (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
+    if (!slept && f->system == 0 && time == r->looked && st.st_ctim.tv_sec == r->changed.tv_sec &&
+        st.st_ctim.tv_nsec == r->changed.tv_nsec)
+        return SX_IN_PLACE;
+    int64_t age = time - ((int64_t)st.st_ctim.tv_sec * 1000000000 + st.st_ctim.tv_nsec);
+    r->looked = time;
+    r->changed = age > FRESH_NS ? st.st_ctim : (struct timespec){0};
+    if (stat(r->path, &st) != 0 || st.st_dev != f->st_dev || st.st_ino != f->st_ino)
+        return SX_MOVED;
+    return SX_IN_PLACE;
 }
 
 /* From f to the file that the path names now.  Holds of other threads stay where they are. */

@@ -66,21 +66,25 @@ struct sx_range {
     int64_t first, last;
     enum sx_style style;
     bool shared, reentrant, create, inherit;
-    pthread_mutex_t guard; /* of file and holds; taken before the file's */
+    int64_t looked;          /* when the path was followed last, by the coarse clock */
+    struct timespec changed; /* the inode's ctime then; 0: too fresh to be trusted */
+    pthread_mutex_t guard;   /* of file and holds; taken before the file's */
     struct sx_hold *holds;
     struct sx_hold own; /* used while own.file is set */
 };
 
+/* Is the description still that of the file, and the file that of the path? */
+enum sx_place { SX_IN_PLACE, SX_MOVED, SX_LOST };
+
 /* ---- files.c ---- */
-enum sx_status sx_range_open(struct sx_range *r, int fd);      /* by r->path, or of that descriptor */
+enum sx_status sx_range_open(struct sx_range *r, int fd);                        /* by r->path, or of that descriptor */
 enum sx_status sx_range_open_beside(struct sx_range *r, struct sx_range *other); /* of the same file */
-void sx_range_close(struct sx_range *r);                       /* gives all back that is held through it */
-int sx_range_moved(struct sx_range *r, struct sx_file *f);     /* does the path name another file?  1, 0, or -1 */
+void sx_range_close(struct sx_range *r); /* gives all back that is held through it */
 enum sx_status sx_range_follow(struct sx_range *r, struct sx_file *f);
 void sx_file_drop(struct sx_file *f);
 int sx_file_ask(struct sx_file *f, bool shared, int64_t first, int64_t last, bool wait); /* 0 or errno */
 int sx_file_give(struct sx_file *f, const struct sx_segment *but, int64_t first, int64_t last);
-bool sx_file_is_open(struct sx_file *f);
+enum sx_place sx_range_place(struct sx_range *r, struct sx_file *f, bool slept);
 int sx_file_downgrade(struct sx_file *f, int64_t first, int64_t last);
 int sx_file_conflict(struct sx_file *f, bool shared, int64_t first, int64_t last);
 struct sx_segment *sx_tree_conflict(struct sx_file *f, const struct sx_hold *but, int64_t first, int64_t last,

@@ -215,7 +215,8 @@ static PyObject *handle_close(PyObject *op, PyObject *unused)
 
 static PyObject *not_shared(PyObject *op)
 {
-    return PyErr_Format(PyExc_TypeError, "a %.100s is no object of the arena: it has neither statistics nor a reference",
+    return PyErr_Format(PyExc_TypeError,
+                        "a %.100s is no object of the arena: it has neither statistics nor a reference",
                         Py_TYPE(op)->tp_name);
 }
 

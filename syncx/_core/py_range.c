@@ -331,14 +331,14 @@ static char *copy_of(const char *path)
     return path == NULL ? NULL : (char *)PyErr_NoMemory();
 }
 
-/* _open(arena, path as bytes or None, fd, first, last, shared, reentrant, style, create, inherit) */
+/* _open_file(arena, path as bytes or None, fd, first, last, shared, reentrant, style, create, inherit) */
 static PyObject *range_open(PyObject *op, PyObject *args)
 {
     RangeObject *self = (RangeObject *)op;
     PyObject *arena, *path;
     int fd, shared, reentrant, style, create, inherit;
     long long first, last;
-    if (!PyArg_ParseTuple(args, "OOiLLppipp:_open", &arena, &path, &fd, &first, &last, &shared, &reentrant, &style,
+    if (!PyArg_ParseTuple(args, "OOiLLppipp:_open_file", &arena, &path, &fd, &first, &last, &shared, &reentrant, &style,
                           &create, &inherit))
         return NULL;
     if (self->arena != NULL) {
@@ -364,10 +364,8 @@ static PyObject *range_open(PyObject *op, PyObject *args)
                                     .inherit = inherit};
     sx_arena_keep(core);
     enum sx_status s;
-    Py_BEGIN_ALLOW_THREADS
-    s = sx_range_open(&self->range, fd);
-    Py_END_ALLOW_THREADS
-    return finish_open(self, arena, core, s);
+    Py_BEGIN_ALLOW_THREADS s = sx_range_open(&self->range, fd);
+    Py_END_ALLOW_THREADS return finish_open(self, arena, core, s);
 }
 
 /* _open_beside(other, first, last, shared): another range of the same file, in all else as the other */
@@ -458,7 +456,7 @@ static PyMethodDef range_function_table[] = {
     {"locked", range_locked, METH_NOARGS, locked_doc},
     {"fileno", range_fileno, METH_NOARGS,
      "fileno($self, /)\n--\n\nThe descriptor whose open file description the lock belongs to; not to be closed."},
-    {"_open", range_open, METH_VARARGS, NULL},
+    {"_open_file", range_open, METH_VARARGS, NULL},
     {"_open_beside", range_open_beside, METH_VARARGS, NULL},
     {"_add", range_add, METH_VARARGS, NULL},
     {"_remove", range_remove, METH_VARARGS, NULL},
@@ -483,11 +481,9 @@ static PyMemberDef range_members[] = {
 };
 
 static PyType_Slot range_slots[] = {
-    {Py_tp_new, range_new},          {Py_tp_dealloc, sx_handle_dealloc},
-    {Py_tp_finalize, sx_gates_finalize}, {Py_tp_traverse, range_traverse},
-    {Py_tp_clear, range_clear},      {Py_tp_methods, range_function_table},
-    {Py_tp_getset, range_getset},    {Py_tp_members, range_members},
-    {0, NULL},
+    {Py_tp_new, range_new},           {Py_tp_dealloc, sx_handle_dealloc}, {Py_tp_finalize, sx_gates_finalize},
+    {Py_tp_traverse, range_traverse}, {Py_tp_clear, range_clear},         {Py_tp_methods, range_function_table},
+    {Py_tp_getset, range_getset},     {Py_tp_members, range_members},     {0, NULL},
 };
 
 PyType_Spec sx_range_spec = {

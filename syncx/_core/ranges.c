@@ -57,6 +57,7 @@ struct want {
     enum sx_mode mode;
     struct sx_segment *spare[2];
     uint64_t blocker; /* of this process, where that is in the way */
+    bool slept;
 };
 
 static bool is_shared(const struct want *w)
@@ -506,8 +507,7 @@ static enum sx_status wait_for(struct want *w, int64_t deadline)
         bool any;
         say(&l, SX_NOTIFIED);
         pthread_mutex_lock(&w->file->guard);
-        struct sx_wait *other =
-            w->mode == SX_UPGRADE_MODE ? NULL : before_us(w, l.ticket, &whose, &any);
+        struct sx_wait *other = w->mode == SX_UPGRADE_MODE ? NULL : before_us(w, l.ticket, &whose, &any);
         uint32_t place = other == NULL ? 0 : atomic_load_explicit(ticket_word(other), memory_order_acquire);
         pthread_mutex_unlock(&w->file->guard);
         if (other == NULL) {
@@ -577,6 +577,7 @@ static enum sx_status obtain(struct want *w, int64_t deadline)
     take_host_back(w->file, state);
     if (s != SX_BUSY || deadline == 0)
         return s;
+    w->slept = true;
     return wait_for(w, deadline);
 }
 
@@ -642,6 +643,14 @@ static void give_back(struct sx_hold *hold)
         wake_waiters(f, first, last);
 }
 
+/* Without asking the kernel. */
+static void forget(struct sx_hold *hold)
+{
+    pthread_mutex_lock(&hold->file->guard);
+    sx_hold_clear(hold);
+    pthread_mutex_unlock(&hold->file->guard);
+}
+
 static bool get_spare(struct want *w)
 {
     for (int i = 0; i < 2; i++)
@@ -678,26 +687,36 @@ enum sx_status sx_range_acquire(struct sx_range *r, int64_t deadline)
         } else {
             held_here++;
             pthread_mutex_unlock(&r->guard);
-            struct want w = {r, hold->file, hold, me, r->first, r->last, r->shared ? SX_SHARED_MODE : SX_EXCLUSIVE_MODE};
-            s = sx_file_is_open(hold->file) ? obtain(&w, deadline) : (errno = EBADF, SX_ERRNO);
-            int moved = s == SX_OK && r->path != NULL ? sx_range_moved(r, hold->file) : 0;
-            if (s == SX_OK && moved == 0)
-                return SX_OK;
             struct sx_file *f = hold->file;
+            struct want w = {r, f, hold, me, r->first, r->last, r->shared ? SX_SHARED_MODE : SX_EXCLUSIVE_MODE};
+            s = obtain(&w, deadline);
+            enum sx_place place = SX_IN_PLACE;
+            if (s == SX_OK) {
+                place = sx_range_place(r, f, w.slept);
+                if (place == SX_IN_PLACE)
+                    return SX_OK;
+            }
             int saved = errno;
             if ((s == SX_BUSY || s == SX_INTERRUPTED) && sx_identity(r->arena, &w.me) == SX_OK && w.me != me) {
                 if (s == SX_BUSY)
                     continue; /* a forked child, which has forgotten the hold with all of its parent's */
                 return s;
             }
-            if (s == SX_OK)
+            if (s == SX_ERRNO && saved == EBADF)
+                place = sx_range_place(r, f, false);
+            if (place == SX_LOST)
+                forget(hold); /* what was locked was another file's; it is not ours to unlock */
+            else if (s == SX_OK)
                 give_back(hold);
             end_hold_guarded(r, hold);
             held_here--;
             errno = saved;
-            bool lost = s == SX_ERRNO && saved == EBADF && r->path != NULL && f->broken == 0 && !sx_file_is_open(f);
-            if (moved == 0 && !lost)
+            if (place == SX_IN_PLACE)
                 return s;
+            if (r->path == NULL) {
+                errno = EBADF;
+                return SX_ERRNO;
+            }
             if ((s = sx_range_follow(r, f)) != SX_OK)
                 return s;
             continue;

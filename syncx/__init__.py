@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     from .errors import BrokenBarrierError
     from .objects import Holder, ObjectInfo, Range
     from .records import RecordLocks
+    from .snapshots import Snapshot, snapshot
 
 __version__ = "0.1.0"
 
@@ -82,9 +83,11 @@ __all__ = [
     "RangeLock",
     "RecordLocks",
     "Semaphore",
+    "Snapshot",
     "SyncxError",
     "Timeout",
     "default_arena",
+    "snapshot",
 ]
 
 
@@ -98,6 +101,10 @@ def __getattr__(name: str) -> object:
         from .records import RecordLocks
 
         return RecordLocks
+    if name in ("Snapshot", "snapshot"):
+        from . import snapshots
+
+        return getattr(snapshots, name)
     if name == "BrokenBarrierError":
         from . import errors
 

@@ -1,4 +1,4 @@
-"""The command line: `syncx demo`, `run`, `ls`, `rm`, `completion`.
+"""The command line: `syncx demo`, `run`, `ls`, `ps`, `rm`, `completion`.
 
 Only what a command needs is imported, when it is run, so that `syncx --help` and the completion of a shell are quick.
 """
@@ -279,6 +279,32 @@ examples:
     shape.add_argument("--json", action="store_true", help="a JSON list of objects")
     shape.add_argument("--quiet", "-q", action="store_true", help="names only, one a line")
 
+    ps = command(
+        "ps",
+        _ps,
+        "list the threads that use an arena: what each holds and awaits, since when",
+        """\
+Looks without attaching, waiting, or stopping anybody; also at an arena that nobody uses any more, a damaged one, or,
+with ARENA as a path and the right to read it, another user's.  What is wrong with an arena is told on stderr.
+
+PID, TID  the process and the thread
+THREAD    the thread's name
+HOLDS     what it holds, one a line
+AWAITS    what it waits for, who holds that, and when it gives up
+SINCE     for how long it has waited
+COMMAND   of the process; (dead): others may take what it holds
+
+On a terminal threads that wait are yellow, dead ones red, and long commands are cut.
+
+examples:
+  syncx ps
+  syncx ps /dev/shm/syncx-1000-default
+  syncx ps --json | jq '.waits[] | select(.waited > 10)'""",
+    )
+    ps.add_argument("place", metavar="ARENA", nargs="?", type=_arena_name, help="the arena, a name or a path")
+    arena(ps)
+    ps.add_argument("--json", action="store_true", help="the whole snapshot as a JSON object")
+
     rm = command(
         "rm",
         _rm,
@@ -362,6 +388,19 @@ def _ls(options: argparse.Namespace) -> int:
         found = [o for o in arena.objects() if o.name is not None or options.all]
         found.sort(key=lambda o: (o.name is None, o.name))
         return _show([_row(o, arena) for o in found], options, _object_table)
+
+
+def _ps(options: argparse.Namespace) -> int:
+    from . import ps
+
+    if options.place is not None and options.arena is not None:
+        print("syncx: ps takes one arena, as an argument or with --arena", file=sys.stderr)
+        return USAGE
+    name = options.place or _arena_of(options)
+    try:
+        return ps.main(name, as_json=options.json)
+    except FileNotFoundError:
+        return _fail(f"there is no arena {name!r}")
 
 
 def _show(

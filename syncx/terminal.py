@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Progress", "Screen", "command_line", "duration", "printable"]
 
+_NARROW = 10
+"""No column of a table becomes narrower: numbers and times are never cut."""
+
 
 def printable(text: str) -> str:
     """The text with everything that could upset a terminal, or an encoding, replaced by a question mark."""
@@ -72,30 +75,39 @@ class Screen:
             self._bar.draw()
 
     def table(
-        self, headings: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[int] = (), *, cut: bool = False
+        self,
+        headings: Sequence[str],
+        rows: Sequence[Sequence[str]],
+        right: Sequence[int] = (),
+        *,
+        cut: bool = False,
+        styles: Sequence[str] = (),
     ) -> None:
         """Aligned columns.
 
         right: the numbers of columns that are set flush right.
-        cut: on a terminal, the last column is cut where the line ends instead of being wrapped.
+        cut: on a terminal, what is too long is cut instead of being wrapped, beginning with the last column.
+        styles: of rich, one for each row, where there are colours.
         """
         cells = [[printable(c) for c in row] for row in rows]
         if self._console is not None:
             from rich.table import Table
             from rich.text import Text
 
+            widths = _fitted(headings, cells, self._console.width)
             table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
             for i, heading in enumerate(headings):
                 last = i == len(headings) - 1
                 table.add_column(
                     heading,
+                    width=widths[i] if cut else None,
                     justify="right" if i in right else "left",
                     no_wrap=not last,  # the others keep their widths
                     overflow="fold" if last else "ellipsis",
                 )
-            for *row, last_cell in cells:
+            for number, (*row, last_cell) in enumerate(cells):
                 ending = Text(last_cell, no_wrap=cut, overflow="ellipsis" if cut else "fold")
-                table.add_row(*map(Text, row), ending)
+                table.add_row(*map(Text, row), ending, style=styles[number] if styles else None)
             self._console.print(table)
             return
         widths = [max(map(len, column)) for column in zip(headings, *cells, strict=True)]
@@ -179,6 +191,16 @@ class _RichProgress(Progress):
 
     def update(self, done: int) -> None:
         self._drawing.update(self._task, completed=done)
+
+
+def _fitted(headings: Sequence[str], rows: Sequence[Sequence[str]], width: int) -> list[int]:
+    """The widths of the columns of a table with two blanks between them: the last one gives way, then the widest."""
+    widths = [max(map(len, column)) for column in zip(headings, *rows, strict=True)]
+    over = sum(widths) + 2 * (len(widths) - 1) - width
+    widths[-1] -= max(0, min(over, widths[-1] - _NARROW))
+    while sum(widths) + 2 * (len(widths) - 1) > width and max(widths) > _NARROW:
+        widths[widths.index(max(widths))] -= 1
+    return widths
 
 
 def _console(stream: TextIO) -> Any:

@@ -22,6 +22,7 @@ LEVELS = {
     "arena": 2,
     "append": 3,
     "handle": 3,
+    "snapshots": 3,
     "barrier": 4,
     "bounded": 4,
     "event": 4,
@@ -35,6 +36,7 @@ LEVELS = {
     "semaphore": 5,
     "__init__": 6,
     "demo_work": 7,
+    "ps": 7,
     "run": 7,
     "demo": 8,
     "cli": 9,
@@ -165,6 +167,8 @@ def shared_structs(files: dict[str, str]) -> dict[str, set[str]]:
         "sx_watch", "sx_attempt", "sx_request", "sx_look", "sx_death",
         "sx_kind_operations", "sx_arrival", "sx_own_marks", "sx_reader",
         "sx_segment", "sx_hold", "sx_file", "sx_range", "sx_file_want",
+        "sx_source", "sx_list", "sx_window", "sx_collect", "sx_snapshot", "sx_seen_process", "sx_seen_participant",
+        "sx_seen_wait", "sx_seen_hold", "sx_seen_object", "sx_seen_problem",
     }  # fmt: skip
     found: dict[str, set[str]] = {}
     for name, text in files.items():
@@ -193,7 +197,7 @@ def test_futexes_are_never_private(c):
 
 
 def test_headers_go_down_only(c):
-    order = ["layout.h", "futex.h", "core.h", "files.h", "py_common.h"]
+    order = ["layout.h", "futex.h", "core.h", "files.h", "snapshot.h", "py_common.h"]
     for name in order:
         own = [i for i in includes(c[name]) if i in order]
         assert all(order.index(i) < order.index(name) for i in own), name

@@ -46,7 +46,7 @@ static uint64_t lineage_of(const char *path)
     return h == 0 ? 1 : h; /* 0 stands for "none yet" in a cell */
 }
 
-static bool read_boot_id(uint8_t id[16])
+bool sx_boot_id(uint8_t id[16])
 {
     char text[64] = {0};
     int fd = open("/proc/sys/kernel/random/boot_id", O_RDONLY | O_CLOEXEC), n = 0;
@@ -88,12 +88,12 @@ static uint64_t checksum(const struct sx_header *h)
     return fnv64(h, offsetof(struct sx_header, checksum));
 }
 
-/* Is this the header of a whole arena of our ABI?  Everything in it that we rely on is compared with what we would
- * have written. */
-static enum sx_status examine(int fd, struct sx_header *h, const struct stat *st)
+/* Is this the header of an arena of our ABI?  Everything in it that we rely on is compared with what we would have
+ * written. */
+enum sx_status sx_header_examine(const struct sx_header *h)
 {
     struct sx_header want;
-    if (!S_ISREG(st->st_mode) || pread(fd, h, sizeof *h, 0) != (ssize_t)sizeof *h || h->magic != SX_MAGIC)
+    if (h->magic != SX_MAGIC)
         return SX_NOT_AN_ARENA;
     if (h->abi != SX_ABI)
         return SX_OTHER_VERSION;
@@ -101,9 +101,17 @@ static enum sx_status examine(int fd, struct sx_header *h, const struct stat *st
     describe(&want);
     if (checksum(h) != h->checksum)
         return SX_DAMAGED;
-    if (memcmp(&want, h, offsetof(struct sx_header, checksum)) != 0)
-        return SX_OTHER_VERSION; /* another word size or another glibc */
-    return (uint64_t)st->st_size < h->total_size ? SX_DAMAGED : SX_OK;
+    /* another word size or another glibc */
+    return memcmp(&want, h, offsetof(struct sx_header, checksum)) != 0 ? SX_OTHER_VERSION : SX_OK;
+}
+
+/* Is the file a whole arena? */
+enum sx_status sx_arena_examine(int fd, struct sx_header *h, const struct stat *st)
+{
+    if (!S_ISREG(st->st_mode) || pread(fd, h, sizeof *h, 0) != (ssize_t)sizeof *h)
+        return SX_NOT_AN_ARENA;
+    enum sx_status s = sx_header_examine(h);
+    return s == SX_OK && (uint64_t)st->st_size < h->total_size ? SX_DAMAGED : s;
 }
 
 /* ---- creating ---------------------------------------------------------------------------------------- */
@@ -122,7 +130,7 @@ static enum sx_status fill(int fd, const char *path, bool named, mode_t mode)
     h->transient = named;
     describe(h);
     h->checksum = checksum(h);
-    read_boot_id(h->boot_id);
+    sx_boot_id(h->boot_id);
     h->index_shape = SX_MIN_INDEX_LOG2;
     h->lock.cell.units = sizeof h->lock / SX_LINE;
     h->lock.cell.tag = SX_TAG(SX_KIND_ARENA_LOCK);
@@ -261,7 +269,7 @@ static bool plausible(const struct sx_header *h)
 static enum sx_status attach(struct sx_arena *a)
 {
     uint8_t boot_id[16];
-    bool known_boot = read_boot_id(boot_id);
+    bool known_boot = sx_boot_id(boot_id);
     enum sx_status s = sx_file_lock(a, F_RDLCK, true);
     if (s == SX_OK && known_boot && memcmp(boot_id, a->header->boot_id, 16) != 0) {
         sx_file_lock(a, F_UNLCK, false);
@@ -317,7 +325,7 @@ static enum sx_status open_file(const char *path, bool create_it, bool named, mo
                 return SX_OK;
             }
         if (s == SX_OK)
-            s = examine(fd, &h, &st);
+            s = sx_arena_examine(fd, &h, &st);
         struct sx_arena *a = NULL;
         if (s == SX_OK)
             s = map(fd, &st, &h, path, &a);

@@ -147,7 +147,10 @@ enum sx_life sx_process_life(struct sx_arena *arena, uint64_t process, uint64_t 
 enum sx_life sx_process_examine(struct sx_arena *arena, uint64_t process, uint64_t thread);
 void sx_process_note_death(struct sx_arena *arena, struct sx_participant *thread);
 bool sx_other_processes(struct sx_arena *arena);
-bool sx_witnessed(struct sx_arena *arena);    /* does any process but us hold its byte? */
+bool sx_witnessed(struct sx_arena *arena);       /* does any process but us hold its byte? */
+enum sx_life sx_byte_held(int fd, int64_t slot); /* of a process slot; -1: of any.  SX_IMPOSSIBLE: cannot be asked */
+bool sx_maps_file(dev_t device, ino_t inode, int pid);
+uint64_t sx_pid_namespace(void);
 void sx_process_reap(struct sx_arena *arena); /* arena->local is held */
 void sx_process_reset(struct sx_arena *arena);
 void sx_participant_reset(struct sx_arena *arena);
@@ -632,6 +635,10 @@ void sx_arena_unlock(struct sx_arena *arena);
 enum sx_status sx_arena_collect(struct sx_arena *arena); /* takes back what dead processes knew */
 enum sx_status sx_arena_unlink(struct sx_arena *arena, bool force);
 void sx_arena_leave_all(void); /* at exit */
+bool sx_boot_id(uint8_t id[16]);
+enum sx_status sx_header_examine(const struct sx_header *h);
+struct stat;
+enum sx_status sx_arena_examine(int fd, struct sx_header *h, const struct stat *st);
 extern pthread_mutex_t sx_arenas_lock;
 extern struct sx_arena *sx_arenas;
 

@@ -142,6 +142,9 @@ static PyMethodDef functions[] = {
      "size_of($module, kind, parameter, /)\n--\n\nBytes that an object of that kind, with that value, parties or "
      "count, "
      "takes; 0: too many."},
+    {"_snapshot", sx_py_snapshot, METH_O,
+     "_snapshot($module, arena, /)\n--\n\nRows of numbers for syncx.snapshot: of an attached arena, or the path of "
+     "one."},
     {"_set_belt", set_belt, METH_O,
      "_set_belt($module, on, /)\n--\n\nTests: without the belt a lost wake-up hangs instead of being rescued."},
     {NULL, NULL, 0, NULL},

@@ -109,7 +109,7 @@ uint64_t sx_start_time(int pid, int tid)
     return strtoull(p + 1, NULL, 10);
 }
 
-static uint64_t pid_namespace(void)
+uint64_t sx_pid_namespace(void)
 {
     struct stat pid, time;
     if (stat("/proc/self/ns/pid", &pid) != 0)
@@ -120,11 +120,11 @@ static uint64_t pid_namespace(void)
 
 bool sx_process_seen(uint64_t namespace)
 {
-    return namespace != 0 && namespace == pid_namespace();
+    return namespace != 0 && namespace == sx_pid_namespace();
 }
 
-/* Does that process map the arena?  After an execve it does not, though pid and start time are the same. */
-static bool maps_arena(struct sx_arena *arena, int pid)
+/* Does that process map the arena's file?  After an execve it does not, though pid and start time are the same. */
+bool sx_maps_file(dev_t device, ino_t inode, int pid)
 {
     char path[64], line[512];
     snprintf(path, sizeof path, "/proc/%d/maps", pid);
@@ -133,10 +133,10 @@ static bool maps_arena(struct sx_arena *arena, int pid)
         return errno == EACCES || errno == EPERM; /* not ours to see: assume life */
     bool found = false;
     while (!found && fgets(line, sizeof line, f) != NULL) {
-        unsigned long inode;
+        unsigned long number;
         unsigned int major, minor;
-        if (sscanf(line, "%*s %*s %*s %x:%x %lu", &major, &minor, &inode) == 3)
-            found = inode == arena->inode && major == major(arena->device) && minor == minor(arena->device);
+        if (sscanf(line, "%*s %*s %*s %x:%x %lu", &major, &minor, &number) == 3)
+            found = number == inode && major == major(device) && minor == minor(device);
     }
     fclose(f);
     return found;
@@ -150,7 +150,7 @@ static bool lives_without_byte(struct sx_arena *arena, struct sx_process *p)
     uint64_t start = atomic_load_explicit(&p->start_time, memory_order_relaxed);
     if (pid == 0 || pid > INT_MAX || !sx_process_seen(atomic_load_explicit(&p->pid_namespace, memory_order_relaxed)))
         return false;
-    return sx_start_time((int)pid, 0) == start && start != 0 && maps_arena(arena, (int)pid);
+    return sx_start_time((int)pid, 0) == start && start != 0 && sx_maps_file(arena->device, arena->inode, (int)pid);
 }
 
 bool sx_process_alive(struct sx_arena *arena, uint32_t slot, uint32_t generation)
@@ -271,11 +271,19 @@ bool sx_other_processes(struct sx_arena *arena)
     return false;
 }
 
+/* By anybody but the description that fd is of, which may be read-only. */
+enum sx_life sx_byte_held(int fd, int64_t slot)
+{
+    struct flock l = {
+        .l_type = F_WRLCK, .l_start = LOCK_BASE + 1 + (slot < 0 ? 0 : slot), .l_len = slot < 0 ? SX_MAX_PROCESSES : 1};
+    if (fd < 0 || fcntl(fd, F_OFD_GETLK, &l) != 0)
+        return SX_IMPOSSIBLE;
+    return l.l_type == F_UNLCK ? SX_DEAD : SX_ALIVE;
+}
+
 bool sx_witnessed(struct sx_arena *arena)
 {
-    struct flock l = {.l_type = F_WRLCK, .l_start = LOCK_BASE + 1, .l_len = SX_MAX_PROCESSES};
-    int fd = sx_arena_fd(arena);
-    return fd < 0 || fcntl(fd, F_OFD_GETLK, &l) != 0 || l.l_type != F_UNLCK;
+    return sx_byte_held(sx_arena_fd(arena), -1) != SX_DEAD;
 }
 
 static uint32_t next_generation(uint32_t old)
@@ -296,7 +304,7 @@ enum sx_status sx_process_attach(struct sx_arena *arena)
     struct sx_header *h = arena->header;
     if (arena->process != SX_NOBODY)
         return SX_OK;
-    uint64_t start = sx_start_time(getpid(), 0), namespace = pid_namespace();
+    uint64_t start = sx_start_time(getpid(), 0), namespace = sx_pid_namespace();
     uint32_t ready =
         (uint32_t)(atomic_load_explicit(&h->ready[SX_PROCESSES], memory_order_acquire) / sizeof(struct sx_process));
     uint32_t first = atomic_fetch_add_explicit(&h->next_process, 1, memory_order_relaxed);

@@ -87,6 +87,7 @@ PyObject *sx_handle_new(PyTypeObject *type, const struct handle_methods *methods
 void sx_handle_dealloc(PyObject *op);
 int sx_handle_traverse(PyObject *op, visitproc visit, void *arg);
 PyObject *sx_own_methods(PyObject *module, PyObject *cls);
+PyObject *sx_py_snapshot(PyObject *module, PyObject *what);
 
 static inline bool closed(const void *handle)
 {

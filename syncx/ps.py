@@ -1,0 +1,188 @@
+"""`syncx ps`: the threads attached to an arena, what each holds and awaits, and since when."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterable
+from typing import Any
+
+from .snapshots import FileRange, Hold, Participant, Snapshot, Wait, snapshot
+from .terminal import Screen, command_line, duration, printable
+
+__all__ = ["main"]
+
+HEADINGS = ("PID", "TID", "THREAD", "HOLDS", "AWAITS", "SINCE", "COMMAND")
+_TO_THE_END = (1 << 63) - 1
+
+
+def main(arena: str, *, as_json: bool = False) -> int:
+    """Prints the table, or JSON; returns the exit status.
+
+    Raises what `syncx.snapshot` raises.
+    """
+    seen = snapshot(arena)
+    if as_json:
+        import json
+
+        print(json.dumps(_as_dict(seen), indent=2))
+    else:
+        _table(seen)
+    for problem in seen.problems:
+        print(f"syncx: {seen.path}: {problem}", file=sys.stderr)
+    return 0
+
+
+# ---- what /proc says -------------------------------------------------------------------------------------------------
+
+
+def _stat(pid: int, tid: int) -> tuple[str, str, int]:
+    """The name of a thread, its state (a letter, see proc(5)) and its start time; empty where it cannot be seen."""
+    try:
+        with open(f"/proc/{pid}/task/{tid}/stat", "rb") as f:
+            before, _, after = f.read().rpartition(b")")
+    except OSError:
+        return "", "", 0
+    fields = after.split()
+    return printable(os.fsdecode(before.partition(b"(")[2])), fields[0].decode(), int(fields[19])
+
+
+def _about(seen: Snapshot, who: Participant) -> dict[str, str]:
+    """Thread name, state and command of a live participant; empty where its pid means another process here."""
+    process = seen.process(who.process)
+    if who.alive and process is not None and process.here:
+        name, state, start = _stat(who.pid, who.tid)
+        if start == who.start_time:
+            return {"name": name, "state": state, "command": command_line(who.pid, who.tid)}
+    return {"name": "", "state": "", "command": ""}
+
+
+def _file_name(pid: int | None, file: FileRange) -> str:
+    """The path of a file that the process has open, or its device and inode."""
+    try:
+        entries = sorted(os.listdir(f"/proc/{pid}/fd"), key=int)
+    except OSError:
+        entries = []
+    for entry in entries:
+        try:
+            st = os.stat(f"/proc/{pid}/fd/{entry}")
+            if (st.st_dev, st.st_ino) == (file.device, file.inode):
+                return printable(os.readlink(f"/proc/{pid}/fd/{entry}"))
+        except OSError:  # closed since
+            continue
+    return f"file {os.major(file.device)}:{os.minor(file.device)}:{file.inode}"
+
+
+# ---- in words --------------------------------------------------------------------------------------------------------
+
+
+def _object(seen: Snapshot, what: Hold | Wait, pid: int | None) -> str:
+    """What is held or awaited: a name, or what it is."""
+    if what.range is not None:
+        r = what.range
+        text = _file_name(pid, r)
+        if (r.first, r.last) != (0, _TO_THE_END):
+            text += f"[{r.first}..{'' if r.last == _TO_THE_END else r.last}]"
+        return text
+    found = seen.at(what.object)
+    if found is not None:
+        return found.name if found.name is not None else f"{found.kind}@{found.id:#x}"
+    return "the arena's lock" if what.kind == "arena" else f"{what.kind} in its own memory"
+
+
+_HOW = {"shared": "read", "upgradable": "upgradable"}
+
+
+def _hold(seen: Snapshot, hold: Hold) -> str:
+    how = [_HOW[hold.mode]] if hold.mode in _HOW else []
+    if hold.kind == "RWLock" and hold.mode == "exclusive":
+        how = ["next writer" if "entering" in hold.flags else "write"]
+    elif hold.kind == "BoundedSemaphore" and hold.part is None:
+        how = [f"{hold.units} permit{'s' if hold.units != 1 else ''}"]
+    elif hold.kind == "Barrier":
+        how = [flag for flag in hold.flags if flag in ("arrived", "enrolled")]
+    elif hold.kind == "Once":
+        how = ["runs it"]
+    elif hold.units > 1:
+        how.append(f"{hold.units} deep")
+    if hold.kind != "Once" and hold.part not in (None, "lock", "writer"):
+        how = [str(hold.part)]
+    if hold.held is not None:
+        how.append(duration(hold.held))
+    return _object(seen, hold, hold.pid) + (f" ({', '.join(how)})" if how else "")
+
+
+def _holders(seen: Snapshot, wait: Wait) -> str:
+    """Who is in the way, as far as that can be told at a glance."""
+    pids = {p.pid for h in [wait.holder] if (p := seen.participant(h)) is not None and p.alive}
+    if not pids and wait.object is not None and wait.kind in ("Mutex", "RLock", "BoundedSemaphore", "RWLock", "Once"):
+        pids = {h.pid for h in seen.holders_of(wait.object) if h.alive and h.pid and h.thread != wait.thread}
+    if not pids:
+        return ""
+    listed = sorted(pids)
+    return "held by " + ", ".join(map(str, listed[:3])) + (f" and {len(listed) - 3} more" if len(listed) > 3 else "")
+
+
+def _wait(seen: Snapshot, wait: Wait, pid: int) -> str:
+    how = []
+    if wait.mode in _HOW and wait.kind in ("RWLock", "file range"):
+        how.append(_HOW[wait.mode])
+    if wait.units > 1:
+        how.append(f"{wait.units} at once")
+    if wait.state != "waiting":
+        how.append(wait.state)
+    if holders := _holders(seen, wait):
+        how.append(holders)
+    if wait.remaining is not None:
+        how.append(f"gives up in {duration(wait.remaining)}")
+    return _object(seen, wait, pid) + (f" ({', '.join(how)})" if how else "")
+
+
+# ---- the table -------------------------------------------------------------------------------------------------------
+
+
+def _order(seen: Snapshot) -> list[Participant]:
+    """Those who live, and of the dead those who hold something still."""
+    found = [p for p in seen.participants if p.alive or seen.held_by(p.id)]
+    return sorted(found, key=lambda p: (p.pid, p.tid != p.pid, p.tid))
+
+
+def _orphaned(seen: Snapshot) -> Iterable[Hold]:
+    """Permits of which no thread is known: it has ended, and they are the process's."""
+    return (h for h in seen.holds if h.thread is None and h.alive)
+
+
+def _table(seen: Snapshot) -> None:
+    rows: list[list[str]] = []
+    styles: list[str] = []
+    for who in _order(seen):
+        about = _about(seen, who)
+        holds = [_hold(seen, h) for h in seen.held_by(who.id)] or ["-"]
+        waits = seen.awaited_by(who.id)[::-1] if who.alive else ()  # what it does now comes first
+        awaits = [_wait(seen, w, who.pid) for w in waits] or ["-"]
+        since = ["-" if w.waited is None else duration(w.waited) for w in waits] or ["-"]
+        command = about["command"] if who.alive else "(dead)"
+        if about["state"] in ("T", "t"):
+            command = f"(stopped) {command}"
+        style = "red" if not who.alive else "yellow" if waits else ""
+        for i in range(max(len(holds), len(awaits))):
+            first = [str(who.pid), str(who.tid), about["name"]] if i == 0 else ["", "", ""]
+            cells = [column[i] if i < len(column) else "" for column in (holds, awaits, since)]
+            rows.append([*first, *cells, command if i == 0 else ""])
+            styles.append(style)
+    for hold in _orphaned(seen):
+        pid = hold.pid or 0
+        process = seen.process(hold.process)
+        command = command_line(pid) if process is not None and process.here else ""
+        rows.append([str(pid), "-", "", _hold(seen, hold), "-", "-", command])
+        styles.append("")
+    if rows:
+        Screen(sys.stdout).table(HEADINGS, rows, right=(0, 1, 5), cut=True, styles=styles)
+
+
+def _as_dict(seen: Snapshot) -> dict[str, Any]:
+    """The snapshot, and of each participant what /proc says."""
+    plain = seen.to_dict()
+    for row, who in zip(plain["participants"], seen.participants, strict=True):
+        row.update(_about(seen, who))
+    return plain

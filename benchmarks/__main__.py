@@ -15,6 +15,7 @@ from . import (
     creation,
     death,
     family,
+    files,
     imports,
     notify,
     peers,
@@ -38,6 +39,7 @@ GROUPS: dict[str, Run] = {
     "pingpong": pingpong.run,
     "notify": notify.run,
     "death": death.run,
+    "files": files.run,
     "creation": creation.run,
     "import": imports.run,
 }

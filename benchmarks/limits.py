@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from . import creation, death, family, notify, pingpong, wakeup
+from . import creation, death, family, filepeers, manyranges, notify, pingpong, wakeup
 from .samples import Section, Summary
 
 Measure = Callable[[dict[str, Section]], "Summary | None"]
@@ -62,6 +62,22 @@ def _share(section: str, row: str) -> Measure:
 def _faster(section: str, row: str, peer: str) -> Measure:
     """How many times less `row` takes than `peer`."""
     return _ratio(section, peer, row)
+
+
+def _to_best(section: str, row: str, peers: tuple[str, ...]) -> Measure:
+    """To the best peer of each round, where more is better."""
+
+    def measure(sections: dict[str, Section]) -> Summary | None:
+        if section not in sections:
+            return None
+        found = sections[section].samples
+        rounds = zip(*(found[peer] for peer in peers if peer in found), strict=False)
+        best = [max((v for v in values if v is not None), default=None) for values in rounds]
+        return Summary.of(
+            [mine / b for mine, b in zip(found.get(row, []), best, strict=False) if mine is not None and b]
+        )
+
+    return measure
 
 
 LIMITS = [
@@ -196,6 +212,81 @@ LIMITS = [
         for row in (*map(death.permit, death.HOLDERS), death.READER, death.ARRIVED, death.ENROLLED)
     ),
     Limit("death", "sysv_ipc, SEM_UNDO, to a C program", _ratio("death", death.undo(1), death.PROGRAM)),
+    Limit(
+        "files",
+        "`with` of a FileLock, to a raw pair",
+        _ratio("file-with", filepeers.OURS),
+        at_most=1.8,
+        every_version=True,
+    ),
+    *(
+        Limit(
+            "files",
+            f"release to {what}, to a raw lock",
+            _ratio("file-release", row),
+            at_most=bound,
+            every_version=True,
+        )
+        for what, row, bound in (
+            ("waiter", filepeers.OURS, 1.3),
+            ("timed waiter", filepeers.TIMED, 1.3),
+            ("waiter, raw holder", filepeers.FOREIGN, 1.3),
+            ("timed waiter, raw holder", filepeers.FOREIGN_TIMED, 50),
+        )
+    ),
+    *(
+        Limit(
+            "files",
+            f"SIGKILL to {what}, to a raw lock",
+            _ratio("file-sigkill", row),
+            at_most=bound,
+            every_version=True,
+        )
+        for what, row, bound in (
+            ("next holder", filepeers.OURS, 2),
+            ("next holder, timed", filepeers.TIMED, 2),
+            ("next holder, killed raw one", filepeers.FOREIGN, 2),
+            ("next holder, timed, killed raw one", filepeers.FOREIGN_TIMED, 50),
+        )
+    ),
+    *(
+        Limit(
+            "files",
+            f"CPU time of {what}",
+            _value("file-waiting", row),
+            at_most=10,
+            unit="ms",
+            every_version=True,
+        )
+        for what, row in (
+            ("a waiter", filepeers.OURS),
+            ("a timed waiter", filepeers.TIMED),
+            ("a waiter, raw holder", filepeers.FOREIGN),
+            ("a timed waiter, raw holder", filepeers.FOREIGN_TIMED),
+        )
+    ),
+    Limit(
+        "files",
+        "8 processes, 2 us, to the best that polls",
+        _to_best("file-eight", filepeers.OURS, filepeers.POLLING),
+        at_least=5.0,
+        every_version=True,
+    ),
+    Limit(
+        "files",
+        "8 processes, 2 us, smallest/largest share",
+        _share("file-eight", filepeers.OURS),
+        at_least=0.5,
+        every_version=True,
+    ),
+    *(
+        Limit("files", f"{text}, {locks}, to a raw lock", _ratio(section, row), at_most=1.2, every_version=True)
+        for text, section in (
+            ("each on the way to 10,000 ranges", manyranges.way(10_000)),
+            ("one more above 10,000 ranges", manyranges.above(10_000)),
+        )
+        for locks, row in (("one object", manyranges.ONE), ("10,000 objects", manyranges.MANY))
+    ),
     Limit("import", "to multiprocessing.synchronize", _ratio("import", "syncx"), at_most=0.5),
 ]
 

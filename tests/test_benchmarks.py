@@ -170,6 +170,41 @@ def test_the_family_leaves_nothing_behind(family: tuple[int, dict]) -> None:
     assert nothing_left(family[0])
 
 
+@pytest.fixture(scope="module")
+def files() -> tuple[int, dict]:
+    process = start("--quick", "--rounds", "1", "--group", "files", "--json", "-")
+    status, out, err = finish(process)
+    assert (status, err) == (0, "")
+    return process.pid, json.loads(out)
+
+
+def test_sections_of_the_files(files: tuple[int, dict]) -> None:
+    sections = {s["key"]: s for s in files[1]["groups"]["files"]}
+    above = [f"ranges-above-{n}" for n in (10, 100, 1000)]
+    alone = ["file-with", "file-release", "file-sigkill", "file-waiting", "file-eight"]
+    assert list(sections) == [*alone, *above, "ranges-to-1000", "ranges-back"]
+    peers = {"fasteners", "filelock", "portalocker"} - set(files[1]["about"]["missing"])
+    for key, section in sections.items():
+        rows = {row["name"]: row for row in section["rows"]}
+        assert "syncx" in {row["kind"] for row in rows.values()}
+        assert all(row["value"]["median"] > 0 for row in rows.values())
+        assert rows[section["baseline"]]["ratio"]["median"] == 1.0
+        if not key.startswith("ranges"):
+            assert {name.partition(".")[0] for name, row in rows.items() if row["kind"] == "peer"} == peers
+
+
+def test_every_limit_of_the_files_finds_its_row(files: tuple[int, dict]) -> None:
+    lost = {limit["text"] for limit in files[1]["limits"] if limit["median"] is None}
+    if {"fasteners", "filelock", "portalocker"} <= set(files[1]["about"]["missing"]):
+        lost.discard("8 processes, 2 us, to the best that polls")
+    assert lost
+    assert all("10,000" in text for text in lost), lost
+
+
+def test_the_files_leave_nothing_behind(files: tuple[int, dict]) -> None:
+    assert nothing_left(files[0])
+
+
 def test_creation_of_each_kind() -> None:
     process = start("--quick", "--group", "creation", "--json", "-")
     status, out, err = finish(process)
@@ -204,6 +239,7 @@ def test_contended_table_is_plain_when_piped() -> None:
     ("arguments", "processes"),
     [
         (["--group", "wakeup", "--seconds", "60"], 4),  # in a block of a minute; more than the first holder
+        (["--group", "files", "--seconds", "60"], 5),
         (["--group", "pingpong", "--rounds", "999999"], 5),
         (["--group", "notify", "--rounds", "999999", "--crowd", "8"], 12),
         (["--group", "death", "--rounds", "999999", "--crowd", "8"], 12),

@@ -206,44 +206,54 @@ int sx_file_conflict(struct sx_file *f, bool shared, int64_t first, int64_t last
     return l.l_type != F_UNLCK;
 }
 
+/* What is to be unlocked for a hold, gathered from first to last; see sx_file_give. */
 struct gap {
     struct sx_file *file;
-    const struct sx_segment *but;
-    int64_t at, last;
+    const struct sx_hold *hold;
+    int64_t first, last; /* asked for */
+    int64_t bare;        /* from here on no other hold that was seen has anything */
+    int64_t from, to;    /* to be unlocked; from > to: nothing yet */
     int error;
-    bool done;
 };
 
 static void unlock_up_to(struct gap *g, int64_t last)
 {
-    if (g->at <= last && !g->done) {
-        int e = kernel_lock(g->file, F_UNLCK, g->at, last, false);
-        g->error = e != 0 ? e : g->error;
-    }
+    if (g->from > last)
+        return;
+    int e = kernel_lock(g->file, F_UNLCK, g->from, last, false);
+    g->error = e != 0 ? e : g->error;
 }
 
-static bool covers(struct sx_segment *s, void *what)
+static bool gather(struct sx_segment *s, void *what)
 {
     struct gap *g = what;
-    if (s == g->but)
+    int64_t first = s->first > g->first ? s->first : g->first, last = s->last < g->last ? s->last : g->last;
+    if (s->hold == g->hold && !s->pending) {
+        first = first > g->bare ? first : g->bare;
+        if (g->from > g->to)
+            g->from = first;
+        g->to = last > g->to ? last : g->to;
         return false;
-    if (s->first > g->at)
-        unlock_up_to(g, s->first - 1);
-    if (s->last >= g->last)
-        g->done = true;
-    else if (s->last >= g->at)
-        g->at = s->last + 1;
-    return g->done;
+    }
+    unlock_up_to(g, first - 1 < g->to ? first - 1 : g->to);
+    if (last == g->last) {
+        g->to = -1;
+        return true;
+    }
+    g->bare = last + 1 > g->bare ? last + 1 : g->bare;
+    g->from = g->from > g->bare ? g->from : g->bare;
+    return false;
 }
 
-/* Unlocks of a range what no other segment than `but` has.  errno where the kernel had no memory to split a lock. */
-int sx_file_give(struct sx_file *f, const struct sx_segment *but, int64_t first, int64_t last)
+/* Unlocks of a range what a hold has and no other, in as few calls as that takes: what nobody has is unlocked with it.
+ * hold NULL: whatever no hold has.  errno where the kernel had no memory to split a lock. */
+int sx_file_give(struct sx_file *f, const struct sx_hold *hold, int64_t first, int64_t last)
 {
     if (f->joint)
         return 0; /* it is the other process's too; see sx_file_renew */
-    struct gap g = {f, but, first, last, 0, false};
-    overlapping(f->root, first, last, covers, &g);
-    unlock_up_to(&g, last);
+    struct gap g = {f, hold, first, last, first, first, hold == NULL ? last : -1, 0};
+    overlapping(f->root, first, last, gather, &g);
+    unlock_up_to(&g, g.to);
     return g.error;
 }
 
@@ -511,11 +521,12 @@ enum sx_place sx_range_place(struct sx_range *r, struct sx_file *f, bool slept)
     if (!slept && f->system == 0 && time == r->looked && st.st_ctim.tv_sec == r->changed.tv_sec &&
         st.st_ctim.tv_nsec == r->changed.tv_nsec)
         return SX_IN_PLACE;
-    int64_t age = time - ((int64_t)st.st_ctim.tv_sec * 1000000000 + st.st_ctim.tv_nsec);
-    r->looked = time;
-    r->changed = age > FRESH_NS ? st.st_ctim : (struct timespec){0};
+    struct timespec changed = st.st_ctim;
     if (stat(r->path, &st) != 0 || st.st_dev != f->st_dev || st.st_ino != f->st_ino)
         return SX_MOVED;
+    int64_t age = time - ((int64_t)changed.tv_sec * 1000000000 + changed.tv_nsec);
+    r->looked = time;
+    r->changed = age > FRESH_NS ? changed : (struct timespec){0};
     return SX_IN_PLACE;
 }
 
@@ -553,6 +564,8 @@ static void add_segment(struct sx_hold *hold, struct sx_segment *spare[2], int64
         spare[i] = NULL;
     }
     *s = (struct sx_segment){.first = first, .last = last, .shared = shared, .hold = hold, .next = hold->segments};
+    if (s->next != NULL)
+        s->next->previous = s;
     hold->segments = s;
     sx_tree_insert(hold->file, s);
     sx_publish(s);
@@ -560,10 +573,9 @@ static void add_segment(struct sx_hold *hold, struct sx_segment *spare[2], int64
 
 static void drop_segment(struct sx_hold *hold, struct sx_segment *s)
 {
-    struct sx_segment **link = &hold->segments;
-    while (*link != s)
-        link = &(*link)->next;
-    *link = s->next;
+    *(s->previous != NULL ? &s->previous->next : &hold->segments) = s->next;
+    if (s->next != NULL)
+        s->next->previous = s->previous;
     sx_tree_remove(hold->file, s);
     sx_unpublish(s);
     if (s == &hold->own)
@@ -582,44 +594,46 @@ static void resize(struct sx_segment *s, int64_t first, int64_t last)
     sx_publish(s);
 }
 
+struct shape {
+    const struct sx_hold *hold;
+    int64_t first, last;
+    int mode;
+};
+
+/* Is it ours, and of another shape once the kernel has done that? */
+static bool is_reshaped(struct sx_segment *s, void *what)
+{
+    struct shape *k = what;
+    return s->hold == k->hold && !s->pending &&
+           ((k->mode >= 0 && s->shared == (k->mode == SX_SHARED_MODE)) || (s->first <= k->last && s->last >= k->first));
+}
+
 /* What the kernel has done to a range, for our own account: mode < 0: unlocked; else enum sx_mode.  The last word on each
  * byte counts, and neighbours of one mode are one.  Two spare segments are enough: one to split, one to add. */
 void sx_hold_reshape(struct sx_hold *hold, int64_t first, int64_t last, int mode, struct sx_segment *spare[2])
 {
-    bool shared = mode == SX_SHARED_MODE;
-    for (struct sx_segment *s = hold->segments, *next; s != NULL; s = next) {
-        next = s->next;
-        bool touches = mode >= 0 && s->shared == shared;
-        if (touches && s->last < first && s->last + 1 == first) {
-            first = s->first;
-            drop_segment(hold, s);
-            continue;
-        }
-        if (touches && s->first > last && s->first - 1 == last) {
-            last = s->last;
-            drop_segment(hold, s);
-            continue;
-        }
-        if (s->last < first || s->first > last)
-            continue;
-        if (touches) { /* grows into one */
+    struct shape k = {hold, first, last, mode};
+    int64_t before = first - (first > 0), behind = last + (last < SX_TO_END); /* neighbours grow into one */
+    struct sx_segment *s;
+    while ((s = overlapping(hold->file->root, before, behind, is_reshaped, &k)) != NULL) {
+        if (mode >= 0 && s->shared == (mode == SX_SHARED_MODE)) {
             first = s->first < first ? s->first : first;
             last = s->last > last ? s->last : last;
             drop_segment(hold, s);
-        } else if (s->first < first && s->last > last) {
+        } else if (s->first < k.first && s->last > k.last) {
             int64_t end = s->last;
-            resize(s, s->first, first - 1);
-            add_segment(hold, spare, last + 1, end, s->shared);
-        } else if (s->first < first) {
-            resize(s, s->first, first - 1);
-        } else if (s->last > last) {
-            resize(s, last + 1, s->last);
+            resize(s, s->first, k.first - 1);
+            add_segment(hold, spare, k.last + 1, end, s->shared);
+        } else if (s->first < k.first) {
+            resize(s, s->first, k.first - 1);
+        } else if (s->last > k.last) {
+            resize(s, k.last + 1, s->last);
         } else {
             drop_segment(hold, s);
         }
     }
     if (mode >= 0)
-        add_segment(hold, spare, first, last, shared);
+        add_segment(hold, spare, first, last, mode == SX_SHARED_MODE);
 }
 
 void sx_hold_clear(struct sx_hold *hold)

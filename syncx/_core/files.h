@@ -21,7 +21,7 @@ struct sx_segment {
     bool shared;
     bool pending; /* its thread waits for it in the kernel; meanwhile no other thread of the process may have it */
     struct sx_hold *hold;
-    struct sx_segment *next; /* of the same hold */
+    struct sx_segment *next, *previous; /* of the same hold */
     struct sx_file_hold *record;
 };
 
@@ -83,7 +83,7 @@ void sx_range_close(struct sx_range *r); /* gives all back that is held through 
 enum sx_status sx_range_follow(struct sx_range *r, struct sx_file *f);
 void sx_file_drop(struct sx_file *f);
 int sx_file_ask(struct sx_file *f, bool shared, int64_t first, int64_t last, bool wait); /* 0 or errno */
-int sx_file_give(struct sx_file *f, const struct sx_segment *but, int64_t first, int64_t last);
+int sx_file_give(struct sx_file *f, const struct sx_hold *hold, int64_t first, int64_t last);
 enum sx_place sx_range_place(struct sx_range *r, struct sx_file *f, bool slept);
 int sx_file_downgrade(struct sx_file *f, int64_t first, int64_t last);
 int sx_file_conflict(struct sx_file *f, bool shared, int64_t first, int64_t last);

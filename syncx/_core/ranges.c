@@ -631,10 +631,11 @@ static void give_back(struct sx_hold *hold)
     int64_t first = SX_TO_END, last = 0;
     pthread_mutex_lock(&f->guard);
     for (struct sx_segment *s = hold->segments; s != NULL; s = s->next) {
-        sx_file_give(f, s, s->first, s->last);
         first = s->first < first ? s->first : first;
         last = s->last > last ? s->last : last;
     }
+    if (first <= last)
+        sx_file_give(f, hold, first, last);
     sx_hold_clear(hold);
     if (f->joint && f->root == NULL)
         sx_file_renew(f);
@@ -842,9 +843,7 @@ enum sx_status sx_range_remove(struct sx_range *r, int64_t first, int64_t last)
     struct sx_file *f = hold->file;
     if (error == 0) {
         pthread_mutex_lock(&f->guard);
-        for (struct sx_segment *g = hold->segments; g != NULL && error == 0; g = g->next)
-            if (g->first <= last && g->last >= first)
-                error = sx_file_give(f, g, g->first > first ? g->first : first, g->last < last ? g->last : last);
+        error = sx_file_give(f, hold, first, last);
         if (error == 0)
             sx_hold_reshape(hold, first, last, -1, w.spare);
         pthread_mutex_unlock(&f->guard);

@@ -82,7 +82,8 @@ def _object(seen: Snapshot, what: Hold | Wait, pid: int | None) -> str:
         r = what.range
         text = _file_name(pid, r)
         if (r.first, r.last) != (0, _TO_THE_END):
-            text += f"[{r.first}..{'' if r.last == _TO_THE_END else r.last}]"
+            last = "" if r.last == _TO_THE_END else r.last
+            text += f"[{r.first}]" if r.first == r.last else f"[{r.first}..{last}]"
         return text
     found = seen.at(what.object)
     if found is not None:
@@ -108,13 +109,29 @@ def _hold(seen: Snapshot, hold: Hold) -> str:
     if hold.kind != "Once" and hold.part not in (None, "lock", "writer"):
         how = [str(hold.part)]
     if hold.held is not None:
-        how.append(duration(hold.held))
+        how.append(f"for {duration(hold.held)}")
     return _object(seen, hold, hold.pid) + (f" ({', '.join(how)})" if how else "")
+
+
+def _in_the_way(wait: Wait, hold: Hold) -> bool:
+    """Does that hold of a file range exclude what is awaited?  Locks of flock(2) and of fcntl(2) ignore each other."""
+    a, b = wait.range, hold.range
+    return (
+        a is not None
+        and b is not None
+        and (a.device, a.inode, a.style == "flock") == (b.device, b.inode, b.style == "flock")
+        and a.first <= b.last
+        and b.first <= a.last
+        and "exclusive" in (wait.mode, hold.mode)
+        and hold.thread != wait.thread
+    )
 
 
 def _holders(seen: Snapshot, wait: Wait) -> str:
     """Who is in the way, as far as that can be told at a glance."""
     pids = {p.pid for h in [wait.holder] if (p := seen.participant(h)) is not None and p.alive}
+    if wait.range is not None:
+        pids = {h.pid for h in seen.holds if h.alive and h.pid and _in_the_way(wait, h)}
     if not pids and wait.object is not None and wait.kind in ("Mutex", "RLock", "BoundedSemaphore", "RWLock", "Once"):
         pids = {h.pid for h in seen.holders_of(wait.object) if h.alive and h.pid and h.thread != wait.thread}
     if not pids:

@@ -49,6 +49,7 @@ from .semaphore import Semaphore
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from .errors import BrokenBarrierError
+    from .lockinfo import FileLockInfo, FileLocks, LockParty, file_locks
     from .objects import Holder, ObjectInfo, Range
     from .records import RecordLocks
     from .snapshots import Snapshot, snapshot
@@ -67,11 +68,14 @@ __all__ = [
     "DeadlockError",
     "Event",
     "FileLock",
+    "FileLockInfo",
+    "FileLocks",
     "Gone",
     "Holder",
     "InUse",
     "Latch",
     "Lock",
+    "LockParty",
     "Mutex",
     "NotOwner",
     "ObjectInfo",
@@ -87,6 +91,7 @@ __all__ = [
     "SyncxError",
     "Timeout",
     "default_arena",
+    "file_locks",
     "snapshot",
 ]
 
@@ -105,6 +110,10 @@ def __getattr__(name: str) -> object:
         from . import snapshots
 
         return getattr(snapshots, name)
+    if name in ("FileLockInfo", "FileLocks", "LockParty", "file_locks"):
+        from . import lockinfo
+
+        return getattr(lockinfo, name)
     if name == "BrokenBarrierError":
         from . import errors
 

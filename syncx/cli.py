@@ -1,4 +1,4 @@
-"""The command line: `syncx demo`, `run`, `ls`, `ps`, `rm`, `completion`.
+"""The command line: `syncx demo`, `run`, `ls`, `ps`, `locks`, `rm`, `completion`.
 
 Only what a command needs is imported, when it is run, so that `syncx --help` and the completion of a shell are quick.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -27,6 +28,8 @@ INTERRUPTED, BROKEN_PIPE = 128 + 2, 128 + 13
 
 _MAGIC = b"yncxARN1"
 """The first bytes of every arena, damaged or not (SX_MAGIC in syncx/_core/layout.h)."""
+
+_LAST_BYTE = (1 << 63) - 1
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -98,14 +101,67 @@ def _semaphore(text: str) -> tuple[str, int | None]:
 
 
 class _AddClaim(argparse.Action):
-    """One list for several options, since their order counts: (option, name, permits)."""
+    """One list for several options, since their order counts: what makes a run.Claim of each."""
 
     def __call__(
         self, parser: argparse.ArgumentParser, options: argparse.Namespace, value: Any, option: str | None = None
     ) -> None:
         name, permits = value if isinstance(value, tuple) else (value, None)
         what = self.option_strings[0].lstrip("-")
-        setattr(options, self.dest, [*getattr(options, self.dest), (what, name, permits)])
+        options.claims = [*options.claims, {"what": what, "name": str(name), "permits": permits}]
+
+
+def _path(text: str) -> str:
+    if not text:
+        raise argparse.ArgumentTypeError("the path of a file must not be empty")
+    return text
+
+
+_RANGE = re.compile(r"(?P<start>\d*):(?P<stop>\+?\d*)", re.A)
+
+
+def _range(text: str) -> tuple[int, int]:
+    """A slice of bytes, as its start and its length; length 0: to the end."""
+    found = _RANGE.fullmatch(text)
+    if found is None:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} should be A:B (bytes A to B-1), A:+N (N bytes from A on) or A: (from A to the end)"
+        )
+    start = int(found["start"] or 0)
+    if not found["stop"]:
+        length = 0
+    elif found["stop"] == "+":
+        raise argparse.ArgumentTypeError(f"{text!r} says not how many bytes: A:+N is N bytes from A on")
+    else:
+        length = int(found["stop"]) - (0 if found["stop"][0] == "+" else start)
+        if length <= 0:
+            raise argparse.ArgumentTypeError(f"{text!r} has no byte in it: B is the byte behind the last")
+    if start + length > _LAST_BYTE:
+        raise argparse.ArgumentTypeError(f"{text!r} goes beyond the last byte that a file can have, {_LAST_BYTE}")
+    return start, length
+
+
+class _OfFile(argparse.Action):
+    """What belongs to the --file or --fd before it."""
+
+    def __call__(
+        self, parser: argparse.ArgumentParser, options: argparse.Namespace, value: Any, option: str | None = None
+    ) -> None:
+        claims: list[dict[str, Any]] = options.claims
+        if not claims or claims[-1]["what"] not in ("file", "fd"):
+            raise argparse.ArgumentError(self, "belongs to a file: put it behind its --file")
+        if self.dest == "range":
+            more = dict(zip(("start", "length"), value, strict=True))
+        else:
+            more = {self.dest: self.const if self.nargs == 0 else value}
+        options.claims = [*claims[:-1], {**claims[-1], **more}]
+
+
+def _interval(text: str) -> float:
+    value = _seconds(text)
+    if value < 0.05:
+        raise argparse.ArgumentTypeError(f"{text!r} is too short: 0.05 seconds at least")
+    return value
 
 
 def _arena_name(text: str) -> str:
@@ -149,7 +205,9 @@ examples:
   syncx demo                                  see two workers killed, and nothing lost
   syncx run --lock backup -- rsync -a src/ /mnt/
   syncx run --semaphore cc=4 -- cc -c big.c   at most four at once
+  syncx run --file log --no-wait -- ./rotate  a file, as flock(1) does
   syncx ls                                    who holds what, who waits
+  syncx locks records.db                      the same of a file, whatever program locks it
   eval "$(syncx completion bash)"
 
 exit status: 0 success, 1 failure, 2 wrong usage, 130 interrupted; `syncx run --help` has those of run.
@@ -196,14 +254,19 @@ example: syncx demo ~/src --workers 8""",
     run = command(
         "run",
         _run,
-        "run a command while holding a lock, or a permit of a semaphore",
+        "run a command while holding a lock, a permit of a semaphore, or a file",
         """\
-Waits for the lock, runs COMMAND, releases the lock when it ends.  Of --lock, --semaphore, --read and --write there may
-be several, mixed as you like; all are taken in the order given, and released in reverse.
+Waits for the lock, runs COMMAND, releases the lock when it ends.  Of --lock, --semaphore, --read, --write and --file
+there may be several, mixed as you like; all are taken in the order given, and released in reverse.
 
 --semaphore NAME=4 lets 4 such commands run at once, over the whole machine.  The first to come makes the semaphore with
 that number; later another number is an error, and NAME alone takes what is there (a new one then has a single permit).
 --read and --write are for a readers-writer lock: any number read at once, or one writes.
+
+--file PATH locks a file, made if it is not there, or with --range A:B its bytes A to B-1.  What follows a --file is of
+that file: --range, --shared (any number of them at once, and no other), and --style flock, which excludes flock(1) and
+may lock a directory; without it, the lock excludes programs that use fcntl(2) or lockf(3).  `syncx locks PATH` tells
+who has it.  --fd N locks a file that the shell has open, as flock(1) does, and ends; --unlock gives it back.
 
 SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGUSR1 and SIGUSR2 are passed on to the command.  If the last holder of a lock died,
 one line on stderr says so, and the command finds the lock's name in the environment variable SYNCX_OWNER_DIED.  If
@@ -221,19 +284,46 @@ examples:
   syncx run --lock nightly --no-wait -- ./nightly.sh
   syncx run --lock db --lock cache --timeout 30 -- make migrate
   for f in *.c; do syncx run --semaphore cc=4 -- cc -c $f & done; wait
-  syncx run --read config --semaphore net -- ./fetch.sh""",
+  syncx run --read config --semaphore net -- ./fetch.sh
+  syncx run --file log --no-wait -- ./rotate.sh
+  syncx run --file db --range 0:4096 --shared -- ./report.sh
+  syncx run --file /var/lock/x --style flock -c 'a | b'
+  ( syncx run --fd 9 -n || exit 1; ./job.sh ) 9>> lockfile""",
     )
     run.usage_status = 125
     run.usage = """syncx run --lock NAME [options] -- COMMAND [ARGUMENT ...]
        syncx run --semaphore NAME[=N] [options] -- COMMAND [ARGUMENT ...]
-       syncx run {--read | --write} NAME [options] -- COMMAND [ARGUMENT ...]"""
+       syncx run {--read | --write} NAME [options] -- COMMAND [ARGUMENT ...]
+       syncx run --file PATH [--range A:B] [--shared] [--style STYLE] [options] -- COMMAND [ARGUMENT ...]
+       syncx run --fd N [--range A:B] [--shared | --unlock] [--style STYLE] [options]"""
     for flags, metavar, parse, text in (
         (("--lock", "-l"), "NAME", _lock_name, "a lock by this name, made if need be"),
         (("--semaphore", "-s"), "NAME=N", _semaphore, "one of the N permits of a semaphore, made if need be"),
         (("--read",), "NAME", _lock_name, "a readers-writer lock, made if need be, for reading"),
         (("--write",), "NAME", _lock_name, "the same for writing"),
+        (("--file", "-f"), "PATH", _path, "a file, made if need be"),
+        (("--fd",), "N", _integer(0, 1 << 20), "a file that is open as descriptor N; takes no command"),
     ):
         run.add_argument(*flags, metavar=metavar, type=parse, action=_AddClaim, dest="claims", default=[], help=text)
+    run.add_argument(
+        "--range", "-r", metavar="A:B", type=_range, action=_OfFile,
+        help="bytes A to B-1 of the file before it; A: to the end, A:+N so many",
+    )  # fmt: skip
+    run.add_argument("--shared", nargs=0, const=True, action=_OfFile, help="the file before it, shared with others")
+    run.add_argument(
+        "--style", choices=["ofd", "flock"], action=_OfFile,
+        help="of the file before it: ofd (default) excludes fcntl(2) and lockf(3), flock excludes flock(2)",
+    )  # fmt: skip
+    run.add_argument("--unlock", "-u", action="store_true", help="with --fd: give it back")
+    run.add_argument(
+        "--inherit", action="store_true",
+        help="what the command leaves running keeps the files locked, as with flock(1)",
+    )  # fmt: skip
+    run.add_argument(
+        "--no-fork", "-F", action="store_true", help="become the command, which keeps the files locked until it ends"
+    )
+    run.add_argument("--shell", "-c", metavar="COMMAND", help="have the shell run this command")
+    run.add_argument("--verbose", "-v", action="store_true", help="say how long it took to get each")
     patience = run.add_mutually_exclusive_group()
     patience.add_argument(
         "--timeout", "-w", metavar="S", type=_seconds, help="wait S seconds at most, for all together"
@@ -305,6 +395,37 @@ examples:
     arena(ps)
     ps.add_argument("--json", action="store_true", help="the whole snapshot as a JSON object")
 
+    locks = command(
+        "locks",
+        _locks,
+        "list who holds and who awaits which ranges of a file, and draw them",
+        """\
+Looks at all locks of a file: those taken through syncx, and those of any other program on this machine (flock(2),
+lockf(3), fcntl(2), leases), as far as this user may know.  Nothing is locked or waited for, and the file is not opened.
+
+BYTES    a slice, as --range of `syncx run` takes it: 0:100 is bytes 0 to 99, 100: is from 100 to the end
+FOR      for how long it has been held or awaited; the kernel does not tell it of programs that do not use syncx
+KIND     ofd and posix exclude each other, flock only flock; syncx: taken through syncx
+THREAD   the thread that has it or waits; other programs' locks belong to processes
+PROCESS  its pid and its command line; those that share the lock since a fork have lines of their own
+
+examples:
+  syncx locks /var/lib/app/records.db
+  syncx locks --watch 0.5 jobs.log
+  syncx locks --json state.json | jq '.locks[].holders[]?.pid'""",
+    )
+    locks.add_argument("path", metavar="PATH", type=_path, help="the file, or a directory")
+    arena(locks)
+    locks.add_argument("--json", action="store_true", help="one JSON object, each time")
+    locks.add_argument(
+        "--watch",
+        metavar="S",
+        nargs="?",
+        const=1.0,
+        type=_interval,
+        help="look every S seconds, default 1, until Ctrl-C",
+    )
+
     rm = command(
         "rm",
         _rm,
@@ -352,19 +473,47 @@ def _demo(options: argparse.Namespace) -> int:
 def _run(options: argparse.Namespace) -> int:
     from . import run
 
-    if not options.command:
-        print("syncx: run needs a command: syncx run --lock NAME -- COMMAND", file=sys.stderr)
+    message = _misused(options)
+    if message:
+        print(f"syncx: {message}", file=sys.stderr)
         return run.FAILED
-    if not options.claims:
-        print("syncx: run needs something to hold: --lock, --semaphore, --read or --write, and a name", file=sys.stderr)
-        return run.FAILED
+    claims = [run.Claim(**claim) for claim in options.claims]
+    patience = {"timeout": options.timeout, "conflict_status": options.conflict_exit_code, "verbose": options.verbose}
+    if claims[0].what == "fd":
+        fd = int(claims[0].name)
+        return run.run_descriptor(fd, claims[0]._replace(name=f"descriptor {fd}"), unlock=options.unlock, **patience)
+    shell = os.environ.get("SHELL") or "/bin/sh"
     return run.run(
-        options.command,
-        [run.Claim(*claim) for claim in options.claims],
+        options.command or [shell, "-c", options.shell],
+        claims,
         arena=options.arena,
-        timeout=options.timeout,
-        conflict_status=options.conflict_exit_code,
+        inherit=options.inherit,
+        fork=not options.no_fork,
+        **patience,
     )
+
+
+def _misused(options: argparse.Namespace) -> str:
+    """What is wrong with how the options of `run` were put together."""
+    kinds = {claim["what"] for claim in options.claims}
+    has_command = bool(options.command) or options.shell is not None
+    if "fd" in kinds:
+        if len(options.claims) > 1 or has_command:
+            return "--fd stands alone: the lock is of the shell that has the file open, and stays when syncx ends"
+        return "--inherit and --no-fork need a command" if options.inherit or options.no_fork else ""
+    if options.unlock:
+        return "--unlock is for --fd N: all other locks are given back when the command has ended"
+    if not has_command:
+        return "run needs a command: syncx run --lock NAME -- COMMAND"
+    if options.command and options.shell is not None:
+        return "run takes a command or --shell COMMAND, not both"
+    if not kinds:
+        return "run needs something to hold: --lock, --semaphore, --read or --write, and a name; or --file and a path"
+    if options.inherit and "file" not in kinds:
+        return "--inherit is for --file: all else is held by syncx until the command has ended"
+    if options.no_fork and kinds != {"file"}:
+        return "--no-fork is for --file alone: somebody must stay to give all else back"
+    return ""
 
 
 # ---- ls ------------------------------------------------------------------------------------------------------------
@@ -501,6 +650,20 @@ def _arena_table(rows: list[dict[str, Any]]) -> None:
     Screen(sys.stdout).table(["ARENA", "OBJECTS", "MEMORY", "STATE"], cells, right=(1, 2))
 
 
+# ---- locks ---------------------------------------------------------------------------------------------------------
+
+
+def _locks(options: argparse.Namespace) -> int:
+    from . import lockbar
+
+    try:
+        return lockbar.locks(options.path, options.arena, as_json=options.json, every=options.watch)
+    except FileNotFoundError as e:
+        if e.filename is not None and os.fspath(e.filename) == options.path:
+            raise
+        return _fail(f"there is no arena {_arena_of(options)!r}")
+
+
 # ---- rm ------------------------------------------------------------------------------------------------------------
 
 
@@ -593,6 +756,7 @@ def _completion(options: argparse.Namespace) -> int:
             "NAME": names,
             "NAME=N": names,
             "DIR": shtab.DIRECTORY,
+            "PATH": shtab.FILE,
             "ARENA": shtab.FILE,
             "-- COMMAND": shtab.FILE,
         }.get(str(action.metavar))

@@ -74,6 +74,15 @@ class Screen:
         if self._bar is not None:
             self._bar.draw()
 
+    def say_spans(self, spans: Sequence[tuple[str, str]]) -> None:
+        """One line of pieces, each a text and its style."""
+        if self._console is None:
+            self.say("".join(text for text, _ in spans))
+            return
+        from rich.text import Text
+
+        self._console.print(Text.assemble(*spans), soft_wrap=True)
+
     def table(
         self,
         headings: Sequence[str],

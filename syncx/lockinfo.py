@@ -115,9 +115,7 @@ def file_locks(file: Any, *, arena: Arena | None = None) -> FileLocks:
     ArenaError for a default arena that is damaged.  May be called in any thread, and after a fork.
     """
     identity = identify(file)
-    rows = [
-        row for home in _homes(arena) for row in home._file_locks()
-    ]  # before the kernel's lists: see _join
+    rows = [row for home in _homes(arena) for row in home._file_locks()]  # before the kernel's lists: see _join
     status = identity.stat
     found = survey(identity)
     number = (os.major(status.st_dev) << 20 | os.minor(status.st_dev)) & 0xFFFFFFFF  # as the arena has it

@@ -240,7 +240,14 @@ def _open(claim: Claim, arena: Arena) -> tuple[Any, Any]:
     if claim.what == "file":
         from .filelock import RangeLock
 
-        ranges = RangeLock(claim.name, claim.start, claim.length, shared=claim.shared, style=claim.style, arena=arena)
+        ranges = RangeLock(
+            claim.name,
+            claim.start,
+            claim.length,
+            shared=claim.shared,
+            style="flock" if claim.style == "flock" else "ofd",
+            arena=arena,
+        )
         return ranges, ranges
     rw = RWLock(claim.name, arena=arena)
     return rw, rw.write() if claim.what == "write" else rw.read()

@@ -7,16 +7,17 @@ nothing:
 - Each worker holds a lock of its own, named after it, for as long as it lives.  Every other worker has a thread that
   waits for that lock.  Who gets it with `owner_died` set knows that its holder was killed, and finishes its work.
 - `work` guards the list of files, `results` the file of results, `totals` the totals: three numbers that only come out
-  right if no update is lost or made twice.  The first two locks have names; the third lies in shared memory beside what
-  it guards.
+  right if no update is lost or made twice.  The first is a lock with a name, the second a lock on the file itself; the
+  third lies in shared memory beside what it guards.
 - Numbers that belong together are kept in a `Ledger`, which changes all at once or not at all.  Each ledger remembers
   the last file it took from each worker, so that doing a dead worker's file again never counts it twice.
-- The file of results cannot change all at once, so its lock has a function that repairs it when its owner died.
+- A record is appended to the file of results through its lock, and whoever appends next cuts off what a killed worker
+  has torn.  One that was killed right after its append is found out by its heir, who looks for the record first.
 - Whoever reads or writes a file holds one of the few permits of `disk`, and the permit of a dead worker is free again.
 - All start together, at the barrier `start`; one that is killed before that does not keep the others waiting.
 
-The process that starts the workers only watches, and kills: one worker that has written half a record and tells so
-from inside its `with`, and another one wherever it happens to be.  What the workers do is in demo_work.py.
+The process that starts the workers only watches, and kills: one worker that stands in the middle of an append and
+tells so from inside its `with`, and another one wherever it happens to be.  What the workers do is in demo_work.py.
 """
 
 from __future__ import annotations
@@ -183,7 +184,7 @@ class Supervisor:
             file = printable(event.file)
             self.screen.say(
                 f"half-way worker {event.worker + 1} stands inside `with results:` and `with disk:`, "
-                f"half of a record written: {file}"
+                f"in the middle of an append: {file}"
             )
         elif isinstance(event, Recovered):
             self.note(event)
@@ -232,7 +233,7 @@ class Supervisor:
             if now >= self.random_due:
                 self.killed_at_random = True
                 self.kill(random.choice(others or [stood]), "at random")
-        elif now > self.random_due + 2.0 or any(o.waiters for o in self.arena.objects() if o.name == "results"):
+        elif now > self.random_due + 2.0 or any(state == "waiting" for state, *_ in self.arena._file_locks()):
             self.kill(stood, "inside `with results:`")
 
     def kill(self, worker: int, where: str) -> None:

@@ -28,6 +28,7 @@ from .arena import Arena
 from .barrier import Barrier
 from .bounded import BoundedSemaphore
 from .errors import BrokenBarrierError
+from .filelock import RangeLock
 from .mutex import Mutex
 
 __all__ = [
@@ -159,7 +160,7 @@ class Locks:
 
     def __init__(self, arena: Arena, shared: Shared, worker: Worker) -> None:
         self.work = Mutex("work", arena=arena, on_owner_death=worker.take_over_work)
-        self.results = Mutex("results", arena=arena, on_owner_death=worker.repair_results)
+        self.results = RangeLock(worker.job.results, arena=arena)
         self.totals = Mutex.at(shared.memory, 0, arena=arena, on_owner_death=worker.take_over_totals)
         self.lives = [Mutex(f"worker-{n + 1}", arena=arena) for n in range(worker.job.workers)]
         self.disk = self.permits(worker.job.permits, arena)
@@ -209,14 +210,14 @@ class Ready(NamedTuple):
 
 
 class Standing(NamedTuple):
-    """A worker stands inside `with results:` and `with disk:`, having written half of a record."""
+    """A worker stands in the middle of an append, inside `with results:` and `with disk:`."""
 
     worker: int
     file: str
 
 
 class Recovered(NamedTuple):
-    """A worker got a lock whose owner had died."""
+    """A worker got a lock whose holder had died."""
 
     worker: int
     at_ns: int
@@ -236,7 +237,6 @@ class Worker:
         self.pipe = pipe
         self.speech = threading.Lock()
         self.shared = Shared(job.memory, job.workers)
-        self.results = os.open(job.results, os.O_RDWR | os.O_APPEND)
         self.locks = job.locks(Arena(job.arena, create=False), self.shared, self)
 
     def tell(self, event: NamedTuple) -> None:
@@ -295,14 +295,14 @@ class Worker:
         with self.locks.disk:
             text = read(self.job.directory, file)
         counts, line = examine(file, text)
-        with self.locks.results:
+        with self.locks.results as results:
             size, records, trap, *last = self.shared.results.read()
             if last[worker] != index + 1:
                 if records == trap:
                     self.shared.results.write([size, records, NEVER, *last])  # it catches one worker, not its heir
                     self.stand(file, line)
-                with self.locks.disk:
-                    os.write(self.results, line)
+                if worker == self.number or line not in results.file:  # else it was killed right after its append
+                    self.append(line)
                 last[worker] = index + 1
                 self.shared.results.write([size + len(line), records + 1, trap, *last])
         with self.locks.totals:
@@ -311,21 +311,25 @@ class Worker:
                 totals[4 + worker] = index + 1
                 self.shared.totals.write([*counts.plus(Counts(*totals[:4])), *totals[4:]])
 
-    def stand(self, file: str, line: bytes) -> None:
-        """Writes half of a record, says so, and waits for the end, inside `with results:` and with a permit."""
+    def append(self, line: bytes) -> None:
+        """Puts a record at the end of the file.  What a killed worker has torn there, append() cuts off first."""
+        inside = time.monotonic_ns()
+        size = os.fstat(self.locks.results.fileno()).st_size
         with self.locks.disk:
-            os.write(self.results, line[: len(line) // 2])
+            torn = size - self.locks.results.append(line.rstrip(b"\n"))
+        if torn:
+            self.tell(Recovered(self.number, inside, "results", None, f"cuts off {torn} bytes of a torn record"))
+
+    def stand(self, file: str, line: bytes) -> None:
+        """Stops in the middle of an append, half of the record written, and waits there for the end."""
+        with self.locks.disk:
+            self.locks.results.file.seek(0, os.SEEK_END)
+            self.locks.results.file.write(line[: len(line) // 2])
+            self.locks.results.file.flush()
             self.tell(Standing(self.number, file))
             self.pipe.recv()
 
-    # What the three locks call, held, when their owner died.
-
-    def repair_results(self, lock: object) -> None:
-        now = time.monotonic_ns()
-        size = self.shared.results.read()[0]
-        torn = os.fstat(self.results).st_size - size
-        os.ftruncate(self.results, size)
-        self.tell(Recovered(self.number, now, "results", None, f"cuts off {torn} bytes of a torn record"))
+    # What the two mutexes call, held, when their owner died.
 
     def take_over_work(self, lock: object) -> None:
         self.tell(Recovered(self.number, time.monotonic_ns(), "work", None, "goes on: a ledger is never torn"))

@@ -179,6 +179,10 @@ def test_somebody_else_kills_one_more(start: Start, tmp_path: Path) -> None:
         def waiting(what: str) -> list[syncx.Holder]:
             return [w for o in arena.objects() if o.name is not None and o.name.startswith(what) for w in o.waiters]
 
+        def appending(state: str) -> list[tuple[int, int]]:
+            """Process and thread of those who hold the file of results, or wait for it."""
+            return [(pid, tid) for told, pid, tid, *_ in arena._file_locks() if told == state]
+
         workers = {f"worker-{n}" for n in range(1, 6)}
         # they begin together with their starter, which from now on only watches, and kills
         until(lambda: len(waiting("worker-")) == 5 * 4, "all are at work, and watch each other")
@@ -188,13 +192,15 @@ def test_somebody_else_kills_one_more(start: Start, tmp_path: Path) -> None:
         (memory,) = scratch.glob("syncx-demo-*/memory")
         ledger = demo_work.Shared(memory, 5).results
         until(lambda: ledger.read()[2] == demo_work.NEVER, "one stands inside its `with`")
-        until(lambda: len(waiting("results")) == 4, "the others have something to enter")
+        until(lambda: len(appending("waiting")) == 4, "the others have something to enter")
         held = holders()
         assert held.keys() >= workers
-        os.kill(next(held[name] for name in sorted(workers) if held[name] != held["results"]), signal.SIGKILL)
+        ((stands, _),) = appending("held")
+        os.kill(next(held[name] for name in sorted(workers) if held[name] != stands), signal.SIGKILL)
         # else the one who kills might choose the same, before it hears of the death
         until(
-            lambda: any(w.tid != w.pid for w in waiting("results")), "a watching thread has told, and finishes the work"
+            lambda: any(pid != tid for pid, tid in appending("waiting")),
+            "a watching thread has told, and finishes the work",
         )
         os.kill(process.pid, signal.SIGCONT)
     out, err = process.communicate(timeout=3 * PATIENCE)
@@ -337,18 +343,40 @@ class NoLockForWork(demo_work.Locks):
         self.work = NoLock()  # type: ignore[assignment]
 
 
+class NoFileLock(NoLock):
+    """Appends all the same."""
+
+    def __init__(self, path: Path) -> None:
+        self.descriptor = os.open(path, os.O_RDWR | os.O_APPEND)
+
+    def fileno(self) -> int:
+        return self.descriptor
+
+    def append(self, record: bytes) -> int:
+        os.write(self.descriptor, record + b"\n")
+        return os.fstat(self.descriptor).st_size - len(record) - 1
+
+
 class NoLockForResults(demo_work.Locks):
     def __init__(self, arena: syncx.Arena, shared: demo_work.Shared, worker: demo_work.Worker) -> None:
         super().__init__(arena, shared, worker)
-        self.results = NoLock()  # type: ignore[assignment]
+        self.results = NoFileLock(worker.job.results)  # type: ignore[assignment]
 
 
-class NobodyRepairs(demo_work.Locks):
-    """Frees the lock of a dead owner and does not tell."""
+class NobodyCuts(demo_work.Locks):
+    """Writes on where a dead worker stopped, in the middle of its line."""
 
     def __init__(self, arena: syncx.Arena, shared: demo_work.Shared, worker: demo_work.Worker) -> None:
         super().__init__(arena, shared, worker)
-        self.results = syncx.Mutex("results", arena=arena, on_owner_death="ignore")
+        self.results = NeverCuts(worker.job.results, arena=arena)
+
+
+class NeverCuts(syncx.RangeLock):
+    def append(self, record: bytes | str, **_: Any) -> int:
+        assert isinstance(record, bytes)
+        offset = self.file.seek(0, os.SEEK_END)
+        self.file.write(record + b"\n")
+        return offset
 
 
 class NobodyOwnsPermits(demo_work.Locks):
@@ -396,7 +424,7 @@ def test_no_exclusion_is_noticed(tree: Path, locks: type[demo_work.Locks], probl
 @pytest.mark.parametrize(
     ("locks", "problem"),
     [
-        (NobodyRepairs, "missing, doubled or torn"),
+        (NobodyCuts, "missing, doubled or torn"),
         (NobodyTakesOver, "the totals differ"),
         (NobodyOwnsPermits, "permits of `disk` are left"),
     ],
@@ -464,15 +492,13 @@ def test_an_heir_counts_nothing_twice(arena: syncx.Arena, tmp_path: Path, step: 
         ledger.write = die_at(ledger.write)  # type: ignore[method-assign]
     with contextlib.suppress(Died):
         worker.finish(0, index)
-    size = shared.results.read()[0]
-    os.truncate(job.results, size)  # what the repair does
     for _ in range(2):
         heir.finish(0, index)
     assert shared.totals.read()[:4] == [2, 2, 4, 16]
     assert [json.loads(line)["file"] for line in job.results.read_text().splitlines()] == files
     assert shared.results.read()[:2] == [job.results.stat().st_size, 2]
     for w in (worker, heir):
-        os.close(w.results)
+        w.locks.results.close()
     ours.close()
     theirs.close()
 

@@ -106,3 +106,17 @@ def place(request: pytest.FixtureRequest, arena: syncx.Arena, tmp_path: Any) -> 
     place = Place(request.param, arena, tmp_path)
     yield place
     place.close()
+
+
+@pytest.fixture(scope="session")
+def locker_directory(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """Where the C program of the tests of file locks is compiled, once for all of them."""
+    return tmp_path_factory.mktemp("locker")
+
+
+@pytest.fixture
+def start(child: Callable[..., Child], arena: syncx.Arena, locker_directory: Any) -> Callable[..., Any]:
+    """Starts a program, ours or another, that locks a file as it is told: `start(OURS["ofd"], path)`."""
+    from interop.parties import Party
+
+    return lambda kind, path: Party(kind, path, child, locker_directory, arena.path)

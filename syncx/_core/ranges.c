@@ -324,6 +324,7 @@ struct line {
     uint64_t ticket;
     int64_t since;   /* when it last tried although somebody was before it */
     int64_t foreign; /* since when it tries again and again */
+    int64_t heard;   /* when it last asked for signals that came between two of these tries */
     bool spun;
 };
 
@@ -484,10 +485,16 @@ static enum sx_status first_in_line(struct line *l, enum sx_wake *wake)
     }
     int64_t now = sx_now();
     if (l->foreign == 0)
-        l->foreign = now;
+        l->foreign = l->heard = now;
     int64_t pause = (now - l->foreign) / PAUSE_PART;
     pause = pause < FIRST_PAUSE_NS ? FIRST_PAUSE_NS : pause > LAST_PAUSE_NS ? LAST_PAUSE_NS : pause;
     *wake = sx_pause_sleep(&l->pause, NULL, &l->record->state, l->number | SX_WAITING, NULL, 0, first, now + pause);
+    /* a signal that came between two sleeps interrupted none, and these are too short for the belt to see to it */
+    if (*wake == SX_CHANGED && now - l->heard >= SX_BELT_NS) {
+        l->heard = now;
+        if (sx_pause_interrupted(&l->pause, true))
+            *wake = SX_STOP;
+    }
     return SX_BUSY;
 }
 

@@ -7,7 +7,7 @@
 
 Layers, imports going down only:
 
-    cli, demo, run  ->  mutex, filelock  ->  handle  ->  arena  ->  objects, _core (C)  ->  errors
+    cli, demo, run, ps  ->  mutex, filelock, snapshots  ->  handle  ->  arena  ->  objects, _core (C)  ->  errors
 """
 
 import sys

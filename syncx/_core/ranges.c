@@ -24,8 +24,7 @@
  * between unlocking and waking: the waiter watches its life word too.  There is nothing to repair.
  *
  * If what is in the way is not known to be a syncx thread's, an untimed wait sleeps in the kernel (F_OFD_SETLKW) and a timed
- * one tries again after 50 us at first, later after a 160th of its time, 12 ms at most; a release of ours wakes it at
- * once all the same.
+ * one tries again and again; a release of ours wakes it at once all the same.  See pause_after.
  *
  * Order.  By tickets, among those whose ranges and modes conflict.  Newcomers stand back behind them too, but for a
  * millisecond after a waiter got its range (throughput); tries never do.  Nobody waits behind a thread that waits for
@@ -41,9 +40,12 @@
 
 #define OVERTAKE_US 1000u
 #define LINE_NS 1000000000 /* how long anybody waits for his turn where the range itself may be free */
-#define FIRST_PAUSE_NS 50000
-#define LAST_PAUSE_NS 12000000
-#define PAUSE_PART 160
+
+/* Between two tries, in ns; see pause_after. */
+#define FIRST_PAUSE 100000
+#define SHORT_PAUSE 7000000
+#define LAST_PAUSE 100000000
+#define SHORT_WAIT 1100000000
 
 static _Thread_local uint32_t held_here __attribute__((tls_model("initial-exec"))); /* holds of this thread */
 
@@ -408,6 +410,21 @@ static bool has_changed(void *what)
     return atomic_load_explicit(s->word, memory_order_relaxed) != s->value;
 }
 
+/* How long a wait of that many ns pauses until it tries again for what the kernel tells nobody of.  At first an eighth of
+ * the time that it has waited, soon 7 ms, and beyond 1.1 s more by a tenth, 100 ms at most: a try costs the CPU some 20 us
+ * with its sleep, and there are 300 in the first 10 s. */
+static int64_t pause_after(int64_t waited)
+{
+    int64_t pause = waited / 8;
+    if (pause < FIRST_PAUSE)
+        return FIRST_PAUSE;
+    if (pause > SHORT_PAUSE)
+        pause = SHORT_PAUSE;
+    if (waited > SHORT_WAIT)
+        pause += (waited - SHORT_WAIT) / 10;
+    return pause < LAST_PAUSE ? pause : LAST_PAUSE;
+}
+
 /* Until the kernel gives it to us, or a signal comes. */
 static enum sx_status sleep_in_kernel(struct line *l)
 {
@@ -472,6 +489,8 @@ static enum sx_status first_in_line(struct line *l, enum sx_wake *wake)
         struct sx_watch watch = {sx_life_word(sx_participant(arena, holder)), life};
         *wake = sx_pause_sleep(&l->pause, NULL, &l->record->state, l->number | SX_WAITING, &watch, holder != w->me,
                                first, SX_NEVER);
+        l->spun = *wake == SX_BELT; /* it has held for long: to spin for it at every belt would be a waste */
+        l->foreign = 0;
         return SX_BUSY;
     }
     bool simple = w->mode != SX_UPGRADE_MODE || w->hold->segments->next == NULL;
@@ -486,9 +505,8 @@ static enum sx_status first_in_line(struct line *l, enum sx_wake *wake)
     int64_t now = sx_now();
     if (l->foreign == 0)
         l->foreign = l->heard = now;
-    int64_t pause = (now - l->foreign) / PAUSE_PART;
-    pause = pause < FIRST_PAUSE_NS ? FIRST_PAUSE_NS : pause > LAST_PAUSE_NS ? LAST_PAUSE_NS : pause;
-    *wake = sx_pause_sleep(&l->pause, NULL, &l->record->state, l->number | SX_WAITING, NULL, 0, first, now + pause);
+    *wake = sx_pause_sleep(&l->pause, NULL, &l->record->state, l->number | SX_WAITING, NULL, 0, first,
+                           now + pause_after(now - l->foreign));
     /* a signal that came between two sleeps interrupted none, and these are too short for the belt to see to it */
     if (*wake == SX_CHANGED && now - l->heard >= SX_BELT_NS) {
         l->heard = now;

@@ -45,6 +45,7 @@ from .mutex import Lock, Mutex, RLock
 from .once import Once
 from .rwlock import RWLock
 from .semaphore import Semaphore
+from .update import update
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -93,6 +94,7 @@ __all__ = [
     "default_arena",
     "file_locks",
     "snapshot",
+    "update",
 ]
 
 

@@ -38,6 +38,7 @@ LEVELS = {
     "condition": 5,
     "records": 5,
     "semaphore": 5,
+    "update": 5,
     "__init__": 6,
     "demo_work": 7,
     "ps": 7,

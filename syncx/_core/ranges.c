@@ -60,6 +60,7 @@ struct want {
     struct sx_segment *spare[2];
     uint64_t blocker; /* of this process, where that is in the way */
     bool slept;
+    bool lost; /* of a flock that should become exclusive: not even the shared one is there now */
 };
 
 static bool is_shared(const struct want *w)
@@ -264,6 +265,13 @@ static struct sx_file_hold *holder_of(const struct want *w, uint64_t *holder, ui
 
 /* ---- trying -------------------------------------------------------------------------------------------------- */
 
+/* flock(2) gives the old lock up before it looks whether the new one is to be had: after a no it takes it again. */
+static void take_shared_again(struct want *w)
+{
+    if (w->mode == SX_UPGRADE_MODE && w->file->style == SX_FLOCK_STYLE)
+        w->lost = sx_file_ask(w->file, true, w->first, w->last, false) != 0;
+}
+
 /* SX_OK: had; SX_BUSY: another thread of this process (w->blocker) or the kernel says no; SX_ERRNO.  The file's guard
  * is held. */
 static enum sx_status try(struct want *w)
@@ -295,6 +303,8 @@ static enum sx_status try(struct want *w)
         for (s = w->hold->segments; failed != NULL && s != failed; s = s->next)
             if (s->shared)
                 sx_file_downgrade(f, s->first, s->last);
+        if (failed != NULL)
+            take_shared_again(w);
         for (s = w->hold->segments; s != NULL && error == 0; s = s->next) {
             sx_unpublish(s);
             s->shared = false;
@@ -451,6 +461,8 @@ static enum sx_status sleep_in_kernel(struct line *l)
         sx_publish(s);
     } else if (error == 0) {
         sx_hold_reshape(w->hold, w->first, w->last, (int)w->mode, w->spare);
+    } else {
+        take_shared_again(w);
     }
     pthread_mutex_unlock(&f->guard);
     if (error == 0)
@@ -793,6 +805,35 @@ enum sx_status sx_range_release(struct sx_range *r)
     return SX_OK;
 }
 
+/* After an upgrade that failed as s says and left nothing: waits for the shared lock, which its holder still counts on.
+ * A signal handler that raises, or has raised, ends the hold instead. */
+static enum sx_status regain(struct want *w, enum sx_status s)
+{
+    struct sx_pause pause = {.arena = w->file->arena, .deadline = SX_NEVER};
+    uint64_t now = w->me;
+    bool stop = s == SX_INTERRUPTED;
+    int error = EINTR, saved = errno;
+    sx_pause_block(&pause);
+    while (error == EINTR && !stop && now == w->me) {
+        error = sx_file_ask(w->file, true, w->first, w->last, true);
+        if (error == EINTR) {
+            stop = sx_pause_interrupted(&pause, false);
+            now = sx_identity(w->file->arena, &now) == SX_OK ? now : 0;
+        }
+    }
+    sx_pause_end(&pause);
+    errno = saved;
+    if (error == 0)
+        return s;
+    if (now == w->me) { /* else we are a forked child, and hold nothing */
+        give_back(w->hold);
+        end_hold_guarded(w->range, w->hold);
+        held_here--;
+    }
+    errno = error;
+    return stop ? SX_INTERRUPTED : now != w->me ? SX_NOT_OWNER : SX_ERRNO;
+}
+
 /* From shared to exclusive, all that is held. */
 enum sx_status sx_range_upgrade(struct sx_range *r, int64_t deadline)
 {
@@ -809,7 +850,9 @@ enum sx_status sx_range_upgrade(struct sx_range *r, int64_t deadline)
         w.last = g->last > w.last ? g->last : w.last;
     }
     s = obtain(&w, deadline);
-    return s == SX_BUSY && deadline != 0 ? SX_NOT_OWNER : s; /* a forked child holds nothing */
+    if (s == SX_BUSY && deadline != 0)
+        return SX_NOT_OWNER; /* a forked child holds nothing */
+    return s != SX_OK && w.lost ? regain(&w, s) : s;
 }
 
 enum sx_status sx_range_downgrade(struct sx_range *r)

@@ -55,6 +55,13 @@ def hear() -> Any:
     return json.loads(line)
 
 
+def lock_file(arena: syncx.Arena) -> str:
+    """The path of a file for locks, the same in all processes that are given the arena; the test removes it."""
+    directory = os.path.join(tempfile.gettempdir(), os.path.basename(arena.path))
+    os.makedirs(directory, exist_ok=True)
+    return os.path.join(directory, "x")
+
+
 def wait_for(pid: int) -> int:
     """The exit code of a forked child, as os.waitstatus_to_exitcode gives it."""
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
@@ -438,7 +445,8 @@ def soon(bound: float, attempt: Callable[[], float], times: int = 5) -> None:
 
 def waiters(arena: syncx.Arena) -> int:
     """How many threads of any process have published that they wait."""
-    return sum(1 for row in arena._participants() if row[3])
+    files = sum(1 for row in arena._file_locks() if row[0] == "waiting")
+    return files + sum(1 for row in arena._participants() if row[3])
 
 
 def until_waiting(arena: syncx.Arena, n: int = 1) -> None:

@@ -95,6 +95,8 @@ static void describe(struct sx_pause *pause, struct sx_wait *w, struct sx_cell *
 
 static void publish(struct sx_pause *pause, struct sx_cell *cell, uint64_t holder)
 {
+    if (pause->record == NULL && cell == NULL)
+        return; /* it waits for nothing but the time to pass */
     struct sx_wait *w = pause->record != NULL ? pause->record : next_record(pause->arena);
     if (w == NULL)
         return;

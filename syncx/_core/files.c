@@ -362,7 +362,10 @@ static int open_path(const struct sx_range *r, const char *path, bool directory,
         fd = open(path, flags | O_RDWR | (r->create && r->path != NULL ? O_CREAT : 0), 0666);
     if (directory || (fd < 0 && (errno == EACCES || errno == EROFS || errno == EPERM || errno == ETXTBSY))) {
         *writable = false;
+        int refused = errno;
         fd = open(path, flags | O_RDONLY | (directory ? O_DIRECTORY : 0));
+        if (fd < 0 && errno == ENOENT && !directory)
+            errno = refused; /* it was to be made, and may not be */
     }
     if (fd >= 0 && fd < 3) { /* not where a program may look for its standard streams */
         int higher = fcntl(fd, F_DUPFD_CLOEXEC, 3);

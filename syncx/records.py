@@ -47,11 +47,11 @@ class RecordLocks:
         create: bool = True,
         arena: Arena | None = None,
     ) -> None:
-        last_byte(header, 0)
-        if isinstance(record_size, bool) or not isinstance(record_size, int):
-            raise TypeError(f"record_size must be an int, a number of bytes, not {type(record_size).__name__}")
-        if record_size < 1:
-            raise ValueError(f"record_size must be 1 at least, not {record_size}")
+        for name, size, least in (("record_size", record_size, 1), ("header", header, 0)):
+            if isinstance(size, bool) or not isinstance(size, int):
+                raise TypeError(f"{name} must be an int, a number of bytes, not {type(size).__name__}")
+            if not least <= size < 2**63:
+                raise ValueError(f"{name} must be {least} at least and below 2**63, not {size}")
         if isinstance(path, int) or hasattr(path, "fileno"):
             raise TypeError("RecordLocks takes a path, so that it can follow it; use RangeLock for an open file")
         self.record_size = record_size

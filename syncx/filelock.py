@@ -176,7 +176,12 @@ class RangeLock(Locking, _core.BaseRangeLock):
         """What this thread holds through this object now, by first bytes; neighbours of one mode are one."""
         from .objects import Range
 
-        return tuple(Range(first, length_of(first, last), shared) for first, last, shared in sorted(self._ranges()))
+        merged: list[tuple[int, int, bool]] = []
+        for first, last, shared in sorted(self._ranges()):
+            if merged and merged[-1][2] == shared and merged[-1][1] + 1 == first:
+                first = merged.pop()[0]  # an upgrade or a downgrade made them alike
+            merged.append((first, last, shared))
+        return tuple(Range(first, length_of(first, last), shared) for first, last, shared in merged)
 
     @property
     def filesystem(self) -> str | None:
@@ -240,17 +245,29 @@ class RangeLock(Locking, _core.BaseRangeLock):
             mode = "r+b" if writable else "rb"
             self._file = open(descriptor, mode, closefd=self.style != "posix")  # noqa: SIM115  it lives as long as we
             self._identity = device, inode
+            _open_files().add(self)
         return self._file  # type: ignore[no-any-return]
 
     def _rewind(self) -> None:
-        if self._file.closed or self._identity != self._facts()[:2]:
+        if self._file is None or self._file.closed or self._identity != self._facts()[:2]:
             self._file = None
         else:
+            self._file.seek(0, os.SEEK_END)  # which empties the buffer; within it a seek only moves
             self._file.seek(0)
 
     def _flush(self) -> None:
         if self._file is not None and not self._file.closed:
-            self._file.flush()
+            try:
+                self._file.flush()
+            except BaseException:
+                self._forget_file()  # or the next hold would begin with what this one could not write
+                raise
+
+    def _forget_file(self) -> None:
+        """Closes it without writing what is in its buffers."""
+        file, self._file = self._file, None
+        if file is not None:
+            file.raw.close()
 
     def close(self) -> None:
         """Give the lock object and its file up; using it afterwards raises ValueError.
@@ -320,10 +337,14 @@ class RangeLock(Locking, _core.BaseRangeLock):
         path = getattr(self, "path", None)
         where = "the file" if path is None else path
         if number == errno.ESPIPE:
-            return ValueError(f"{_what_is(path)} has no bytes to lock; give a regular file ({where})")
+            try:
+                mode = 0 if path is None else os.stat(path).st_mode
+            except OSError:
+                mode = 0
+            return ValueError(f"{_what_is(mode)} has no bytes to lock; give a regular file ({where})")
         if number == errno.EISDIR:
             return IsADirectoryError(number, 'a directory has no bytes to lock; only style="flock" locks one', where)
-        if number == errno.EBADF and self.arena is not None and not self._facts()[2] and not self.shared:
+        if number == errno.EBADF and self.arena is not None and not self._facts()[2]:
             return PermissionError(
                 errno.EACCES,
                 "an exclusive lock needs a file that may be written, and this one may only be read; shared=True and "
@@ -378,6 +399,26 @@ class FileLock(RangeLock):
         )
 
 
+_files: Any = None
+
+
+def _open_files() -> Any:
+    """The locks whose files are open.  A forked child has its parent's buffers, and shares its position: it forgets
+    them, so that what the parent wrote is not written twice, and opens the file anew when it is asked for."""
+    global _files
+    if _files is None:
+        from weakref import WeakSet
+
+        _files = WeakSet()
+        os.register_at_fork(after_in_child=_forget_files)
+    return _files
+
+
+def _forget_files() -> None:
+    for lock in list(_files):
+        lock._forget_file()
+
+
 def _path_or_descriptor(file: object) -> tuple[str | None, int]:
     if isinstance(file, bool):
         raise TypeError("file must be a path, an open file or a descriptor, not a bool")
@@ -399,15 +440,18 @@ def _path_or_descriptor(file: object) -> tuple[str | None, int]:
             raise TypeError(f"fileno() of the file must return an int, not {type(descriptor).__name__}")
     if not 0 <= descriptor < 2**31:
         raise ValueError(f"a descriptor is not negative, and small; this is {descriptor}")
+    try:
+        mode = os.fstat(descriptor).st_mode
+    except OSError:
+        raise ValueError(f"the descriptor {descriptor} is not open (any more)") from None
+    if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
+        raise ValueError(f"{_what_is(mode)} has no bytes to lock; give a regular file (the descriptor {descriptor})")
     return None, descriptor
 
 
-def _what_is(path: str | None) -> str:
+def _what_is(mode: int) -> str:
     kinds = {stat.S_IFIFO: "a FIFO", stat.S_IFSOCK: "a socket", stat.S_IFCHR: "a device", stat.S_IFBLK: "a device"}
-    try:
-        return kinds.get(stat.S_IFMT(os.stat(path).st_mode), "such a file") if path is not None else "such a file"
-    except OSError:
-        return "such a file"
+    return kinds.get(stat.S_IFMT(mode), "such a file")
 
 
 def _tell_once(system: str, lock: RangeLock) -> None:

@@ -40,6 +40,7 @@ def test_a_close_elsewhere_in_the_process(style, start, child, arena, file):
     assert theirs.try_() is (style == "posix")
 
 
+@pytest.mark.core
 def test_fasteners_loses_its_lock_by_a_close(start, child, file):
     """The same befalls every program that uses record locks."""
     theirs = child(
@@ -63,6 +64,7 @@ def test_fasteners_loses_its_lock_by_a_close(start, child, file):
     assert ours.try_()
 
 
+@pytest.mark.core
 @pytest.mark.parametrize("style", OURS)
 def test_a_soft_lock_excludes_none_of_ours(style, start, arena, tmp_path):
     """It is a file that is there or not: it keeps nobody out, and finds every file that is there locked for ever."""
@@ -78,6 +80,7 @@ def test_a_soft_lock_excludes_none_of_ours(style, start, arena, tmp_path):
     assert not soft.try_()
 
 
+@pytest.mark.core
 @pytest.mark.parametrize("close", [False, True], ids=["as it comes", "with -o"])
 @pytest.mark.parametrize("end", ["ends", "is killed"])
 def test_what_a_command_of_flock1_leaves_running_keeps_the_lock(close, end, start, child, file):
@@ -104,6 +107,7 @@ def test_what_a_command_of_flock1_leaves_running_keeps_the_lock(close, end, star
     assert ours.try_() is close
 
 
+@pytest.mark.core
 def test_whose_lock_it_is_that_the_kernel_tells(start, file):
     """/proc/locks names the process of a POSIX record lock and of a flock, and none for an OFD lock."""
     for style, named in (("ofd", False), ("flock", True), ("posix", True)):

@@ -107,6 +107,7 @@ def test_a_shared_lock_lets_them_read_and_no_more(start, database):
     assert whole(database)
 
 
+@pytest.mark.core
 @pytest.mark.death
 def test_a_writer_is_killed_in_the_middle(start, database):
     """Its lock is free at once and the file is as it left it: what has begun is in the journal, for sqlite3 to undo."""
@@ -125,6 +126,7 @@ def test_a_writer_is_killed_in_the_middle(start, database):
     assert whole(database)
 
 
+@pytest.mark.core
 @pytest.mark.death
 def test_we_are_killed_with_the_bytes(start, database):
     theirs, ours = start(NEIGHBOURS["sqlite3"], database), start(OURS["ofd"], database)
@@ -186,6 +188,7 @@ say("done")
 """
 
 
+@pytest.mark.core
 def test_both_at_work_on_one_database(child, arena, database):
     """Writers through sqlite3, writers that edit the file themselves, and a copier: nothing is lost, nothing torn."""
     names = {"FILE": str(database), "ALL": ALL, "SHARED": SHARED, "SHARED_SIZE": SHARED_SIZE, "SUM": SUM}

@@ -98,6 +98,7 @@ def test_a_wait_beside_the_wrong_style_is_found_out(start, file):
         ours.wait()
 
 
+@pytest.mark.core
 @pytest.mark.parametrize("seconds", [None, PATIENCE], ids=["untimed", "timed"])
 @pytest.mark.parametrize("mode", ["x", "s"], ids=["exclusive", "shared"])
 def test_we_wait_for_a_part_of_their_range(mode, seconds, start, arena, file):
@@ -134,7 +135,7 @@ def test_several_of_ours_wait_for_one_of_theirs(start, arena, file):
 
 
 @pytest.mark.parametrize("timeout", [None, 100 * PATIENCE], ids=["untimed", "timed"])
-@pytest.mark.parametrize("style", OURS)
+@pytest.mark.parametrize("style", ["ofd", *(pytest.param(s, marks=pytest.mark.core) for s in ("flock", "posix"))])
 def test_a_signal_ends_our_wait_for_them(style, timeout, start, child, arena, file):
     theirs = start(NEIGHBOURS["C flock" if style == "flock" else "C fcntl"], file)
     assert theirs.try_()
@@ -184,6 +185,7 @@ def test_they_wait_for_us(style, neighbour, start, file):
         theirs.release()
 
 
+@pytest.mark.core
 def test_they_wait_for_all_of_our_readers(start, file):
     """Two of ours share the file: a foreign writer waits for the second."""
     first, second = start(OURS["ofd"], file), start(OURS["ofd"], file)

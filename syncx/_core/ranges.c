@@ -761,12 +761,11 @@ enum sx_status sx_range_acquire(struct sx_range *r, int64_t deadline)
         }
         pthread_mutex_unlock(&r->guard);
         if (s == SX_BUSY && deadline > 0) { /* as threading has it: the time passes */
-            struct sx_pause pause = {.arena = r->arena, .deadline = deadline, .kept = true};
+            struct sx_pause pause = {.arena = r->arena, .deadline = deadline};
             sx_a32 nothing = 0;
             enum sx_wake wake = SX_CHANGED;
             while (wake != SX_DEADLINE && wake != SX_STOP)
                 wake = sx_pause_sleep(&pause, NULL, &nothing, 0, NULL, 0, 0, SX_NEVER);
-            pause.kept = false;
             sx_pause_end(&pause);
             s = wake == SX_STOP ? SX_INTERRUPTED : SX_TIMEOUT;
         }

@@ -98,7 +98,7 @@ static void publish(struct sx_pause *pause, struct sx_cell *cell, uint64_t holde
     if (pause->record == NULL && cell == NULL)
         return; /* it waits for nothing but the time to pass */
     struct sx_wait *w = pause->record != NULL ? pause->record : next_record(pause->arena);
-    if (w == NULL)
+    if (w == NULL || (pause->record == NULL && cell == NULL)) /* too deep, or nothing that anybody waits for */
         return;
     if (pause->record == NULL)
         describe(pause, w, cell);

@@ -379,7 +379,7 @@ with ARENA as a path and the right to read it, another user's.  What is wrong wi
 
 PID, TID  the process and the thread
 THREAD    the thread's name
-HOLDS     what it holds, one a line
+HOLDS     what it holds, one a line, ten at most without --all
 AWAITS    what it waits for, who holds that, and when it gives up
 SINCE     for how long it has waited
 COMMAND   of the process; (dead): others may take what it holds
@@ -393,6 +393,7 @@ examples:
     )
     ps.add_argument("place", metavar="ARENA", nargs="?", type=_arena_name, help="the arena, a name or a path")
     arena(ps)
+    ps.add_argument("--all", action="store_true", help="all that a thread holds, not the first ten")
     ps.add_argument("--json", action="store_true", help="the whole snapshot as a JSON object")
 
     locks = command(
@@ -547,7 +548,7 @@ def _ps(options: argparse.Namespace) -> int:
         return USAGE
     name = options.place or _arena_of(options)
     try:
-        return ps.main(name, as_json=options.json)
+        return ps.main(name, as_json=options.json, everything=options.all)
     except FileNotFoundError:
         return _fail(f"there is no arena {name!r}")
 

@@ -8,18 +8,20 @@ from collections.abc import Iterable
 from typing import Any
 
 from .snapshots import FileRange, Hold, Participant, Snapshot, Wait, snapshot
-from .terminal import Screen, command_line, duration, printable
+from .terminal import command_line, duration, paint, printable
 
 __all__ = ["main"]
 
+MOST = 10
+"""So many holds of a thread are listed, and the others counted."""
 HEADINGS = ("PID", "TID", "THREAD", "HOLDS", "AWAITS", "SINCE", "COMMAND")
 _TO_THE_END = (1 << 63) - 1
 
 
-def main(arena: str, *, as_json: bool = False) -> int:
+def main(arena: str, *, as_json: bool = False, everything: bool = False) -> int:
     """Prints the table, or JSON; returns the exit status.
 
-    Raises what `syncx.snapshot` raises.
+    everything: list all that a thread holds, however much it is.  Raises what `syncx.snapshot` raises.
     """
     seen = snapshot(arena)
     if as_json:
@@ -27,7 +29,7 @@ def main(arena: str, *, as_json: bool = False) -> int:
 
         print(json.dumps(_as_dict(seen), indent=2))
     else:
-        _table(seen)
+        _table(seen, everything)
     for problem in seen.problems:
         print(f"syncx: {seen.path}: {problem}", file=sys.stderr)
     return 0
@@ -47,14 +49,22 @@ def _stat(pid: int, tid: int) -> tuple[str, str, int]:
     return printable(os.fsdecode(before.partition(b"(")[2])), fields[0].decode(), int(fields[19])
 
 
-def _about(seen: Snapshot, who: Participant) -> dict[str, str]:
-    """Thread name, state and command of a live participant; empty where its pid means another process here."""
-    process = seen.process(who.process)
-    if who.alive and process is not None and process.here:
-        name, state, start = _stat(who.pid, who.tid)
-        if start == who.start_time:
-            return {"name": name, "state": state, "command": command_line(who.pid, who.tid)}
-    return {"name": "", "state": "", "command": ""}
+class _About:
+    """Thread name, state and command of live participants; empty where a pid means another process here."""
+
+    def __init__(self, seen: Snapshot) -> None:
+        self._seen = seen
+        self._commands: dict[int | None, str] = {}
+
+    def __call__(self, who: Participant) -> dict[str, str]:
+        process = self._seen.process(who.process)
+        if who.alive and process is not None and process.here:
+            name, state, start = _stat(who.pid, who.tid)
+            if start == who.start_time:
+                if who.process not in self._commands:
+                    self._commands[who.process] = command_line(who.pid, who.tid)
+                return {"name": name, "state": state, "command": self._commands[who.process]}
+        return {"name": "", "state": "", "command": ""}
 
 
 def _file_name(pid: int | None, file: FileRange) -> str:
@@ -169,12 +179,17 @@ def _orphaned(seen: Snapshot) -> Iterable[Hold]:
     return (h for h in seen.holds if h.thread is None and h.alive)
 
 
-def _table(seen: Snapshot) -> None:
+def _table(seen: Snapshot, everything: bool) -> None:
     rows: list[list[str]] = []
     styles: list[str] = []
+    tell_about = _About(seen)
     for who in _order(seen):
-        about = _about(seen, who)
-        holds = [_hold(seen, h) for h in seen.held_by(who.id)] or ["-"]
+        about = tell_about(who)
+        held = seen.held_by(who.id)
+        most = len(held) if everything or len(held) <= MOST else MOST - 1
+        holds = [_hold(seen, h) for h in held[:most]] or ["-"]
+        if most < len(held):
+            holds.append(f"... and {len(held) - most} more")
         waits = seen.awaited_by(who.id)[::-1] if who.alive else ()  # what it does now comes first
         awaits = [_wait(seen, w, who.pid) for w in waits] or ["-"]
         since = ["-" if w.waited is None else duration(w.waited) for w in waits] or ["-"]
@@ -194,12 +209,13 @@ def _table(seen: Snapshot) -> None:
         rows.append([str(pid), "-", "", _hold(seen, hold), "-", "-", command])
         styles.append("")
     if rows:
-        Screen(sys.stdout).table(HEADINGS, rows, right=(0, 1, 5), cut=True, styles=styles)
+        paint(sys.stdout, HEADINGS, rows, styles, right=(0, 1, 5))
 
 
 def _as_dict(seen: Snapshot) -> dict[str, Any]:
     """The snapshot, and of each participant what /proc says."""
     plain = seen.to_dict()
+    tell_about = _About(seen)
     for row, who in zip(plain["participants"], seen.participants, strict=True):
-        row.update(_about(seen, who))
+        row.update(tell_about(who))
     return plain

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 if TYPE_CHECKING:
     from rich.console import Console
 
-__all__ = ["Progress", "Screen", "command_line", "duration", "printable"]
+__all__ = ["Progress", "Screen", "command_line", "duration", "paint", "printable"]
 
 _NARROW = 10
 """No column of a table becomes narrower: numbers and times are never cut."""
@@ -84,39 +84,30 @@ class Screen:
         self._console.print(Text.assemble(*spans), soft_wrap=True)
 
     def table(
-        self,
-        headings: Sequence[str],
-        rows: Sequence[Sequence[str]],
-        right: Sequence[int] = (),
-        *,
-        cut: bool = False,
-        styles: Sequence[str] = (),
+        self, headings: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[int] = (), *, cut: bool = False
     ) -> None:
         """Aligned columns.
 
         right: the numbers of columns that are set flush right.
-        cut: on a terminal, what is too long is cut instead of being wrapped, beginning with the last column.
-        styles: of rich, one for each row, where there are colours.
+        cut: on a terminal, the last column is cut where the line ends instead of being wrapped.
         """
         cells = [[printable(c) for c in row] for row in rows]
         if self._console is not None:
             from rich.table import Table
             from rich.text import Text
 
-            widths = _fitted(headings, cells, self._console.width)
             table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
             for i, heading in enumerate(headings):
                 last = i == len(headings) - 1
                 table.add_column(
                     heading,
-                    width=widths[i] if cut else None,
                     justify="right" if i in right else "left",
                     no_wrap=not last,  # the others keep their widths
                     overflow="fold" if last else "ellipsis",
                 )
-            for number, (*row, last_cell) in enumerate(cells):
+            for *row, last_cell in cells:
                 ending = Text(last_cell, no_wrap=cut, overflow="ellipsis" if cut else "fold")
-                table.add_row(*map(Text, row), ending, style=styles[number] if styles else None)
+                table.add_row(*map(Text, row), ending)
             self._console.print(table)
             return
         widths = [max(map(len, column)) for column in zip(headings, *cells, strict=True)]
@@ -202,13 +193,46 @@ class _RichProgress(Progress):
         self._drawing.update(self._task, completed=done)
 
 
-def _fitted(headings: Sequence[str], rows: Sequence[Sequence[str]], width: int) -> list[int]:
-    """The widths of the columns of a table with two blanks between them: the last one gives way, then the widest."""
-    widths = [max(map(len, column)) for column in zip(headings, *rows, strict=True)]
-    over = sum(widths) + 2 * (len(widths) - 1) - width
-    widths[-1] -= max(0, min(over, widths[-1] - _NARROW))
-    while sum(widths) + 2 * (len(widths) - 1) > width and max(widths) > _NARROW:
-        widths[widths.index(max(widths))] -= 1
+_COLOURS = {"": "", "bold": "\x1b[1m", "red": "\x1b[31m", "yellow": "\x1b[33m"}
+
+
+def paint(
+    stream: TextIO,
+    headings: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    styles: Sequence[str],
+    right: Sequence[int] = (),
+) -> None:
+    """A table of thousands of rows at once: on a terminal coloured and cut to its width, elsewhere plain and whole.
+
+    styles: of each row "", "bold", "red" or "yellow".  right: the numbers of columns that are set flush right.
+    """
+    interactive = stream.isatty() and os.environ.get("TERM") != "dumb"
+    coloured = interactive and not os.environ.get("NO_COLOR")
+    cells = [list(headings), *([printable(c) for c in row] for row in rows)]
+    width = shutil.get_terminal_size().columns if interactive else None
+    widths = _fitted(cells, width)
+    lines = []
+    for row, style in zip(cells, ["bold", *styles], strict=True):
+        fitted = (c if len(c) <= w else c[: w - 1] + "\u2026" for c, w in zip(row, widths, strict=True))
+        text = "  ".join(
+            c.rjust(w) if i in right else c.ljust(w) for i, (c, w) in enumerate(zip(fitted, widths, strict=True))
+        ).rstrip()
+        lines.append(f"{_COLOURS[style]}{text[:width]}\x1b[0m\n" if coloured and style else f"{text[:width]}\n")
+    encoding = stream.encoding or "utf-8"
+    stream.write("".join(lines).encode(encoding, "replace").decode(encoding))
+    stream.flush()
+
+
+def _fitted(rows: Sequence[Sequence[str]], width: int | None) -> list[int]:
+    """The widths of columns with two blanks between them: the last one gives way first, then the widest."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    over = 0 if width is None else sum(widths) + 2 * (len(widths) - 1) - width
+    last = max(0, min(over, widths[-1] - _NARROW))
+    widths[-1] -= last
+    for _ in range(over - last):
+        if max(widths) > _NARROW:
+            widths[widths.index(max(widths))] -= 1
     return widths
 
 

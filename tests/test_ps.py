@@ -200,7 +200,6 @@ def test_damage_is_told(arena, busy, tmp_path):
 @pytest.mark.parametrize("columns", [80, 200])
 def test_on_a_terminal(arena, busy, columns):
     """Colours, and no line longer than the terminal."""
-    pytest.importorskip("rich")
     a, b = busy
     until(lambda: "held by" in "".join(lines(arena)), "it waits")
 

@@ -16,7 +16,7 @@ from .terminal import Screen, duration, printable
 
 __all__ = ["bar", "locks", "size_in_words"]
 
-PLAIN = {"exclusive": "#", "shared": "=", "several": "+", "free": "."}
+PLAIN = {"exclusive": "#", "shared": "=", "several": "+", "free": "-"}
 DRAWN = {"exclusive": "\u2588", "shared": "\u2592", "several": "\u2593", "free": "\u00b7"}
 COLOURS = {"held": {"exclusive": "red", "shared": "green"}, "waiting": {"exclusive": "yellow", "shared": "cyan"}}
 LANES = 24

@@ -61,7 +61,8 @@ def summary(found: FileLocks) -> list[tuple[Any, ...]]:
 
 
 def cli(*arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
-    options = {"capture_output": True, "text": True, "timeout": PATIENCE, **options}
+    environment = {**os.environ, "COLUMNS": "80"}
+    options = {"capture_output": True, "text": True, "timeout": PATIENCE, "env": environment, **options}
     return subprocess.run([sys.executable, "-m", "syncx", "locks", *arguments], **options)
 
 
@@ -638,7 +639,7 @@ def field(line: str) -> str:
 def test_ranges_are_drawn_to_scale() -> None:
     """80 columns for 800 bytes."""
     held, ruler, legend = drawn(800, info(100, 300))
-    assert field(held) == "." * 10 + "#" * 13 + " 1 " + "#" * 14 + "." * 40
+    assert field(held) == "-" * 10 + "#" * 13 + " 1 " + "#" * 14 + "-" * 40
     assert held.startswith("held ")
     for number in ("200", "400", "600"):
         assert ruler.index(number) - lockbar.MARGIN - 1 == int(number) // 10
@@ -652,7 +653,7 @@ def test_rows_of_the_bar() -> None:
     )
     first, second, waiting, _, legend = rows
     assert field(first) == ("=" * 18 + " 1 " + "=" * 19) + ("#" * 18 + " 3 " + "#" * 19)
-    assert field(second) == "." * 10 + "=" * 18 + " 2 " + "=" * 19 + "." * 30
+    assert field(second) == "-" * 10 + "=" * 18 + " 2 " + "=" * 19 + "-" * 30
     assert waiting.startswith("waiting  |#####")
     assert second.startswith(" ")
     assert legend.split() == ["#", "exclusive", "=", "shared"]
@@ -660,7 +661,7 @@ def test_rows_of_the_bar() -> None:
 
 def test_small_ranges_have_a_column_and_their_number_beside_it() -> None:
     held, *_, legend = drawn(80_000, info(0, 1), info(1, 1), info(5000, 1), info(79_999, 1))
-    assert field(held) == "+...." + "#3" + "." * 72 + "#"
+    assert field(held) == "+----" + "#3" + "-" * 72 + "#"
     assert "+ several in one column" in legend
 
 
@@ -692,7 +693,7 @@ def test_every_line_keeps_to_the_width(size: int | None, width: int) -> None:
 
 def test_where_the_file_ends() -> None:
     held, end, ruler, _ = drawn(100, info(400, 400))
-    assert field(held).startswith("." * 40 + "#")
+    assert field(held).startswith("-" * 40 + "#")
     assert end.index("^") == lockbar.MARGIN + 1 + 10
     assert ruler.endswith("800")
     _, end, _, _ = drawn(700, info(400, 400))

@@ -389,29 +389,27 @@ def test_several_waits_of_a_thread(arena, child):
         assert [w.level for w in seen.awaited_by(seen.waits[0].thread)] == [0, 1]
 
 
-def test_in_the_users_memory(arena, tmp_path):
+def test_in_the_users_memory(arena):
     """No object of the arena: what is known is the kind, the thread, and who held it."""
-    with mmap.mmap(-1, 4096) as memory:
-        m = syncx.Mutex.at(memory, 0, arena=arena)
-        rw = syncx.RWLock.at(memory, 1024, arena=arena)
-        m.acquire()
-        t = threading.Thread(target=m.acquire, kwargs={"timeout": 60})
-        t.start()
-        until_waiting(arena)
-        with rw.read():
-            seen = expect(
-                arena,
-                [(None, "RWLock", None, "shared", 1, "", os.getpid(), True)],
-                [(None, "Mutex", None, "exclusive", 1, "waiting", 0, os.getpid())],
-            )
-        (wait,) = seen.waits
-        assert seen.objects == ()
-        assert seen.participant(wait.holder).tid == threading.get_native_id()
-        assert wait.address != 0
-        m.release()
-        t.join(PATIENCE)
-        m.close()
-        rw.close()
+    memory = mmap.mmap(-1, 4096)
+    m = syncx.Mutex.at(memory, 0, arena=arena)
+    rw = syncx.RWLock.at(memory, 1024, arena=arena)
+    m.acquire()
+    t = threading.Thread(target=lambda: m.acquire(timeout=60) and m.release())
+    t.start()
+    until_waiting(arena)
+    with rw.read():
+        seen = expect(
+            arena,
+            [(None, "RWLock", None, "shared", 1, "", os.getpid(), True)],
+            [(None, "Mutex", None, "exclusive", 1, "waiting", 0, os.getpid())],
+        )
+    (wait,) = seen.waits
+    assert seen.objects == ()
+    assert seen.participant(wait.holder).tid == threading.get_native_id()
+    assert wait.address != 0
+    m.release()
+    t.join(PATIENCE)
 
 
 def test_anonymous_and_unlinked(arena):

@@ -310,7 +310,7 @@ struct sx_wait {
     sx_a64 since_ns; /* start of the wait */
     sx_a64 deadline_ns; /* INT64_MAX: none */
     sx_a32 units; /* how many it asks for; of a condition: how many tickets later it was notified; of a range: device */
-    sx_a32 mode;  /* enum sx_mode; of a range with its style, as in sx_file_hold */
+    sx_a32 mode;  /* enum sx_mode; of a range with its style, as in sx_file_hold, and FILE_TURN */
     sx_a64 ticket; /* steps with every sleep, so that a reader sees what moved; of a condition, a range: its place */
 };
 enum sx_mode { SX_EXCLUSIVE_MODE, SX_SHARED_MODE, SX_UPGRADE_MODE };
@@ -327,6 +327,7 @@ struct sx_file_hold {
 #define FILE_MODE 0x0fu    /* enum sx_mode */
 #define FILE_STYLE_SHIFT 4 /* enum sx_style, two bits */
 #define FILE_STYLE 0x30u
+#define FILE_TURN 0x40u /* of a wait: newcomers stand back */
 #define FILE_HELD 0x100u
 #define FILE_STEP 0x10000u
 enum sx_style { SX_OFD_STYLE, SX_FLOCK_STYLE, SX_POSIX_STYLE };

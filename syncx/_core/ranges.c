@@ -26,10 +26,12 @@
  * If what is in the way is not known to be a syncx thread's, an untimed wait sleeps in the kernel (F_OFD_SETLKW) and a timed
  * one tries again and again; a release of ours wakes it at once all the same.  See pause_after.
  *
- * Order.  By tickets, among those whose ranges and modes conflict.  Newcomers stand back behind them too, but for a
- * millisecond after a waiter got its range (throughput); tries never do.  Nobody waits behind a thread that waits for
- * what he holds himself, and nobody for longer than a second: a line is no reason to stand still, and waiting behind
- * somebody who waits for another lock of ours might be for ever.
+ * Order.  By tickets, among those whose ranges and modes conflict.  Newcomers overtake for a millisecond after a waiter
+ * got its range (throughput).  Then the first in line takes its turn (FILE_TURN) at its next look in vain, and they stand
+ * back; or after two milliseconds, whoever waits.  Who takes its turn is awake, as a rule to spin until the range is free;
+ * if they stood back for one that is on its way out of a sleep, the range would be nobody's meanwhile.  Tries never stand
+ * back.  Nobody waits behind a thread that waits for what he holds himself, and nobody for longer than a second: a line is
+ * no reason to stand still, and waiting behind somebody who waits for another lock of ours might be for ever.
  */
 #define _GNU_SOURCE
 #include <fcntl.h>
@@ -39,6 +41,7 @@
 #include "files.h"
 
 #define OVERTAKE_US 1000u
+#define AWAIT_US 2000u
 #define LINE_NS 1000000000 /* how long anybody waits for his turn where the range itself may be free */
 
 /* Between two tries, in ns; see pause_after. */
@@ -156,14 +159,13 @@ static bool record_shared(struct sx_wait *w)
 }
 
 /* Another live thread's request that conflicts with ours and comes before it: the one with the highest ticket below
- * `ticket`; *any: does anybody wait for the file at all?  The file's guard is held. */
-static struct sx_wait *before_us(const struct want *w, uint64_t ticket, struct sx_participant **whose, bool *any)
+ * `ticket`; turn: of those whose turn it is.  The file's guard is held. */
+static struct sx_wait *before_us(const struct want *w, uint64_t ticket, bool turn, struct sx_participant **whose)
 {
     struct sx_arena *arena = w->file->arena;
     struct sx_wait *best = NULL;
     uint64_t highest = 0;
     uint32_t n = sx_participants_ready(arena);
-    *any = false;
     for (uint32_t i = 0; i < n; i++) {
         struct sx_participant *p = &arena->participants[i];
         if (i == sx_slot_of(w->me))
@@ -172,9 +174,9 @@ static struct sx_wait *before_us(const struct want *w, uint64_t ticket, struct s
             struct sx_wait *other = &p->wait[j];
             if (sx_wait_state(atomic_load_explicit(&other->state, memory_order_acquire)) == SX_RUNNING)
                 break; /* a live thread's records are the first ones */
-            if (atomic_load_explicit(&other->kind, memory_order_relaxed) != SX_KIND_FILE || !alive(arena, i))
+            if (atomic_load_explicit(&other->kind, memory_order_relaxed) != SX_KIND_FILE || !alive(arena, i) ||
+                (turn && !(atomic_load_explicit(&other->mode, memory_order_relaxed) & FILE_TURN)))
                 continue;
-            *any = true;
             uint64_t place = atomic_load_explicit(&other->ticket, memory_order_relaxed);
             if (place == 0 || place >= ticket || place < highest || !record_is_of(w->file, other) ||
                 !record_overlaps(other, w->first, w->last) || (is_shared(w) && record_shared(other)))
@@ -191,6 +193,12 @@ static struct sx_wait *before_us(const struct want *w, uint64_t ticket, struct s
     return best;
 }
 
+/* Since a waiter got a range last. */
+static uint32_t us_in_a_row(struct sx_file_line *line)
+{
+    return microseconds() - atomic_load_explicit(&line->handed_us, memory_order_relaxed);
+}
+
 /* Must a newcomer stand back behind those who wait?  The file's guard is held. */
 static bool must_queue(const struct want *w)
 {
@@ -198,11 +206,9 @@ static bool must_queue(const struct want *w)
     uint32_t waiters = atomic_load_explicit(&line->waiters, memory_order_acquire);
     if (!(waiters & FILE_WAITERS) || w->mode == SX_UPGRADE_MODE)
         return false;
-    if (microseconds() - atomic_load_explicit(&line->handed_us, memory_order_relaxed) < OVERTAKE_US)
-        return false;
-    bool any;
     struct sx_participant *whose;
-    return before_us(w, UINT64_MAX, &whose, &any) != NULL;
+    uint32_t us = us_in_a_row(line);
+    return us >= OVERTAKE_US && before_us(w, UINT64_MAX, us < AWAIT_US, &whose) != NULL;
 }
 
 /* A range was unlocked: whoever is first in line for a part of it and sleeps looks again. */
@@ -483,6 +489,8 @@ static enum sx_status first_in_line(struct line *l, enum sx_wake *wake)
         return s;
     if (w->blocker == w->me && l->pause.deadline == SX_NEVER)
         return SX_DEADLOCK;
+    if (us_in_a_row(w->file->line) >= OVERTAKE_US)
+        atomic_fetch_or_explicit(&l->record->mode, FILE_TURN, memory_order_relaxed);
     uint64_t holder = w->blocker;
     uint32_t life = 0, state;
     struct sx_file_hold *known = holder_of(w, holder == 0 ? &holder : &(uint64_t){0}, &state);
@@ -541,10 +549,9 @@ static enum sx_status wait_for(struct want *w, int64_t deadline)
         s = SX_DEADLOCK;
     while (s == SX_OK) {
         struct sx_participant *whose = NULL;
-        bool any;
         say(&l, SX_NOTIFIED);
         pthread_mutex_lock(&w->file->guard);
-        struct sx_wait *other = w->mode == SX_UPGRADE_MODE ? NULL : before_us(w, l.ticket, &whose, &any);
+        struct sx_wait *other = w->mode == SX_UPGRADE_MODE ? NULL : before_us(w, l.ticket, false, &whose);
         uint32_t place = other == NULL ? 0 : atomic_load_explicit(ticket_word(other), memory_order_acquire);
         pthread_mutex_unlock(&w->file->guard);
         if (other == NULL) {

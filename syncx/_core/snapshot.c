@@ -290,9 +290,19 @@ static void collect_waits(struct sx_collect *c, uint32_t slot, const struct sx_p
         struct sx_seen_wait *seen = sx_list_add(c->s, &c->s->waits, sizeof *seen);
         if (seen == NULL)
             return;
-        *seen = (struct sx_seen_wait){
-            w->cell,   w->address, w->holder, w->since_ns, w->deadline_ns, w->ticket, c->s->participants.count - 1,
-            SX_NOBODY, state,      w->kind,   w->mode,     w->units,       level};
+        *seen = (struct sx_seen_wait){w->cell,
+                                      w->address,
+                                      w->holder,
+                                      w->since_ns,
+                                      w->deadline_ns,
+                                      w->ticket,
+                                      c->s->participants.count - 1,
+                                      SX_NOBODY,
+                                      state,
+                                      w->kind,
+                                      w->mode & (FILE_MODE | FILE_STYLE),
+                                      w->units,
+                                      level};
     }
 }
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from interop.parties import NEIGHBOURS, OURS, Kind, kernel_locks
-from support import until
+from interop.parties import NEIGHBOURS, OURS, Kind, locks_of
 
 import syncx
 
@@ -103,20 +102,19 @@ def test_what_a_command_of_flock1_leaves_running_keeps_the_lock(close, end, star
         theirs.finish()
     else:
         theirs.kill()
-    assert bool(kernel_locks(file)) is not close
     assert ours.try_() is close
 
 
 @pytest.mark.core
 def test_whose_lock_it_is_that_the_kernel_tells(start, file):
-    """/proc/locks names the process of a POSIX record lock and of a flock, and none for an OFD lock."""
+    """The kernel names the process of a POSIX record lock and of a flock, and none for an OFD lock."""
     for style, named in (("ofd", False), ("flock", True), ("posix", True)):
         ours = start(OURS[style], file)
         assert ours.try_()
-        (lock,) = kernel_locks(file)
+        (lock,) = locks_of(ours.pid, file)
         assert lock.pid == (ours.pid if named else -1)
         ours.release()
-        until(lambda: not kernel_locks(file), "it is given back")
+        assert not locks_of(ours.pid, file)
 
 
 @pytest.mark.parametrize("order", ["flock first", "ofd first"])

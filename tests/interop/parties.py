@@ -151,21 +151,22 @@ class Party:
 
 @dataclass(frozen=True)
 class Lock:
-    """A line of /proc/locks."""
+    """A lock as /proc tells it (proc_locks(5))."""
 
     family: str
     """POSIX, OFDLCK or FLOCK."""
     mode: str
+    """READ or WRITE."""
     pid: int
     """-1 where the kernel names none."""
     first: int
     last: int | None
-    waits: bool
+    """None: to the end."""
 
 
 @functools.cache
 def _device(directory: str) -> str:
-    """The file system as /proc/locks names it; st_dev is another one where it has subvolumes or layers."""
+    """The file system as /proc names it; st_dev is another one where it has subvolumes or layers."""
     best, found = -1, ""
     for line in Path("/proc/self/mountinfo").read_text().splitlines():
         _, _, device, _, point, *_ = line.split()
@@ -175,19 +176,31 @@ def _device(directory: str) -> str:
     return found
 
 
-def kernel_locks(path: str | os.PathLike[str]) -> list[Lock]:
-    """The locks on a file, granted and awaited (proc_locks(5))."""
-    found = []
-    file = f"{_device(os.path.dirname(os.path.realpath(path)))}:{os.stat(path).st_ino}"
-    for line in Path("/proc/locks").read_text().splitlines():
-        words = line.split()[1:]
-        waits = words[0] == "->"
-        family, _, mode, pid, place, first, last = words[waits:][:7]
-        if place == file and family in ("POSIX", "OFDLCK", "FLOCK"):
-            found.append(Lock(family, mode, int(pid), int(first), None if last == "EOF" else int(last), waits))
-    return found
+def _parse(path: str | os.PathLike[str], words: list[str]) -> Lock | None:
+    family, _, mode, pid, place, first, last = words[:7]
+    if place != f"{_device(os.path.dirname(os.path.realpath(path)))}:{os.stat(path).st_ino}":
+        return None
+    return Lock(family, mode, int(pid), int(first), None if last == "EOF" else int(last))
+
+
+def locks_of(pid: int, path: str | os.PathLike[str]) -> set[Lock]:
+    """What a process holds of a file, by its descriptors: unlike /proc/locks, each of these is told at one moment."""
+    found = set()
+    for descriptor in Path(f"/proc/{pid}/fdinfo").iterdir():
+        for line in descriptor.read_text().splitlines():
+            if line.startswith("lock:"):
+                found.add(_parse(path, line.split()[2:]))
+    return {lock for lock in found if lock is not None}
 
 
 def blocked(path: str | os.PathLike[str]) -> list[int]:
-    """The processes that sleep in the kernel for a lock on the file; -1 for a wait for an OFD lock."""
-    return [lock.pid for lock in kernel_locks(path) if lock.waits]
+    """The processes that sleep in the kernel for a lock on the file; -1 for a wait for an OFD lock.
+
+    /proc/locks is read in pieces while others change it: a line may be there twice, or not at all.  Ask again.
+    """
+    found = []
+    for line in Path("/proc/locks").read_text().splitlines():
+        words = line.split()[1:]
+        if words[0] == "->" and (lock := _parse(path, words[1:])) is not None:
+            found.append(lock.pid)
+    return found

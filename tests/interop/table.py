@@ -23,7 +23,7 @@ if __name__ == "__main__":
 
 from support import Child
 
-from interop.parties import MODES, NEIGHBOURS, OURS, Kind, Party, kernel_locks
+from interop.parties import MODES, NEIGHBOURS, OURS, Kind, Party, locks_of
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "reference" / "file-lock-interop.md"
 
@@ -86,11 +86,11 @@ def pair(first: Party, second: Party) -> Pair:
 
 
 def takes(party: Party) -> str:
-    """Which lock of the kernel it is, as /proc/locks tells it while one is held."""
+    """Which lock of the kernel it is, as /proc tells it while one is held."""
     seen = {}
     for mode in party.kind.modes:
         assert party.try_(mode)
-        locks = [lock for lock in kernel_locks(party.path) if lock.pid in (party.pid, -1)]
+        locks = locks_of(party.pid, party.path)
         party.release()
         (lock,) = locks
         assert lock.mode == {"x": "WRITE", "s": "READ"}[mode], (party.kind.label, lock)

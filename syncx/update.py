@@ -148,6 +148,7 @@ class _Locked:
 
     def wait(self, arena: Arena | None, deadline: float | None, what: str) -> None:
         self.lock = RangeLock(self.fd, arena=arena)
+        self.lock.path = what  # messages tell it
         if not self.lock.acquire(timeout=None if deadline is None else max(0.0, deadline - time.monotonic())):
             raise Timeout(f"{what!r} was not to be had in time: others update it or hold its lock")
         self.stat = os.fstat(self.fd)
@@ -484,6 +485,7 @@ class _Work:
             self._file.close()
 
     def _put_in_place_of(self, old: _Locked) -> None:
+        directory = self._directory_fd
         _copy_attributes(old, self._new.fd)
         os.fsync(self._new.fd)
         if not self._names(self._name, old):
@@ -492,8 +494,8 @@ class _Work:
             self._temporary = self._spare
             self._unlink_stale()
             source = f"/proc/self/fd/{self._new.fd}"
-            os.link(source, self._spare, src_dir_fd=self._directory_fd, dst_dir_fd=self._directory_fd)
-        os.rename(self._temporary, self._name, src_dir_fd=self._directory_fd, dst_dir_fd=self._directory_fd)
+            os.link(source, self._spare, src_dir_fd=directory, dst_dir_fd=directory, follow_symlinks=True)
+        os.rename(self._temporary, self._name, src_dir_fd=directory, dst_dir_fd=directory)
         self._temporary = None
 
     def _put_in_no_place(self, stack: ExitStack) -> None:

@@ -6,8 +6,11 @@ The broken twins are in tests/updates.py, SIGKILL at every instruction in tests/
 from __future__ import annotations
 
 import errno
+import fcntl
 import json
 import os
+import re
+import shutil
 import signal
 import socket
 import stat
@@ -48,6 +51,10 @@ def path(request):
         if request.param == "there":
             path.write_text("old")
         yield path
+
+
+there = pytest.mark.parametrize("path", ["there"], indirect=True)
+"""For tests of a file that is there."""
 
 
 def content(path):
@@ -402,6 +409,44 @@ def test_a_full_disk(child, path, size):
     unchanged(path, before)
 
 
+SMALL = """
+import errno, syncx, sys
+arena, path = syncx.Arena(sys.argv[1]), sys.argv[2] + "/state"
+def attempt(text):
+    try:
+        with syncx.update(path, arena=arena) as f: f.write(text)
+    except OSError as e:
+        assert e.errno == errno.ENOSPC, e
+        return "full"
+    return open(path).read()
+print(attempt("old"), attempt("x" * 1_000_000), open(path).read(), attempt("new"))
+n = 0
+try:
+    while True:
+        open(f"{sys.argv[2]}/{n}", "w").close()
+        n += 1
+except OSError:
+    print(n > 0, attempt("no inode left for it"), open(path).read())
+"""
+
+
+@pytest.mark.skipif(shutil.which("unshare") is None, reason="no unshare(1) here")
+def test_a_small_disk(arena, tmp_path):
+    """The real thing: a file system of 64 KB and 8 files."""
+    (tmp_path / "disk").mkdir()
+    disk = str(tmp_path / "disk")
+    mount = 'mount -t tmpfs -o size=64k,nr_inodes=8 small $0 && exec $1 -c "$2" $3 $0'
+    done = subprocess.run(
+        ["unshare", "-m", "sh", "-c", mount, disk, sys.executable, SMALL, arena.path],
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+    )
+    if "unshare failed" in done.stderr or "mount:" in done.stderr:
+        pytest.skip(f"no file system may be mounted here: {done.stderr}")
+    assert done.stdout == "old full old new\nTrue full new\n", done.stderr
+
+
 # ---- SIGKILL, fork, threads ------------------------------------------------------------------------------------------
 
 
@@ -435,6 +480,33 @@ def test_killed_in_the_block(child, path, arena, system):
             assert updates_of_the_dead_are_removed_at_the_end
         f.write("after")
     assert content(path) == "after"
+    assert os.listdir(path.parent) == ["state"]
+
+
+@pytest.mark.death
+def test_a_kill_lets_the_waiters_in(child, path, arena):
+    holder = child(
+        """
+        with syncx.update(path, arena=arena) as f:
+            f.write("of the dead")
+            f.flush()
+            say()
+            hear()
+        """,
+        path=str(path),
+    )
+    holder.hear()
+    waiting = """
+        with syncx.update(path, arena=arena) as f:
+            f.write((open(path).read() if os.path.exists(path) else "none") + "+")
+    """
+    waiters = [child(waiting, path=str(path)) for _ in range(3)]
+    until_awaited(arena, 3)
+    before = content(path) or "none"
+    holder.kill()
+    for c in waiters:
+        c.finish()
+    assert content(path) == f"{before}+++"
     assert os.listdir(path.parent) == ["state"]
 
 
@@ -565,8 +637,8 @@ class updates_of:
         self._local.block.__exit__(*exception)
 
 
+@there
 def test_no_exclusion_in_threads_is_caught(path, arena):
-    path.write_text("old")
     assert any(overlap(updates_of(path, arena, updates.unlocked)) for _ in range(20))
 
 
@@ -601,6 +673,35 @@ def test_no_increment_is_lost(child, new):
         assert os.listdir(directory) == ["state"]
 
 
+LOCKED_INCREMENT = """
+lock = syncx.FileLock(path)
+say()
+hear()
+for _ in range(times):
+    with lock as held:
+        state = json.loads(held.file.read() or b'{"n": 0}')
+        held.file.seek(0)
+        held.file.write(json.dumps({"n": state["n"] + 1}).encode())
+        held.file.truncate()
+"""
+
+
+@there
+def test_no_increment_is_lost_between_updates_and_locks(child, path):
+    """Updates beside programs that change the file in place, through one lock object all the time."""
+    path.write_text('{"n": 0}')
+    started = [child(INCREMENT, path=str(path), times=100, twin=None) for _ in range(3)]
+    started += [child(LOCKED_INCREMENT, path=str(path), times=100) for _ in range(3)]
+    for c in started:
+        c.hear()
+    for c in started:
+        c.say()
+    for c in started:
+        c.finish(90)
+    assert json.loads(path.read_text())["n"] == 600
+    assert os.listdir(path.parent) == ["state"]
+
+
 @pytest.mark.parametrize("twin", ["without_second_look", "unlocked"])
 def test_lost_increments_are_found(child, tmp_path, twin):
     for n in range(20):
@@ -611,13 +712,13 @@ def test_lost_increments_are_found(child, tmp_path, twin):
     raise AssertionError("twenty times, nothing was lost")
 
 
+@there
 @pytest.mark.parametrize("twin", [None, "without_second_look"])
 def test_one_who_waited_looks_again(child, path, arena, twin):
     """A second one waits for what the path named; the first has replaced it; a third comes and finds that.
 
     Without the second look, the second and the third are inside together.
     """
-    path.write_text("old")
     WAITER = """
         import updates
         if twin is None:
@@ -701,8 +802,8 @@ def test_a_timeout(path, arena):
     assert content(path) == "new"
 
 
+@there
 def test_it_excludes_file_locks(path, arena):
-    path.write_text("old")
     lock = syncx.FileLock(path, arena=arena)
     with syncx.update(path, arena=arena) as f:
         assert in_thread(lock.acquire, False) is False
@@ -714,8 +815,8 @@ def test_it_excludes_file_locks(path, arena):
     unchanged(path, "new")
 
 
+@there
 def test_a_file_lock_that_waited_has_what_the_path_names_now(path, arena):
-    path.write_text("old")
     found = []
 
     def read():
@@ -734,7 +835,9 @@ def test_a_file_lock_that_waited_has_what_the_path_names_now(path, arena):
 def test_nested_updates_of_one_file(path, arena):
     with syncx.update(path, arena=arena) as f:
         f.write("new")
-        with pytest.raises(syncx.DeadlockError), syncx.update(path, arena=arena):
+        with pytest.raises(syncx.DeadlockError, match=re.escape(str(path))), syncx.update(path, arena=arena):
+            raise AssertionError
+        with pytest.raises(syncx.Timeout, match=re.escape(str(path))), syncx.update(path, timeout=0, arena=arena):
             raise AssertionError
         assert content(path) != "new"
     assert content(path) == "new"
@@ -1042,10 +1145,12 @@ import stat
 if os.geteuid() == 0:
     os.setgroups([]); os.setresgid(65534, 65534, 65534); os.setresuid(65534, 65534, 65534)
 arena = syncx.Arena(directory + "/arena", mode=0o600)
+synced = []
+os.sync = lambda: synced.append(True)  # of all file systems, which others keep busy
 try:
     with syncx.update(directory + "/d/state", arena=arena) as f:
         f.write("new")
-    say("done")
+    say(synced)
 except OSError as e:
     say([type(e).__name__, str(e)])
 """
@@ -1077,7 +1182,7 @@ def test_permissions(child, directory_mode, file_mode, error):
         c.finish()
         (directory / "d").chmod(0o700)
         if error is None:
-            assert told == "done"
+            assert told == [True]  # a directory that cannot be opened cannot be synced alone
             assert path.read_text() == "new"
             assert os.listdir(directory / "d") == ["state"]
         else:
@@ -1147,6 +1252,7 @@ def test_an_exception_at_any_line(path, system, arena):
 # ---- the real thing on the other side --------------------------------------------------------------------------------
 
 
+@there
 def test_readers_never_see_half_of_it(child, path, arena):
     """Who reads without a lock finds one of the contents, whole."""
     path.write_text("0" * 10000)
@@ -1181,13 +1287,15 @@ def test_a_half_written_file_is_found(tmp_path):
         assert path.read_text() not in ("old", "new")
 
 
-def test_flock_of_the_shell_knows_nothing_of_it(path):
+@there
+def test_flock_knows_nothing_of_it(path):
     """flock(2) and byte ranges do not see each other; said in the documentation, and so it is."""
-    path.write_text("old")
     with syncx.update(path) as f:
         f.write("new")
-        done = subprocess.run(["flock", "-n", str(path), "true"], timeout=PATIENCE)
-        assert done.returncode == 0
+        with open(path) as old:
+            fcntl.flock(old, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            with pytest.raises(BlockingIOError):
+                fcntl.lockf(old, fcntl.LOCK_SH | fcntl.LOCK_NB)
     assert content(path) == "new"
 
 

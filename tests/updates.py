@@ -20,9 +20,9 @@ from support import until
 import syncx
 
 
-def until_awaited(arena: syncx.Arena) -> None:
-    """Until some thread waits for a file."""
-    until(lambda: any(row[0] == "waiting" for row in arena._file_locks()), "somebody waits for a file")
+def until_awaited(arena: syncx.Arena, n: int = 1) -> None:
+    """Until so many threads wait for files."""
+    until(lambda: sum(row[0] == "waiting" for row in arena._file_locks()) >= n, f"{n} threads wait for a file")
 
 
 # ---- broken twins ----------------------------------------------------------------------------------------------------

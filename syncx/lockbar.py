@@ -10,7 +10,6 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from .arena import Arena
 from .lockinfo import FileLockInfo, FileLocks, file_locks
 from .terminal import Screen, duration, printable
 
@@ -34,14 +33,13 @@ Spans = list[tuple[str, str]]
 def locks(path: str, arena: str | None, *, as_json: bool = False, every: float | None = None) -> int:
     """Shows the locks of a file once, or again and again until Ctrl-C; returns the exit status.
 
-    arena: looked into besides the default arena.  every: seconds between two looks.
+    arena: the name or path of one to look into besides those in /dev/shm.  every: seconds between two looks.
     """
-    home = None if arena is None else Arena(arena, create=False)
     screen = Screen(sys.stdout)
     watch = _Watch()
     told = ""
     while True:
-        found = file_locks(path, arena=home)
+        found = file_locks(path, arena=arena)
         seen = watch.seen(found)
         if as_json:
             print(json.dumps(_object(found), indent=None if every else 2), flush=True)

@@ -9,8 +9,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from .arena import DEFAULT_NAME, Arena
+from .arena import DEFAULT_NAME, DIRECTORY, Arena, path_of
+from .errors import SyncxError
 from .proclocks import END, KernelLock, identify, survey
+from .snapshots import Snapshot, snapshot
 from .terminal import command_line
 
 if TYPE_CHECKING:
@@ -99,32 +101,28 @@ class FileLocks:
         return sum(1 for lock in self.locks if not lock.parties)
 
 
-def file_locks(file: Any, *, arena: Arena | None = None) -> FileLocks:
+def file_locks(file: Any, *, arena: Arena | str | os.PathLike[str] | None = None) -> FileLocks:
     """Who holds and who awaits which ranges of a file: users of syncx and all others on this machine.
 
     file: a path, an open file or a descriptor.
-    arena: where to look for users of syncx besides the default arena.  What is in neither is found in the kernel all
-        the same, without its thread and its age.
+    arena: where to look for users of syncx besides the default arena and all those in /dev/shm that may be read: an
+        open arena, or the name or path of one, which is not attached to.  Whoever uses another is found in the kernel
+        all the same, without thread and age, if the lock is held or the kernel waits for it.
 
     Joins what the arenas know (threads, since when, waiters that the kernel has not seen) with /proc/locks and
     /proc/PID/fdinfo, see proc_locks(5).  The kernel is believed: what it does not hold is not shown.  Nothing is
     locked, made or waited for, the file is not opened for reading, and locks of this process are left alone, so that
     each record is true for a moment of its own; a list of many locks may miss some that change while it is read.
 
-    Raises what os.stat raises for a path that is not there or not to be reached, ValueError for a closed file, and
-    ArenaError for a default arena that is damaged.  May be called in any thread, and after a fork.
+    Raises what os.stat raises for a path that is not there or not to be reached, and ValueError for a closed file or
+    arena.  For an arena that was named, raises what `snapshot` raises.  May be called in any thread, and after a fork.
     """
     identity = identify(file)
-    rows = [row for home in _homes(arena) for row in home._file_locks()]  # before the kernel's lists: see _join
     status = identity.stat
+    rows = list(dict.fromkeys(_rows(status, arena)))  # before the kernel's lists: see _join
     found = survey(identity)
-    number = (os.major(status.st_dev) << 20 | os.minor(status.st_dev)) & 0xFFFFFFFF  # as the arena has it
-    mine = [row for row in map(_Row._make, rows) if (row.device, row.inode) == (number, status.st_ino)]
     commands: dict[tuple[int, int], str] = {}
-    locks = [
-        _info(record, commands, time.monotonic_ns())
-        for record in _join(found.locks, list(dict.fromkeys(mine)), identity)
-    ]
+    locks = [_info(record, commands, time.monotonic_ns()) for record in _join(found.locks, rows, identity)]
     locks.sort(key=lambda o: (o.state == "waiting", -(o.seconds or 0.0) if o.state == "waiting" else 0.0, o.start))
     return FileLocks(
         path=_path_of(file),
@@ -144,30 +142,50 @@ def _path_of(file: Any) -> str:
     return os.readlink(f"/proc/self/fd/{file if isinstance(file, int) else file.fileno()}")
 
 
-def _homes(arena: Arena | None) -> Iterator[Arena]:
-    """The arenas to look into; none is made for it."""
+def _rows(status: os.stat_result, arena: Arena | str | os.PathLike[str] | None) -> Iterator[_Row]:
+    """What threads have published about this file, in all arenas that we may read; none is attached to."""
+    given = arena.path if isinstance(arena, Arena) else None if arena is None else path_of(arena)[0]
     if arena is not None:
-        yield arena
-    try:
-        default = Arena(os.environ.get("SYNCX_ARENA") or DEFAULT_NAME, create=False)
-    except FileNotFoundError:
-        return
-    with default:
-        if arena is None or default.id != arena.id:
-            yield default
+        yield from _rows_of(snapshot(arena), status)
+    named = os.environ.get("SYNCX_ARENA") or DEFAULT_NAME
+    places = [path_of(named)[0], *(e.path for e in os.scandir(DIRECTORY) if e.name.startswith("syncx-"))]
+    for place in dict.fromkeys(places):
+        if place == given:
+            continue
+        try:
+            seen = snapshot(place)
+        except (SyncxError, OSError):  # not there, or gone since; not for us; no arena, or of another version
+            continue
+        yield from _rows_of(seen, status)
+
+
+def _rows_of(seen: Snapshot, status: os.stat_result) -> Iterator[_Row]:
+    ours = status.st_dev, status.st_ino
+    for hold in seen.holds:
+        r = hold.range
+        if r is None or (r.device, r.inode) != ours or not (hold.alive and hold.pid and hold.tid):
+            continue
+        process = seen.process(hold.process)
+        if process is None or process.here:  # pids of another namespace mean nothing to the kernel's lists here
+            since = None if hold.held is None else seen.taken_ns - round(hold.held * 1e9)
+            yield _Row("held", hold.pid, hold.tid, r.first, r.last, hold.mode, r.style, since, None)
+    for wait in seen.waits:
+        r, who = wait.range, seen.participant(wait.thread)
+        if r is None or (r.device, r.inode) != ours or wait.state == "granted" or who is None or not who.alive:
+            continue
+        mode = "upgrade" if wait.mode == "upgradable" else wait.mode
+        yield _Row("waiting", who.pid, who.tid, r.first, r.last, mode, r.style, wait.since_ns, wait.deadline_ns)
 
 
 # ---- the arena's side and the kernel's -----------------------------------------------------------------------------
 
 
 class _Row(NamedTuple):
-    """What a live thread has published in an arena: `Arena._file_locks()`."""
+    """What a live thread has published in an arena."""
 
     state: str
     pid: int
     tid: int
-    device: int
-    inode: int
     first: int
     last: int
     mode: str

@@ -464,7 +464,7 @@ Join = Callable[[Sequence[KernelLock], Sequence[lockinfo._Row], FileIdentity], I
 
 def row(pid: int, tid: int, first: int, last: int, mode: str = "exclusive", **more: Any) -> lockinfo._Row:
     fields: dict[str, Any] = {"state": "held", "style": "ofd", "since": 5, "deadline": None, **more}
-    return lockinfo._Row(pid=pid, tid=tid, device=1, inode=5, first=first, last=last, mode=mode, **fields)
+    return lockinfo._Row(pid=pid, tid=tid, first=first, last=last, mode=mode, **fields)
 
 
 def runs(numbers: set[int]) -> Iterator[tuple[int, int]]:
@@ -580,6 +580,38 @@ def test_on_a_network_file_system_the_arena_is_believed() -> None:
     rows = [row(1, 10, 0, 9)]
     assert list(lockinfo._join([], rows, identity(5))) == []
     assert [r.parties for r in lockinfo._join([], rows, identity(5, filesystem="fuse.sshfs"))] == [((1, 10),)]
+
+
+def test_every_arena_that_can_be_found_is_looked_into(child: Start, path: Path, tmp_path: Path) -> None:
+    """A waiter that sleeps in an arena, and not in the kernel, is in no other list."""
+    name = f"{os.environ['SYNCX_ARENA']}-of-files"
+    for place, more in ((name, {}), (str(tmp_path / "arena"), {"arena": str(tmp_path / "arena")})):
+        code = """
+            lock = syncx.RangeLock(PATH, 10, 20, arena=syncx.Arena(PLACE))
+            say()
+            with lock:
+                say()
+                hear()
+            """
+        holder = child(code, PATH=str(path), PLACE=place)
+        holder.hear()
+        holder.hear()
+        waiter = child(code, PATH=str(path), PLACE=place)
+        waiter.hear()
+        until(lambda more=more: syncx.file_locks(path, **more).waiting, "somebody waits")
+        found = syncx.file_locks(path, **more)
+        assert summary(found) == [
+            ("held", "exclusive", "ofd", "10:30", [holder.pid], True),
+            ("waiting", "exclusive", "ofd", "10:30", [waiter.pid], True),
+        ]
+        if more:
+            assert summary(syncx.file_locks(path)) == [("held", "exclusive", "ofd", "10:30", [holder.pid], False)]
+        for process in (holder, waiter):
+            process.say()
+            process.finish()
+    syncx.Arena(tmp_path / "arena").unlink()
+    with pytest.raises(FileNotFoundError):
+        syncx.file_locks(path, arena="no-such-arena")
 
 
 # ---- bad input -----------------------------------------------------------------------------------------------------

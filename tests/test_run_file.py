@@ -241,17 +241,14 @@ def test_a_killed_run_frees_the_file_and_ends_the_command(arena: syncx.Arena, la
 
 # ---- who keeps it --------------------------------------------------------------------------------------------------
 
-LEAVE = ["--", "sh", "-c", 'cat > /dev/null < "$0" & echo $!']
-"""Leaves a process running until somebody has opened the pipe, and closed it."""
+LEAVE = ["--", "sh", "-c", "sleep 600 > /dev/null & echo $!"]
 
 
 @pytest.mark.parametrize("more", [[], ["--inherit"], ["--no-fork"]])
 def test_what_the_command_leaves_running(arena: syncx.Arena, path: Path, tmp_path: Path, more: list[str]) -> None:
     """Keeps the file locked only where asked, as flock(1) does; with flock --close it does not."""
-    fifo = tmp_path / "fifo"
-    os.mkfifo(fifo)
     with open(tmp_path / "pid", "w+") as out:
-        done = run(arena, "--file", str(path), *more, *LEAVE, str(fifo), capture_output=False, stdout=out)
+        done = run(arena, "--file", str(path), *more, *LEAVE, capture_output=False, stdout=out)
         assert done.returncode == 0
         out.seek(0)
         pid = int(out.read())
@@ -260,7 +257,7 @@ def test_what_the_command_leaves_running(arena: syncx.Arena, path: Path, tmp_pat
         done = run(arena, "--file", str(path), "--no-wait", "--", "true")
         assert done.returncode == (75 if more else 0)
     finally:
-        open(fifo, "w").close()
+        os.kill(pid, signal.SIGKILL)
     until_gone(pid)
     assert held(path, arena) == []
 

@@ -500,6 +500,21 @@ void sx_ranges_each(void (*visit)(struct sx_range *r, void *what), void *what)
     pthread_mutex_unlock(&registry);
 }
 
+/* Is the number of its descriptor another file's, or nobody's? */
+bool sx_file_is_lost(struct sx_file *f)
+{
+    return f->broken == 0 && !is_it(f, f->fd);
+}
+
+/* Its descriptor was closed by somebody else: whatever has the number now, this file has it no more. */
+void sx_file_lose(struct sx_file *f)
+{
+    pthread_mutex_lock(&f->guard);
+    f->fd = -1;
+    f->broken = EBADF;
+    pthread_mutex_unlock(&f->guard);
+}
+
 /* By whoever has just got a lock.  LOST: the descriptor was closed by somebody else (a program that makes itself a daemon
  * closes all) and may be another file's by now.  MOVED: the path names another file, or none.
  *
@@ -512,7 +527,7 @@ enum sx_place sx_range_place(struct sx_range *r, struct sx_file *f, bool slept)
     struct stat st;
     struct timespec now;
     if (f->broken != 0)
-        return SX_IN_PLACE; /* whoever asks the kernel is told */
+        return f->broken == EBADF ? SX_LOST : SX_IN_PLACE; /* whoever asks the kernel is told */
     if (fstat(f->fd, &st) != 0 || st.st_dev != f->st_dev || st.st_ino != f->st_ino)
         return SX_LOST;
     if (r->path == NULL)

@@ -96,6 +96,8 @@ void sx_hold_reshape(struct sx_hold *hold, int64_t first, int64_t last, int mode
 void sx_hold_clear(struct sx_hold *hold);
 void sx_ranges_each(void (*visit)(struct sx_range *r, void *what), void *what);
 int sx_file_renew(struct sx_file *f);
+bool sx_file_is_lost(struct sx_file *f);
+void sx_file_lose(struct sx_file *f);
 
 /* ---- ranges.c ---- */
 void sx_publish(struct sx_segment *s);

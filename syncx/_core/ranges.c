@@ -319,6 +319,8 @@ static enum sx_status try(struct want *w)
     }
     if (error == 0)
         return SX_OK;
+    if (error == EAGAIN && sx_file_is_lost(f))
+        error = EBADF; /* it was a lock of another file that was in the way */
     errno = error;
     return error == EAGAIN ? SX_BUSY : SX_ERRNO;
 }
@@ -749,10 +751,12 @@ enum sx_status sx_range_acquire(struct sx_range *r, int64_t deadline)
             }
             if (s == SX_ERRNO && saved == EBADF)
                 place = sx_range_place(r, f, false);
-            if (place == SX_LOST)
+            if (place == SX_LOST) {
                 forget(hold); /* what was locked was another file's; it is not ours to unlock */
-            else if (s == SX_OK)
+                sx_file_lose(f);
+            } else if (s == SX_OK) {
                 give_back(hold);
+            }
             end_hold_guarded(r, hold);
             held_here--;
             errno = saved;

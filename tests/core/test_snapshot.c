@@ -181,7 +181,7 @@ TEST(snapshot_of_damage, FORKS, 60)
     sx_snapshot_free(&s);
     int fd = open(path_of("arena"), O_RDWR | O_CLOEXEC), troubled = 0;
     CHECK(fd >= 0 && pread(fd, &h, sizeof h, 0) == sizeof h);
-    for (int i = 0; i < rounds(4000); i++) {
+    for (int i = 0; i < rounds(2000); i++) {
         int n = spoil(fd, &h, changes, i % 2 ? 64 : 3);
         STATUS(take(path_of("arena"), NULL, &s), SX_OK);
         troubled += s.problems.count != 0;
@@ -190,7 +190,7 @@ TEST(snapshot_of_damage, FORKS, 60)
         while (n-- > 0)
             CHECK(pwrite(fd, &changes[n].was, 4, changes[n].at) == 4);
     }
-    CHECK(troubled > rounds(4000) / 4);
+    CHECK(troubled > rounds(2000) / 4);
     STATUS(take(path_of("arena"), NULL, &s), SX_OK);
     CHECK(s.objects.count == 40 && s.problems.count == 0);
     sx_snapshot_free(&s);

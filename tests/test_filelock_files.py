@@ -304,6 +304,43 @@ def test_replaced_or_deleted_while_awaited(arena, filed, path, tmp_path, how, ti
     assert got == [(True, "w", b"new" if how == "replaced" else b"")]
 
 
+REPLACER = """
+from filelocks import Raw
+lock = syncx.FileLock(path, arena=arena) if follows else Raw(path)
+def number():
+    with open(path, "rb") as f: return int(f.read())
+with lock: say()
+hear()
+for n in range(40):
+    with lock:
+        before, end = number(), time.monotonic() + 0.01
+        while n % 8 == 0 and number() == before and time.monotonic() < end:
+            time.sleep(0.0005)
+        with open(f"{path}.{me}", "wb") as f: f.write(b"%d" % (before + 1))
+        os.replace(f"{path}.{me}", path)
+"""
+
+
+@pytest.mark.parametrize("follows", [True, False], ids=["follows", "twin"])
+def test_a_file_that_is_replaced_under_its_own_lock(arena, path, child, follows):
+    """Each holder puts a new file in its place: who locked the old one has to lock again, or an addition is lost.
+
+    The twin goes on locking the file that it has opened.  Now and then a holder lingers until it sees another's
+    addition, or for 10 ms.
+    """
+    children = []
+    for n in range(3):
+        path.with_suffix(".new").write_bytes(b"0")
+        os.replace(path.with_suffix(".new"), path)
+        children.append(child(REPLACER, path=str(path), me=n, follows=follows))
+        children[-1].hear()
+    for c in children:
+        c.say()
+    for c in children:
+        c.finish()
+    assert (int(path.read_bytes()) == 120) is follows
+
+
 def test_deleted_while_held(filed, path):
     lock = filed()
     with lock:

@@ -138,6 +138,8 @@ class RangeLock(Locking, _core.BaseRangeLock):
         for name, flag in (("shared", shared), ("reentrant", reentrant), ("create", create), ("inherit", inherit)):
             if flag is not True and flag is not False:
                 raise TypeError(f"{name} must be True or False, not {flag!r}")
+        if inherit and style == "posix":
+            raise ValueError('style="posix" locks belong to one process, and no child inherits them: leave inherit away')
         self._configure(timeout)
         self._identity: tuple[int, int] | None = None
         self.style = style
@@ -329,6 +331,8 @@ class RangeLock(Locking, _core.BaseRangeLock):
             "timeout": self.timeout,
             "reentrant": self.reentrant,
             "style": self.style,
+            "create": self.create,
+            "inherit": self.inherit,
             "arena": self.arena,
         }
 

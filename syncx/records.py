@@ -9,6 +9,7 @@ from .filelock import RangeLock, last_byte
 TYPE_CHECKING = False
 if TYPE_CHECKING:  # see arena.py
     from types import TracebackType
+    from typing import Any
 
     from .arena import Arena
     from .filelock import Path
@@ -113,7 +114,7 @@ class RecordLocks:
         now = os.stat(self.path)
         if (now.st_dev, now.st_ino) != whole._facts()[:2]:
             self._whole = RangeLock(
-                self.path, timeout=whole.timeout, reentrant=whole.reentrant, create=False, arena=whole.arena
+                self.path, timeout=whole.timeout, reentrant=whole.reentrant, create=whole.create, arena=whole.arena
             )
             whole.close()
         return self._whole.fileno()
@@ -146,11 +147,10 @@ class RecordLocks:
 
     def __reduce__(self) -> tuple[object, ...]:
         whole = self._whole
-        return _reopen, (self.path, self.record_size, self.header, whole.timeout, whole.reentrant, whole.arena)
+        options = {n: getattr(whole, n) for n in ("timeout", "reentrant", "create", "arena")}
+        return _reopen, (self.path, self.record_size, {"header": self.header, **options})
 
 
-def _reopen(
-    path: str, record_size: int, header: int, timeout: float | None, reentrant: bool, arena: Arena | None
-) -> RecordLocks:
+def _reopen(path: str, record_size: int, options: dict[str, Any]) -> RecordLocks:
     """What pickled record locks unpickle to."""
-    return RecordLocks(path, record_size, header=header, timeout=timeout, reentrant=reentrant, arena=arena)
+    return RecordLocks(path, record_size, **options)

@@ -510,12 +510,13 @@ def test_waits_in_a_forked_child(arena, filed, child, path):
 
 @pytest.mark.parametrize("style", STYLES)
 def test_pickles_by_path(filed, path, style):
-    lock = filed(shared=True, timeout=3, reentrant=True, style=style)
+    lock = filed(shared=True, timeout=3, reentrant=True, style=style, create=False, inherit=style != "posix")
     with lock:
         other = pickle.loads(pickle.dumps(lock))
     assert type(other) is syncx.FileLock
     assert os.fspath(other.path) == os.fspath(path)
     assert (other.shared, other.timeout, other.reentrant, other.style) == (True, 3, True, style)
+    assert (other.create, other.inherit) == (False, style != "posix")
     assert other.arena.id == lock.arena.id
     assert not other.held
 

@@ -175,6 +175,18 @@ def test_timeout_and_reentrant(arena, path):
             in_thread(other)
 
 
+def test_pickles_with_its_options(arena, path):
+    """Where no file was to be made, none is by whoever unpickles."""
+    lock = syncx.RecordLocks(path, 4, timeout=2.5, create=False, arena=arena)
+    blob = pickle.dumps(lock)
+    assert pickle.loads(blob)[0].timeout == 2.5
+    lock.close()
+    path.unlink()
+    with pytest.raises(FileNotFoundError):
+        pickle.loads(blob)[0].acquire()
+    assert not path.exists()
+
+
 def test_moves_to_other_processes(arena, records, path, child):
     other = pickle.loads(pickle.dumps(records))
     with other[2]:

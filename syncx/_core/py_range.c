@@ -476,6 +476,8 @@ static PyMemberDef range_members[] = {
     {"_last", T_LONGLONG, offsetof(RangeObject, range.last), READONLY, NULL},
     {"shared", T_BOOL, offsetof(RangeObject, range.shared), READONLY, "Beside other shared ones, or alone?"},
     {"reentrant", T_BOOL, offsetof(RangeObject, range.reentrant), READONLY, "May its holder take it again?"},
+    {"create", T_BOOL, offsetof(RangeObject, range.create), READONLY, "Is a file made that is not there?"},
+    {"inherit", T_BOOL, offsetof(RangeObject, range.inherit), READONLY, "Do forked processes hold it together?"},
     {"_file", T_OBJECT, offsetof(RangeObject, file), 0, NULL},
     {NULL, 0, 0, 0, NULL},
 };

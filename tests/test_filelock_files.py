@@ -484,6 +484,7 @@ def test_hostile_files(filed, path):
     ("options", "error", "words"),
     [
         ({"style": "nfs"}, ValueError, r"ofd.*flock.*posix.*nfs"),
+        ({"style": "posix", "inherit": True}, ValueError, r"inherit"),
         ({"style": None}, (TypeError, ValueError), r"style|None"),
         ({"timeout": -1}, ValueError, r"timeout"),
         ({"timeout": "1"}, TypeError, r"timeout"),

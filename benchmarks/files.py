@@ -22,6 +22,8 @@ from .wakeup import Contestant, holder, kill, measure, release, start_children, 
 
 RANGE = "syncx.RangeLock of 100 bytes"
 SHARED = "syncx.FileLock, shared"
+_SETTLED = 0.2
+"""Seconds after which a file is not new any more: what changed a moment ago is looked at twice."""
 
 
 def _alone(field: Field, place: Place, settings: Settings) -> Section:
@@ -44,6 +46,7 @@ def _alone(field: Field, place: Place, settings: Settings) -> Section:
         if peer.kind == "peer":
             contestants.append((peer.name, "peer", uncontended.timed("with l: pass", peer.create(place)(), {})))
     try:
+        time.sleep(_SETTLED)
         uncontended.measure(section, contestants, settings)
     finally:
         for lock in made:

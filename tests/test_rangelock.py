@@ -381,6 +381,29 @@ def test_the_second_of_two_upgraders_is_told(arena, ranged, path, child, where):
     assert outcome == [True, "wwwwwwww."]
 
 
+def test_nobody_stands_back_for_others_who_is_in_his_own_way(ranged, arena, path):
+    """A thread asks for what it holds in part through another lock, while somebody else waits for the other part."""
+    told = []
+
+    def ask():
+        with ranged(0, 10, shared=True):
+            try:
+                ranged(5, 10).acquire()
+            except syncx.DeadlockError:
+                told.append("DeadlockError")
+
+    with ranged(12, 4):
+        waiter = threading.Thread(target=lambda: ranged(11, 20).acquire())
+        waiter.start()
+        until_awaited(arena, path)
+        asker = threading.Thread(target=ask, daemon=True)
+        asker.start()
+        asker.join(PATIENCE)
+        assert told == ["DeadlockError"]
+    waiter.join(PATIENCE)
+    assert not waiter.is_alive()
+
+
 @pytest.mark.parametrize("seed", range(5))
 def test_random_operations_are_as_the_model(ranged, arena, path, seed):
     check_ranges(lambda p, start, length, shared: ranged(start, length, shared=shared), path, seed)

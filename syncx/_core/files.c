@@ -158,12 +158,15 @@ struct sx_segment *sx_tree_conflict(struct sx_file *f, const struct sx_hold *but
 static bool is_of_thread(struct sx_segment *s, void *what)
 {
     struct sought *k = what;
-    return s->hold->thread == k->thread && !s->pending && !(s->shared && k->shared);
+    return s->hold != k->but && s->hold->thread == k->thread && !s->pending && !(s->shared && k->shared);
 }
 
-struct sx_segment *sx_tree_of_thread(struct sx_file *f, uint64_t thread, int64_t first, int64_t last, bool shared)
+/* The same, of holds of that thread only. */
+struct sx_segment *sx_tree_of_thread(struct sx_file *f, uint64_t thread, const struct sx_hold *but, int64_t first,
+                                     int64_t last, bool shared)
 {
-    return overlapping(f->root, first, last, is_of_thread, &(struct sought){.thread = thread, .shared = shared});
+    return overlapping(f->root, first, last, is_of_thread,
+                       &(struct sought){.but = but, .thread = thread, .shared = shared});
 }
 
 /* ---- the kernel ------------------------------------------------------------------------------------------- */

@@ -89,7 +89,8 @@ int sx_file_downgrade(struct sx_file *f, int64_t first, int64_t last);
 int sx_file_conflict(struct sx_file *f, bool shared, int64_t first, int64_t last);
 struct sx_segment *sx_tree_conflict(struct sx_file *f, const struct sx_hold *but, int64_t first, int64_t last,
                                     bool shared);
-struct sx_segment *sx_tree_of_thread(struct sx_file *f, uint64_t thread, int64_t first, int64_t last, bool shared);
+struct sx_segment *sx_tree_of_thread(struct sx_file *f, uint64_t thread, const struct sx_hold *but, int64_t first,
+                                     int64_t last, bool shared);
 void sx_tree_insert(struct sx_file *f, struct sx_segment *s);
 void sx_tree_remove(struct sx_file *f, struct sx_segment *s);
 void sx_hold_reshape(struct sx_hold *hold, int64_t first, int64_t last, int mode, struct sx_segment *spare[2]);

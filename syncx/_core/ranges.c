@@ -183,7 +183,7 @@ static struct sx_wait *before_us(const struct want *w, uint64_t ticket, bool tur
                 continue;
             int64_t first = (int64_t)atomic_load_explicit(&other->holder, memory_order_relaxed);
             int64_t last = (int64_t)atomic_load_explicit(&other->address, memory_order_relaxed);
-            if (sx_tree_of_thread(w->file, w->me, first, last, record_shared(other)) != NULL)
+            if (sx_tree_of_thread(w->file, w->me, NULL, first, last, record_shared(other)) != NULL)
                 continue; /* it waits for what we have */
             highest = place;
             best = other;
@@ -199,6 +199,12 @@ static uint32_t us_in_a_row(struct sx_file_line *line)
     return microseconds() - atomic_load_explicit(&line->handed_us, memory_order_relaxed);
 }
 
+/* Has this thread, through another lock object, what is in the way?  Then there is nobody to stand back for. */
+static bool in_our_own_way(const struct want *w)
+{
+    return sx_tree_of_thread(w->file, w->me, w->hold, w->first, w->last, is_shared(w)) != NULL;
+}
+
 /* Must a newcomer stand back behind those who wait?  The file's guard is held. */
 static bool must_queue(const struct want *w)
 {
@@ -208,7 +214,7 @@ static bool must_queue(const struct want *w)
         return false;
     struct sx_participant *whose;
     uint32_t us = us_in_a_row(line);
-    return us >= OVERTAKE_US && before_us(w, UINT64_MAX, us < AWAIT_US, &whose) != NULL;
+    return us >= OVERTAKE_US && before_us(w, UINT64_MAX, us < AWAIT_US, &whose) != NULL && !in_our_own_way(w);
 }
 
 /* A range was unlocked: whoever is first in line for a part of it and sleeps looks again. */
@@ -553,7 +559,8 @@ static enum sx_status wait_for(struct want *w, int64_t deadline)
         struct sx_participant *whose = NULL;
         say(&l, SX_NOTIFIED);
         pthread_mutex_lock(&w->file->guard);
-        struct sx_wait *other = w->mode == SX_UPGRADE_MODE ? NULL : before_us(w, l.ticket, false, &whose);
+        bool first = w->mode == SX_UPGRADE_MODE || in_our_own_way(w);
+        struct sx_wait *other = first ? NULL : before_us(w, l.ticket, false, &whose);
         uint32_t place = other == NULL ? 0 : atomic_load_explicit(ticket_word(other), memory_order_acquire);
         pthread_mutex_unlock(&w->file->guard);
         if (other == NULL) {
@@ -570,7 +577,8 @@ static enum sx_status wait_for(struct want *w, int64_t deadline)
             if (place != 0 && alive(w->file->arena, (uint32_t)(whose - w->file->arena->participants)))
                 wake = sx_pause_sleep(&l.pause, NULL, &l.record->state, l.number | SX_BEHIND, watch, 2,
                                       (uint64_t)w->first, l.since + LINE_NS);
-            if (sx_now() - l.since >= LINE_NS) { /* the one before us may wait for something else than we do */
+            if (is_us(&l) &&
+                sx_now() - l.since >= LINE_NS) { /* the one before us may wait for something else than we do */
                 l.since = sx_now();
                 s = try_guarded(w);
                 if (s != SX_BUSY)

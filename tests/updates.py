@@ -13,11 +13,25 @@ import struct
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from support import until
 
 import syncx
+
+
+@contextmanager
+def state_file(there: bool) -> Iterator[Path]:
+    """The path of a file with the content "old", or of one to come; in memory, and in a directory of its own."""
+    from singlestep import shared_directory
+
+    with shared_directory() as directory:
+        (directory / "d").mkdir()
+        path = directory / "d" / "state"
+        if there:
+            path.write_text("old")
+        yield path
 
 
 def until_awaited(arena: syncx.Arena, n: int = 1) -> None:

@@ -265,6 +265,7 @@ def test_random_damage(used, arena, child, seed, rounds):
     assert syncx.snapshot(used).problems == ()
 
 
+@pytest.mark.core
 @pytest.mark.parametrize(
     ("take", "what"),
     [

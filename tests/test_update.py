@@ -597,25 +597,39 @@ def test_a_name_before_the_content_is_found(path, monkeypatch, twin):
     assert durable(["file", "name state", "directory"])
 
 
-def test_who_comes_at_once_waits_for_the_directory(path, arena, monkeypatch):
-    """The new file has its name and its content, but the one who put it there is not done."""
+def who_gets_in(path, arena, monkeypatch, update):
+    """What somebody sees, and whether he gets in with an update or a lock, when the directory is being fsynced."""
     seen = []
     real = os.fsync
 
+    def enter(block):
+        try:
+            with block:
+                return True
+        except syncx.Timeout:
+            return False
+
     def look(fd):
-        if stat.S_ISDIR(os.fstat(fd).st_mode):
+        if stat.S_ISDIR(os.fstat(fd).st_mode) and not seen:
             seen.append(content(path))
-            with pytest.raises(syncx.Timeout):
-                in_thread(syncx.update(path, timeout=0, arena=arena).__enter__)
-            lock = syncx.FileLock(path, arena=arena)
-            seen.append(in_thread(lock.acquire, False))
-            lock.close()
+            seen.append(in_thread(enter, syncx.FileLock(path, arena=arena, timeout=0)))
+            seen.append(in_thread(enter, syncx.update(path, timeout=0, arena=arena)))
         real(fd)
 
     monkeypatch.setattr(os, "fsync", look)
-    with syncx.update(path, arena=arena) as f:
+    with update(str(path), arena=arena) as f:
         f.write("new")
-    assert seen == ["new", False]
+    return seen
+
+
+def test_who_comes_at_once_waits_for_the_directory(path, arena, monkeypatch):
+    """The new file has its name and its content, but the one who put it there is not done."""
+    assert who_gets_in(path, arena, monkeypatch, syncx.update) == ["new", False, False]
+
+
+def test_one_who_does_not_wait_is_found(path, arena, monkeypatch):
+    path.write_text("old")
+    assert who_gets_in(path, arena, monkeypatch, updates.unlocked_when_named) == ["new", True, True]
 
 
 def test_file_systems_whose_directories_cannot_be_synced(path, monkeypatch):

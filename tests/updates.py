@@ -81,6 +81,21 @@ def unsynced(path: str, mode: str = "w", **_: Any) -> Iterator[Any]:
         yield f
 
 
+@contextmanager
+def unlocked_when_named(path: str, mode: str = "w", arena: Any = None, **_: Any) -> Iterator[Any]:
+    """Holds the lock of the old file to the end; that of the new one is free as soon as it has its name."""
+    fresh = f"{path}.new"
+    with syncx.FileLock(path, arena=arena):
+        with open(fresh, mode) as f:
+            yield f
+            f.flush()
+            os.fsync(f.fileno())
+        os.rename(fresh, path)
+        directory = os.open(os.path.dirname(path), os.O_RDONLY)
+        os.fsync(directory)
+        os.close(directory)
+
+
 # ---- file systems that lack something --------------------------------------------------------------------------------
 
 

@@ -27,22 +27,34 @@ class _Late(Exception):
 
 
 def open_file(path: str, *, shared: bool, style: str) -> int:
-    """A descriptor of the file, made if it is not there; not inheritable.
+    """A descriptor of the file, which is made if it is not there; not inheritable.
 
     Raises IsADirectoryError unless the style is "flock", ValueError for what is no file, and what open(2) raises.
     """
-    flags = os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK
-    try:
-        fd = os.open(path, flags | os.O_RDWR | os.O_CREAT, 0o666)
-    except OSError as e:
-        directory = isinstance(e, IsADirectoryError) and style == "flock"
-        if not directory and not (isinstance(e, PermissionError) and (shared or style == "flock")):
-            raise
-        fd = os.open(path, flags | os.O_RDONLY)
+    if style == "flock":  # which minds not how the file is open, but on NFS an exclusive one must write
+        ways = [os.O_RDONLY | os.O_CREAT, os.O_WRONLY | os.O_CREAT, os.O_RDONLY]
+    else:
+        ways = [os.O_RDWR | os.O_CREAT, os.O_RDONLY if shared else os.O_WRONLY]
+    fd = -1
+    first_error: OSError | None = None
+    for way in ways:
+        try:
+            fd = os.open(path, way | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK, 0o666)
+            break
+        except IsADirectoryError as e:
+            if style != "flock":
+                why = "a directory has no bytes to lock; only --style flock locks one"
+                raise IsADirectoryError(e.errno, why, path) from None
+            first_error = first_error or e
+        except OSError as e:
+            first_error = first_error or e
+    if fd < 0:
+        assert first_error is not None
+        raise first_error
     mode = os.fstat(fd).st_mode
     if not stat.S_ISREG(mode) and not (stat.S_ISDIR(mode) and style == "flock"):
         os.close(fd)
-        raise ValueError(f"{path} is not a file that can be locked, but a FIFO, socket, device or directory")
+        raise ValueError(f"{path} is not a file that can be locked, but a FIFO, socket or device")
     return fd
 
 
@@ -88,6 +100,7 @@ def lock(fd: int, start: int, length: int, *, shared: bool, style: str, timeout:
             raise _Late
 
     before = signal.signal(signal.SIGALRM, ring)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGALRM])
     try:
         signal.setitimer(signal.ITIMER_REAL, timeout, AGAIN)
         _try(fd, start, length, shared, style, wait=True)

@@ -67,7 +67,7 @@ def hidden(tmp_path: Path, *modules: str) -> dict[str, str]:
 
 def test_version_and_help() -> None:
     assert cli("--version").stdout == f"syncx {syncx.__version__}\n"
-    for command in ([], ["demo"], ["run"], ["ls"], ["rm"], ["completion"]):
+    for command in ([], ["demo"], ["run"], ["ls"], ["locks"], ["rm"], ["completion"]):
         done = cli(*command, "--help")
         assert done.returncode == 0
         assert "example" in done.stdout
@@ -75,7 +75,8 @@ def test_version_and_help() -> None:
 
 
 def test_imports_are_lazy() -> None:
-    heavy = {"argparse", "rich", "shtab", "multiprocessing", "tempfile", "json", "logging", "syncx.demo", "syncx.run"}
+    heavy = {"argparse", "rich", "shtab", "multiprocessing", "tempfile", "json", "logging"}
+    heavy |= {"syncx.demo", "syncx.run", "syncx.lockinfo"}
     code = "import sys, syncx; print(sorted(set(sys.argv[1:]) & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code, *heavy], capture_output=True, text=True, timeout=PATIENCE)
     assert done.stdout == "[]\n", done.stderr

@@ -229,8 +229,11 @@ def test_files_and_all_else_in_the_order_given(arena: syncx.Arena, launch: Launc
 
 
 @pytest.mark.death
-def test_a_killed_run_frees_the_file_and_ends_the_command(arena: syncx.Arena, launch: Launch, path: Path) -> None:
-    process = launch("--file", str(path), "--", *python("print(os.getpid(), flush=True); time.sleep(600)"))
+@pytest.mark.parametrize("more", [[], ["--inherit"]])
+def test_a_killed_run_frees_the_file_and_ends_the_command(
+    arena: syncx.Arena, launch: Launch, path: Path, more: list[str]
+) -> None:
+    process = launch("--file", str(path), *more, "--", *python("print(os.getpid(), flush=True); time.sleep(600)"))
     pid = int(line(process.stdout))
     heir = launch("--file", str(path), "--", "echo", "ran")
     until_awaited(path, arena)
@@ -409,6 +412,38 @@ def test_what_cannot_be_locked(arena: syncx.Arena, tmp_path: Path, more: list[st
         assert (done.returncode, done.stdout) == (125, ""), name
         assert name in done.stderr
         assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("more", [[], ["--inherit"]])
+def test_files_that_may_not_be_written(arena: syncx.Arena, path: Path, more: list[str]) -> None:
+    """Can be shared, or locked by flock(2)."""
+    program = Path(
+        shutil.copy("/bin/sleep", path.with_name("program"))
+    )  # one that runs may not be written, even by root
+    running = subprocess.Popen([program, "600"])
+    try:
+        until(lambda: os.path.realpath(f"/proc/{running.pid}/exe") == os.path.realpath(program), "it runs")
+        for options, status in ((["--shared"], 0), (["--style", "flock"], 0), ([], 125)):
+            done = run(arena, "--file", str(program), *options, *more, "--no-wait", "--", "true")
+            assert done.returncode == status, (options, done.stderr)
+            assert done.stderr.count("\n") == (1 if status else 0)
+    finally:
+        running.kill()
+        running.wait(PATIENCE)
+
+
+def test_an_alarm_that_was_blocked_ends_the_wait(child: Start, path: Path) -> None:
+    """As it is inherited from a program that blocks SIGALRM."""
+    other = child(FOREIGN.format(take="fcntl.lockf(file, fcntl.LOCK_EX)"), PATH=str(path))
+    other.hear()
+    with open(path, "ab") as f:
+        waits = [sys.executable, "-m", "syncx", "run", "--fd", str(f.fileno()), "--timeout", "0.1"]
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGALRM])
+        try:
+            done = subprocess.run(waits, pass_fds=[f.fileno()], capture_output=True, text=True, timeout=PATIENCE)
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    assert done.returncode == 75, done.stderr
 
 
 @pytest.mark.parametrize("more", [[], ["--inherit"]])

@@ -139,7 +139,7 @@ class RangeLock(Locking, _core.BaseRangeLock):
             if flag is not True and flag is not False:
                 raise TypeError(f"{name} must be True or False, not {flag!r}")
         if inherit and style == "posix":
-            raise ValueError('style="posix" locks belong to one process, and no child inherits them: leave inherit away')
+            raise ValueError('style="posix" locks belong to one process, no child inherits them: leave inherit away')
         self._configure(timeout)
         self._identity: tuple[int, int] | None = None
         self.style = style

@@ -167,6 +167,7 @@ bool sx_fork_pending(struct sx_arena *arena);
 struct sx_pause {
     struct sx_arena *arena;
     int64_t deadline; /* the caller's, absolute; SX_NEVER */
+    int64_t since;    /* when its first record was written: later ones, after handlers ran, are of the same wait */
     uint32_t units;   /* how many it waits for; 0 is 1 */
     uint32_t mode;    /* enum sx_mode */
     bool blocked;     /* the host gave up its lock */

@@ -89,7 +89,9 @@ static void describe(struct sx_pause *pause, struct sx_wait *w, struct sx_cell *
     atomic_store_explicit(&w->kind, sx_cell_kind(cell), memory_order_relaxed);
     atomic_store_explicit(&w->units, pause->units == 0 ? 1 : pause->units, memory_order_relaxed);
     atomic_store_explicit(&w->mode, pause->mode, memory_order_relaxed);
-    atomic_store_explicit(&w->since_ns, (uint64_t)sx_now(), memory_order_relaxed);
+    if (pause->since == 0)
+        pause->since = sx_now();
+    atomic_store_explicit(&w->since_ns, (uint64_t)pause->since, memory_order_relaxed);
     atomic_store_explicit(&w->deadline_ns, (uint64_t)pause->deadline, memory_order_relaxed);
 }
 

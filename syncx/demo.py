@@ -314,9 +314,10 @@ def run(directory: Path, screen: Screen, *, workers: int = 4, kill: bool = True,
         outcome.problems.append(f"there is no text or source file under {directory}")
         return outcome
     what = f"{len(files):,} file{'s' if len(files) != 1 else ''}"
-    screen.say(f"{workers} processes count the words of {what} under {printable(str(directory))};")
-    screen.say("half-way, two of them are killed" if kill else "none of them is killed")
     with tempfile.TemporaryDirectory(prefix="syncx-demo-") as scratch, _own_arena() as arena:
+        # not before: who reads this may stop us, and nothing must be half made then
+        screen.say(f"{workers} processes count the words of {what} under {printable(str(directory))};")
+        screen.say("half-way, two of them are killed" if kill else "none of them is killed")
         job = Job(arena.name, directory, files, workers, Path(scratch), locks)
         shared = Shared(job.memory, workers)
         job.results.touch()

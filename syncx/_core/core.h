@@ -158,6 +158,7 @@ bool sx_process_seen(uint64_t pid_namespace); /* ours: pids of that namespace me
 uint64_t sx_start_time(int pid, int tid);
 enum sx_status sx_file_lock(struct sx_arena *arena, int type, bool wait);
 void sx_install_fork_handlers(void);
+void sx_install_file_fork_handlers(void); /* files.c */
 int sx_reopen(struct sx_arena *arena);
 int sx_arena_fd(struct sx_arena *arena);
 bool sx_is_arena(struct sx_arena *arena, int fd);

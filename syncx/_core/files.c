@@ -18,7 +18,8 @@
  * description and its holds in both processes: unlocking it would be for both, so whoever is done takes a new description
  * instead, and the kernel unlocks when the last one is gone.
  *
- * Locks are taken in this order: registry, the lock object's guard, the file's guard.  None is held while waiting.
+ * Locks are taken in this order: those of arena.c and process.c, registry, the lock object's guard, the file's guard.
+ * None is held while waiting.
  */
 #define _GNU_SOURCE
 #include <fcntl.h>
@@ -33,6 +34,7 @@
 
 #define FRESH_NS 50000000 /* more than a tick of any clock that file systems take */
 
+uint32_t sx_file_forks;
 static pthread_mutex_t registry = PTHREAD_MUTEX_INITIALIZER;
 static struct sx_file *files;
 static struct sx_range *ranges;
@@ -170,23 +172,26 @@ struct sx_segment *sx_tree_of_thread(struct sx_file *f, uint64_t thread, const s
 }
 
 /* ---- the kernel ------------------------------------------------------------------------------------------- */
-static int kernel_lock(struct sx_file *f, int type, int64_t first, int64_t last, bool wait)
+static int lock_by(const struct sx_file *f, int fd, int type, int64_t first, int64_t last, bool wait)
 {
-    if (f->broken != 0)
-        return f->broken;
     if (f->style == SX_FLOCK_STYLE) {
         int operation = type == F_WRLCK ? LOCK_EX : type == F_RDLCK ? LOCK_SH : LOCK_UN;
-        return flock(f->fd, operation | (wait ? 0 : LOCK_NB)) == 0 ? 0 : errno == EWOULDBLOCK ? EAGAIN : errno;
+        return flock(fd, operation | (wait ? 0 : LOCK_NB)) == 0 ? 0 : errno == EWOULDBLOCK ? EAGAIN : errno;
     }
     struct flock l = {.l_type = (short)type, .l_whence = SEEK_SET, .l_start = first};
     l.l_len = last == SX_TO_END ? 0 : last - first + 1;
     int command = f->style == SX_OFD_STYLE ? (wait ? F_OFD_SETLKW : F_OFD_SETLK) : (wait ? F_SETLKW : F_SETLK);
     for (;;) {
-        if (fcntl(f->fd, command, &l) == 0)
+        if (fcntl(fd, command, &l) == 0)
             return 0;
         if (errno != EINTR || wait)
             return errno == EACCES ? EAGAIN : errno; /* POSIX lets a lock that is in the way be either */
     }
+}
+
+static int kernel_lock(const struct sx_file *f, int type, int64_t first, int64_t last, bool wait)
+{
+    return f->broken != 0 ? f->broken : lock_by(f, f->fd, type, first, last, wait);
 }
 
 int sx_file_ask(struct sx_file *f, bool shared, int64_t first, int64_t last, bool wait)
@@ -196,17 +201,30 @@ int sx_file_ask(struct sx_file *f, bool shared, int64_t first, int64_t last, boo
 
 int sx_file_downgrade(struct sx_file *f, int64_t first, int64_t last)
 {
-    return kernel_lock(f, F_RDLCK, first, last, false);
+    return f->joint ? 0 : /* it stays what it is for the other process */
+               kernel_lock(f, F_RDLCK, first, last, false);
 }
 
 /* Do others hold what is in the way of a lock on that range?  1, 0; -1: this kind of lock cannot be asked for. */
-int sx_file_conflict(struct sx_file *f, bool shared, int64_t first, int64_t last)
+static int conflict(struct sx_file *f, bool shared, int64_t first, int64_t last)
 {
     struct flock l = {.l_type = shared ? F_RDLCK : F_WRLCK, .l_whence = SEEK_SET, .l_start = first};
     l.l_len = last == SX_TO_END ? 0 : last - first + 1;
     if (f->style == SX_FLOCK_STYLE || fcntl(f->fd, f->style == SX_OFD_STYLE ? F_OFD_GETLK : F_GETLK, &l) != 0)
         return -1;
     return l.l_type != F_UNLCK;
+}
+
+/* Would the kernel give it?  The tree has nothing in the way; the file's guard is held. */
+bool sx_file_free(struct sx_file *f, bool shared, int64_t first, int64_t last)
+{
+    int there = conflict(f, shared, first, last);
+    if (there >= 0)
+        return !there;
+    if (sx_file_ask(f, shared, first, last, false) != 0) /* flock: only trying tells */
+        return false;
+    sx_file_give(f, NULL, first, last);
+    return true;
 }
 
 /* What is to be unlocked for a hold, gathered from first to last; see sx_file_give. */
@@ -230,8 +248,12 @@ static void unlock_up_to(struct gap *g, int64_t last)
 static bool gather(struct sx_segment *s, void *what)
 {
     struct gap *g = what;
+    if (s->pending) { /* not had yet: its thread looks whether all is there once it is granted */
+        s->disturbed = true;
+        return false;
+    }
     int64_t first = s->first > g->first ? s->first : g->first, last = s->last < g->last ? s->last : g->last;
-    if (s->hold == g->hold && !s->pending) {
+    if (s->hold == g->hold) {
         first = first > g->bare ? first : g->bare;
         if (g->from > g->to)
             g->from = first;
@@ -273,9 +295,28 @@ static bool is_it(struct sx_file *f, int fd)
     return fstat(fd, &st) == 0 && st.st_dev == f->st_dev && st.st_ino == f->st_ino;
 }
 
+/* Somebody closed the descriptor (a program that makes itself a daemon closes all).  Its number is forgotten before
+ * anything else is opened, which may get it. */
+static bool is_lost(struct sx_file *f)
+{
+    if (is_it(f, f->fd))
+        return false;
+    pthread_mutex_lock(&f->guard);
+    if (!is_it(f, f->fd)) {
+        f->fd = -1;
+        f->broken = EBADF;
+    }
+    pthread_mutex_unlock(&f->guard);
+    return f->fd < 0;
+}
+
 /* A new description in place of the one that another process has too, or that nobody may have.  0 or errno. */
 int sx_file_renew(struct sx_file *f)
 {
+    if (!is_it(f, f->fd)) { /* closed by somebody, and perhaps another file's: whoever locks finds it lost */
+        f->joint = false;
+        return EBADF;
+    }
     int fd = open_again(f, f->fd), error = fd < 0 ? errno : 0;
     if (fd < 0 || dup3(fd, f->fd, O_CLOEXEC) < 0)
         error = errno;
@@ -283,8 +324,7 @@ int sx_file_renew(struct sx_file *f)
         close(fd);
     f->joint = false;
     if (error != 0) { /* without a description there is no lock; better none than the other process's */
-        if (is_it(f, f->fd))
-            close(f->fd);
+        close(f->fd);
         f->fd = -1;
         f->broken = error;
     }
@@ -312,35 +352,47 @@ static long system_of(int fd)
     return 0;
 }
 
+/* Where those who wait for a file's ranges meet. */
+struct sx_file_line *sx_file_line(struct sx_arena *arena, uint32_t device, uint64_t inode)
+{
+    uint64_t hash = (inode ^ (uint64_t)device << 32) * UINT64_C(0x9e3779b97f4a7c15);
+    return &arena->header->lines[(hash >> 32) % SX_FILE_LINES];
+}
+
 /* By the registry's lock. */
 static struct sx_file *known(struct sx_range *r, const struct stat *st)
 {
     for (struct sx_file *f = files; f != NULL && !r->inherit; f = f->next)
-        if (f->st_ino == st->st_ino && f->st_dev == st->st_dev && f->style == r->style && f->arena == r->arena &&
-            !f->alone && f->broken == 0 && is_it(f, f->fd)) {
+        if (f->st_ino == st->st_ino && f->st_dev == st->st_dev && f->broken == 0 && !is_lost(f) &&
+            f->style == r->style && f->arena == r->arena && !f->alone) {
             f->references++;
             return f;
         }
     return NULL;
 }
 
-void sx_file_drop(struct sx_file *f)
+/* By the registry's lock: forgets the files that nothing refers to. */
+static void sweep(void)
 {
-    pthread_mutex_lock(&registry);
-    bool last = --f->references == 0;
-    if (last) {
-        struct sx_file **link = &files;
-        while (*link != f)
-            link = &(*link)->next;
+    for (struct sx_file **link = &files, *f; (f = *link) != NULL;) {
+        if (f->references > 0) {
+            link = &f->next;
+            continue;
+        }
         *link = f->next;
-    }
-    pthread_mutex_unlock(&registry);
-    if (last) {
         if (f->fd >= 0 && is_it(f, f->fd)) /* a number that somebody closed may be another file's by now */
             close(f->fd);
         pthread_mutex_destroy(&f->guard);
         free(f);
     }
+}
+
+void sx_file_drop(struct sx_file *f)
+{
+    pthread_mutex_lock(&registry);
+    if (--f->references == 0)
+        sweep();
+    pthread_mutex_unlock(&registry);
 }
 
 /* Is it something that can be locked so?  0 or errno. */
@@ -425,8 +477,7 @@ static enum sx_status find_file(struct sx_range *r, int by, struct sx_file **fou
                           .fd = fd,
                           .random = (uint32_t)sx_now() | 1};
     pthread_mutex_init(&f->guard, NULL);
-    uint64_t hash = ((uint64_t)st.st_ino ^ (uint64_t)f->device << 32) * UINT64_C(0x9e3779b97f4a7c15);
-    f->line = &r->arena->header->lines[(hash >> 32) % SX_FILE_LINES];
+    f->line = sx_file_line(r->arena, f->device, st.st_ino);
     pthread_mutex_lock(&registry);
     *found = known(r, &st);
     if (*found == NULL) {
@@ -444,12 +495,8 @@ static enum sx_status find_file(struct sx_range *r, int by, struct sx_file **fou
     return SX_OK;
 }
 
-static void install_fork_handlers(void);
-
 static void enlist(struct sx_range *r)
 {
-    static pthread_once_t once = PTHREAD_ONCE_INIT;
-    pthread_once(&once, install_fork_handlers);
     pthread_mutex_init(&r->guard, NULL);
     r->holds = NULL;
     pthread_mutex_lock(&registry);
@@ -494,12 +541,13 @@ void sx_range_close(struct sx_range *r)
     r->file = NULL;
 }
 
-/* Lock objects stay what they are while they are visited. */
-void sx_ranges_each(void (*visit)(struct sx_range *r, void *what), void *what)
+/* Lock objects stay what they are while they are visited, until visit() returns false. */
+void sx_ranges_each(bool (*visit)(struct sx_range *r, void *what), void *what)
 {
     pthread_mutex_lock(&registry);
-    for (struct sx_range *r = ranges; r != NULL; r = r->next)
-        visit(r, what);
+    for (struct sx_range *r = ranges; r != NULL && visit(r, what); r = r->next)
+        ;
+    sweep();
     pthread_mutex_unlock(&registry);
 }
 
@@ -507,15 +555,6 @@ void sx_ranges_each(void (*visit)(struct sx_range *r, void *what), void *what)
 bool sx_file_is_lost(struct sx_file *f)
 {
     return f->broken == 0 && !is_it(f, f->fd);
-}
-
-/* Its descriptor was closed by somebody else: whatever has the number now, this file has it no more. */
-void sx_file_lose(struct sx_file *f)
-{
-    pthread_mutex_lock(&f->guard);
-    f->fd = -1;
-    f->broken = EBADF;
-    pthread_mutex_unlock(&f->guard);
 }
 
 /* By whoever has just got a lock.  LOST: the descriptor was closed by somebody else (a program that makes itself a daemon
@@ -531,23 +570,31 @@ enum sx_place sx_range_place(struct sx_range *r, struct sx_file *f, bool slept)
     struct timespec now;
     if (f->broken != 0)
         return f->broken == EBADF ? SX_LOST : SX_IN_PLACE; /* whoever asks the kernel is told */
-    if (fstat(f->fd, &st) != 0 || st.st_dev != f->st_dev || st.st_ino != f->st_ino)
+    int fd = f->fd;
+    if ((fstat(fd, &st) != 0 || st.st_dev != f->st_dev || st.st_ino != f->st_ino) && is_lost(f)) {
+        lock_by(f, fd, F_UNLCK, r->first, r->last, false); /* whatever has that number must not stay locked by us */
         return SX_LOST;
+    }
     if (r->path == NULL)
         return SX_IN_PLACE;
-    if (st.st_nlink == 0)
-        return SX_MOVED;
     clock_gettime(CLOCK_REALTIME_COARSE, &now);
     int64_t time = (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
-    if (!slept && f->system == 0 && time == r->looked && st.st_ctim.tv_sec == r->changed.tv_sec &&
-        st.st_ctim.tv_nsec == r->changed.tv_nsec)
-        return SX_IN_PLACE;
     struct timespec changed = st.st_ctim;
+    pthread_mutex_lock(&r->guard); /* against the other threads that use the lock object */
+    bool seen = !slept && f->system == 0 && st.st_nlink != 0 && f == r->file && time == r->looked &&
+                changed.tv_sec == r->changed.tv_sec && changed.tv_nsec == r->changed.tv_nsec;
+    pthread_mutex_unlock(&r->guard);
+    if (seen)
+        return SX_IN_PLACE;
     if (stat(r->path, &st) != 0 || st.st_dev != f->st_dev || st.st_ino != f->st_ino)
         return SX_MOVED;
     int64_t age = time - ((int64_t)changed.tv_sec * 1000000000 + changed.tv_nsec);
-    r->looked = time;
-    r->changed = age > FRESH_NS ? changed : (struct timespec){0};
+    pthread_mutex_lock(&r->guard);
+    if (f == r->file) {
+        r->looked = time;
+        r->changed = age > FRESH_NS ? changed : (struct timespec){0};
+    }
+    pthread_mutex_unlock(&r->guard);
     return SX_IN_PLACE;
 }
 
@@ -568,6 +615,7 @@ enum sx_status sx_range_follow(struct sx_range *r, struct sx_file *f)
                 f->references++;
             }
         r->file = now;
+        r->looked = 0;
     }
     pthread_mutex_unlock(&r->guard);
     pthread_mutex_unlock(&registry);
@@ -685,28 +733,31 @@ static void after_fork_parent(void)
     pthread_mutex_unlock(&registry);
 }
 
-/* The holds of a lock object are its parent's: forgotten, or, where the description is kept, everybody's in the child. */
+/* The holds of a lock object are its parent's: forgotten, or, where the description is kept, one of them is everybody's in
+ * the child (several threads of the parent may have had it to read; to the kernel that is one lock). */
 static void inherit(struct sx_range *r)
 {
     struct sx_hold *kept = NULL;
     for (struct sx_hold *h = r->holds, *next; h != NULL; h = next) {
         next = h->next;
+        bool keep = h->file->alone && h->segments != NULL && kept == NULL && is_it(h->file, h->file->fd);
         for (struct sx_segment *s = h->segments, *after; s != NULL; s = after) {
             after = s->next;
             s->record = NULL; /* the parent's */
-            if (h->file->alone)
+            if (keep)
                 sx_tree_insert(h->file, s);
             else if (s != &h->own)
                 free(s);
         }
-        if (h->file->alone && h->segments != NULL && kept == NULL) {
+        if (keep) {
             h->thread = SX_INHERITED;
+            h->waits = 0;
             h->next = NULL;
             kept = h;
             continue;
         }
         if (h->keeps_file)
-            h->file->references--; /* never to 0: the child loses one descriptor until it ends */
+            h->file->references--;
         if (h == &r->own)
             *h = (struct sx_hold){0};
         else
@@ -718,7 +769,7 @@ static void inherit(struct sx_range *r)
 static void after_fork_child(void)
 {
     for (struct sx_file *f = files; f != NULL; f = f->next) {
-        f->joint = f->alone && f->root != NULL;
+        f->joint = false;
         f->root = NULL;
     }
     for (struct sx_range *r = ranges; r != NULL; r = r->next) {
@@ -726,14 +777,17 @@ static void after_fork_child(void)
         pthread_mutex_init(&r->guard, NULL);
     }
     for (struct sx_file *f = files; f != NULL; f = f->next) {
-        if (!f->joint && f->fd >= 0 && is_it(f, f->fd))
+        f->joint = f->root != NULL;
+        if (!f->joint && f->fd >= 0)
             sx_file_renew(f);
         pthread_mutex_init(&f->guard, NULL);
     }
+    sweep();
+    sx_file_forks++;
     pthread_mutex_init(&registry, NULL);
 }
 
-static void install_fork_handlers(void)
+void sx_install_file_fork_handlers(void)
 {
     pthread_atfork(before_fork, after_fork_parent, after_fork_child);
 }

@@ -19,7 +19,8 @@ struct sx_segment {
     struct sx_segment *child[2];
     uint32_t priority;
     bool shared;
-    bool pending; /* its thread waits for it in the kernel; meanwhile no other thread of the process may have it */
+    bool pending;   /* its thread waits for it in the kernel; meanwhile no other thread of the process may have it */
+    bool disturbed; /* ... and meanwhile something of it was unlocked: it may not be all there once it is granted */
     struct sx_hold *hold;
     struct sx_segment *next, *previous; /* of the same hold */
     struct sx_file_hold *record;
@@ -31,6 +32,9 @@ struct sx_hold {
     struct sx_file *file;
     uint64_t thread;
     uint32_t depth; /* of a reentrant lock: beyond the first */
+    uint32_t waits; /* of its thread, for it, on their way: until they are over it stays in memory */
+    bool taking;    /* its first range is awaited yet: nobody holds anything */
+    bool ended;     /* a signal handler gave it back amid a wait of its thread, which takes it off the list */
     bool keeps_file;
     struct sx_segment *segments;
     struct sx_segment own; /* the first segment; used while own.hold is set */
@@ -46,11 +50,11 @@ struct sx_file {
     enum sx_style style;
     int references; /* guarded by the registry's lock */
     bool writable;
-    bool alone;  /* for one lock object: its holds outlive a fork */
-    bool joint;  /* a forked process has the same description: unlocking would be for both */
-    int broken;  /* errno of a forked child that could not open it anew */
-    long system; /* f_type of statfs, where that is a network file system or one in user space; else 0 */
-    int fd;
+    bool alone;        /* for one lock object: its holds outlive a fork */
+    bool joint;        /* a forked process has the same description: unlocking would be for both */
+    atomic_int broken; /* errno of a forked child that could not open it anew; EBADF: somebody closed it */
+    long system;       /* f_type of statfs, where that is a network file system or one in user space; else 0 */
+    atomic_int fd;
     pthread_mutex_t guard; /* of the tree */
     struct sx_segment *root;
     uint32_t random;
@@ -77,6 +81,7 @@ struct sx_range {
 enum sx_place { SX_IN_PLACE, SX_MOVED, SX_LOST };
 
 /* ---- files.c ---- */
+extern uint32_t sx_file_forks; /* how many forks this process is away from the first: what was before is the parent's */
 enum sx_status sx_range_open(struct sx_range *r, int fd);                        /* by r->path, or of that descriptor */
 enum sx_status sx_range_open_beside(struct sx_range *r, struct sx_range *other); /* of the same file */
 void sx_range_close(struct sx_range *r); /* gives all back that is held through it */
@@ -86,7 +91,8 @@ int sx_file_ask(struct sx_file *f, bool shared, int64_t first, int64_t last, boo
 int sx_file_give(struct sx_file *f, const struct sx_hold *hold, int64_t first, int64_t last);
 enum sx_place sx_range_place(struct sx_range *r, struct sx_file *f, bool slept);
 int sx_file_downgrade(struct sx_file *f, int64_t first, int64_t last);
-int sx_file_conflict(struct sx_file *f, bool shared, int64_t first, int64_t last);
+bool sx_file_free(struct sx_file *f, bool shared, int64_t first, int64_t last);
+struct sx_file_line *sx_file_line(struct sx_arena *arena, uint32_t device, uint64_t inode);
 struct sx_segment *sx_tree_conflict(struct sx_file *f, const struct sx_hold *but, int64_t first, int64_t last,
                                     bool shared);
 struct sx_segment *sx_tree_of_thread(struct sx_file *f, uint64_t thread, const struct sx_hold *but, int64_t first,
@@ -95,10 +101,9 @@ void sx_tree_insert(struct sx_file *f, struct sx_segment *s);
 void sx_tree_remove(struct sx_file *f, struct sx_segment *s);
 void sx_hold_reshape(struct sx_hold *hold, int64_t first, int64_t last, int mode, struct sx_segment *spare[2]);
 void sx_hold_clear(struct sx_hold *hold);
-void sx_ranges_each(void (*visit)(struct sx_range *r, void *what), void *what);
+void sx_ranges_each(bool (*visit)(struct sx_range *r, void *what), void *what);
 int sx_file_renew(struct sx_file *f);
 bool sx_file_is_lost(struct sx_file *f);
-void sx_file_lose(struct sx_file *f);
 
 /* ---- ranges.c ---- */
 void sx_publish(struct sx_segment *s);

@@ -488,6 +488,8 @@ static void after_fork_child(void)
 
 static void install(void)
 {
+    /* first, so that its locks are taken last: a thread that leaves has ours when it gives its ranges back */
+    sx_install_file_fork_handlers();
     pthread_atfork(before_fork, after_fork_parent, after_fork_child);
 }
 

@@ -30,8 +30,15 @@
  * got its range (throughput).  Then the first in line takes its turn (FILE_TURN) at its next look in vain, and they stand
  * back; or after two milliseconds, whoever waits.  Who takes its turn is awake, as a rule to spin until the range is free;
  * if they stood back for one that is on its way out of a sleep, the range would be nobody's meanwhile.  Tries never stand
- * back.  Nobody waits behind a thread that waits for what he holds himself, and nobody for longer than a second: a line is
- * no reason to stand still, and waiting behind somebody who waits for another lock of ours might be for ever.
+ * back.  Nobody waits behind a thread that waits for what he holds himself.
+ *
+ * A line is no reason to stand still, and whoever is before us may wait for another lock of ours: so a range that was free
+ * at two looks, 100 ms apart, is taken out of turn.  The first look is when the one before us has waited for a second, the
+ * others after two, four, eight...: he is passed over that seldom, and so comes to his right however many readers come and
+ * go.
+ *
+ * A signal handler that runs amid a wait may do anything: fork (the child's holds are gone from memory: sx_file_forks), or
+ * use the same lock object, give back what its thread holds and awaits more of (sx_hold.ended).
  */
 #define _GNU_SOURCE
 #include <fcntl.h>
@@ -42,7 +49,8 @@
 
 #define OVERTAKE_US 1000u
 #define AWAIT_US 2000u
-#define LINE_NS 1000000000 /* how long anybody waits for his turn where the range itself may be free */
+#define LINE_NS 1000000000 /* how long somebody has waited who is passed over where the range itself is free */
+#define GRACE_NS 100000000 /* how long it must be free for that: whoever was woken has taken it by then */
 
 /* Between two tries, in ns; see pause_after. */
 #define FIRST_PAUSE 100000
@@ -60,6 +68,7 @@ struct want {
     uint64_t me;
     int64_t first, last;
     enum sx_mode mode;
+    uint32_t forks; /* as of now: sx_file_forks */
     struct sx_segment *spare[2];
     uint64_t blocker; /* of this process, where that is in the way */
     bool slept;
@@ -159,8 +168,8 @@ static bool record_shared(struct sx_wait *w)
 }
 
 /* Another live thread's request that conflicts with ours and comes before it: the one with the highest ticket below
- * `ticket`; turn: of those whose turn it is.  The file's guard is held. */
-static struct sx_wait *before_us(const struct want *w, uint64_t ticket, bool turn, struct sx_participant **whose)
+ * `ticket`, which becomes that; turn: of those whose turn it is.  The file's guard is held. */
+static struct sx_wait *before_us(const struct want *w, uint64_t *ticket, bool turn, struct sx_participant **whose)
 {
     struct sx_arena *arena = w->file->arena;
     struct sx_wait *best = NULL;
@@ -174,12 +183,12 @@ static struct sx_wait *before_us(const struct want *w, uint64_t ticket, bool tur
             struct sx_wait *other = &p->wait[j];
             if (sx_wait_state(atomic_load_explicit(&other->state, memory_order_acquire)) == SX_RUNNING)
                 break; /* a live thread's records are the first ones */
-            if (atomic_load_explicit(&other->kind, memory_order_relaxed) != SX_KIND_FILE || !alive(arena, i) ||
-                (turn && !(atomic_load_explicit(&other->mode, memory_order_relaxed) & FILE_TURN)))
+            if (turn && !(atomic_load_explicit(&other->mode, memory_order_relaxed) & FILE_TURN))
                 continue;
             uint64_t place = atomic_load_explicit(&other->ticket, memory_order_relaxed);
-            if (place == 0 || place >= ticket || place < highest || !record_is_of(w->file, other) ||
-                !record_overlaps(other, w->first, w->last) || (is_shared(w) && record_shared(other)))
+            if (place == 0 || place >= *ticket || place < highest || !record_is_of(w->file, other) ||
+                !record_overlaps(other, w->first, w->last) || (is_shared(w) && record_shared(other)) ||
+                !alive(arena, i))
                 continue;
             int64_t first = (int64_t)atomic_load_explicit(&other->holder, memory_order_relaxed);
             int64_t last = (int64_t)atomic_load_explicit(&other->address, memory_order_relaxed);
@@ -190,6 +199,7 @@ static struct sx_wait *before_us(const struct want *w, uint64_t ticket, bool tur
             *whose = p;
         }
     }
+    *ticket = highest;
     return best;
 }
 
@@ -214,7 +224,8 @@ static bool must_queue(const struct want *w)
         return false;
     struct sx_participant *whose;
     uint32_t us = us_in_a_row(line);
-    return us >= OVERTAKE_US && before_us(w, UINT64_MAX, us < AWAIT_US, &whose) != NULL && !in_our_own_way(w);
+    return us >= OVERTAKE_US && before_us(w, &(uint64_t){UINT64_MAX}, us < AWAIT_US, &whose) != NULL &&
+           !in_our_own_way(w);
 }
 
 /* A range was unlocked: whoever is first in line for a part of it and sleeps looks again. */
@@ -222,10 +233,11 @@ static void wake_waiters(struct sx_file *f, int64_t first, int64_t last)
 {
     struct sx_arena *arena = f->arena;
     atomic_thread_fence(memory_order_seq_cst); /* unlocked before we look */
-    uint32_t waiters = atomic_load_explicit(&f->line->waiters, memory_order_relaxed);
+    /* acquire: the records of those who set it are seen */
+    uint32_t waiters = atomic_load_explicit(&f->line->waiters, memory_order_acquire);
     if (!(waiters & FILE_WAITERS))
         return;
-    bool any = false;
+    bool any = false; /* in this line */
     uint32_t n = sx_participants_ready(arena);
     for (uint32_t i = 0; i < n; i++)
         for (uint32_t j = 0; j < SX_WAITS; j++) {
@@ -235,7 +247,9 @@ static void wake_waiters(struct sx_file *f, int64_t first, int64_t last)
                 break;
             if (atomic_load_explicit(&w->kind, memory_order_relaxed) != SX_KIND_FILE)
                 continue;
-            any = any || alive(arena, i);
+            any = any || (sx_file_line(arena, atomic_load_explicit(&w->units, memory_order_relaxed),
+                                       atomic_load_explicit(&w->cell, memory_order_relaxed)) == f->line &&
+                          alive(arena, i));
             if (sx_wait_state(state) == SX_WAITING && record_is_of(f, w) && record_overlaps(w, first, last) &&
                 atomic_compare_exchange_strong_explicit(&w->state, &state, (state & ~0xffu) | SX_NOTIFIED,
                                                         memory_order_seq_cst, memory_order_relaxed))
@@ -284,6 +298,12 @@ static void take_shared_again(struct want *w)
         w->lost = sx_file_ask(w->file, true, w->first, w->last, false) != 0;
 }
 
+static enum sx_status blocked(struct want *w, const struct sx_segment *by)
+{
+    w->blocker = by->hold->thread == SX_INHERITED ? w->me : by->hold->thread;
+    return SX_BUSY;
+}
+
 /* SX_OK: had; SX_BUSY: another thread of this process (w->blocker) or the kernel says no; SX_ERRNO.  The file's guard
  * is held. */
 static enum sx_status try(struct want *w)
@@ -292,21 +312,21 @@ static enum sx_status try(struct want *w)
     struct sx_segment *s;
     int error = 0;
     w->blocker = 0;
+    if (f->joint && f->root == NULL)
+        sx_file_renew(f);
+    if (f->joint) /* the kernel would give it to us whatever the other process does with it */
+        return blocked(w, f->root);
     if (w->mode != SX_UPGRADE_MODE) {
-        if ((s = sx_tree_conflict(f, w->hold, w->first, w->last, is_shared(w))) != NULL) {
-            w->blocker = s->hold->thread == SX_INHERITED ? w->me : s->hold->thread;
-            return SX_BUSY;
-        }
+        if ((s = sx_tree_conflict(f, w->hold, w->first, w->last, is_shared(w))) != NULL)
+            return blocked(w, s);
         error = sx_file_ask(f, is_shared(w), w->first, w->last, false);
         if (error == 0)
             sx_hold_reshape(w->hold, w->first, w->last, (int)w->mode, w->spare);
     } else {
         for (s = w->hold->segments; s != NULL; s = s->next) {
             struct sx_segment *other = sx_tree_conflict(f, w->hold, s->first, s->last, false);
-            if (other != NULL) {
-                w->blocker = other->hold->thread;
-                return SX_BUSY;
-            }
+            if (other != NULL)
+                return blocked(w, other);
         }
         struct sx_segment *failed = NULL;
         for (s = w->hold->segments; s != NULL && error == 0; s = s->next)
@@ -348,7 +368,9 @@ struct line {
     struct sx_wait *record;
     uint32_t number; /* of the wait, in the upper bits of its state */
     uint64_t ticket;
-    int64_t since;   /* when it last tried although somebody was before it */
+    uint64_t before; /* the ticket of the one that it is behind */
+    int64_t look;    /* when it looks whether to pass him over, and whether the range was free at the last look */
+    bool free;
     int64_t foreign; /* since when it tries again and again */
     int64_t heard;   /* when it last asked for signals that came between two of these tries */
     bool spun;
@@ -357,6 +379,7 @@ struct line {
 static void say(struct line *l, enum sx_wait_state state)
 {
     atomic_store_explicit(&l->record->state, l->number | state, memory_order_seq_cst);
+    atomic_thread_fence(memory_order_seq_cst); /* said before we look */
 }
 
 static sx_a32 *ticket_word(struct sx_wait *w)
@@ -399,13 +422,32 @@ static void leave_line(struct line *l)
     sx_pause_withdraw(&l->pause);
 }
 
-static bool is_us(struct line *l)
+/* Not a forked child, whose holds were forgotten with its parent's, nor ended by a signal handler. */
+static bool goes_on(const struct want *w)
 {
-    uint64_t now;
-    return sx_identity(l->want->file->arena, &now) == SX_OK && now == l->want->me;
+    return w->forks == sx_file_forks && !w->hold->ended;
 }
 
-/* Two who hold a range shared and want it alone wait for each other: the later one is told. */
+/* Does that thread say that it holds something of what we hold?  Of more than it has records for it says only a part. */
+static bool holds_ours(const struct want *w, struct sx_participant *p)
+{
+    bool found = atomic_load_explicit(&p->filed, memory_order_relaxed) >= SX_FILE_HOLDS;
+    for (uint32_t i = 0; i < SX_FILE_HOLDS && !found; i++) {
+        struct sx_file_hold *h = &p->files[i];
+        uint32_t state = atomic_load_explicit(&h->state, memory_order_acquire);
+        if (!(state & FILE_HELD) || !is_of(w->file, atomic_load_explicit(&h->device, memory_order_relaxed),
+                                           atomic_load_explicit(&h->inode, memory_order_relaxed), state))
+            continue;
+        int64_t first = (int64_t)atomic_load_explicit(&h->first, memory_order_relaxed);
+        int64_t last = (int64_t)atomic_load_explicit(&h->last, memory_order_relaxed);
+        for (struct sx_segment *s = w->hold->segments; s != NULL && !found; s = s->next)
+            found = s->first <= last && s->last >= first;
+    }
+    return found;
+}
+
+/* Two who hold a range shared and want it alone wait for each other: the later one is told.  Asked after WAITING was
+ * said; the earlier one may come into sight only after that, and wakes the later one. */
 static bool another_upgrades(struct line *l)
 {
     struct want *w = l->want;
@@ -414,12 +456,19 @@ static bool another_upgrades(struct line *l)
     for (uint32_t i = 0; i < n; i++)
         for (uint32_t j = 0; j < SX_WAITS && i != sx_slot_of(w->me); j++) {
             struct sx_wait *other = &arena->participants[i].wait[j];
-            if (sx_wait_state(atomic_load_explicit(&other->state, memory_order_acquire)) == SX_RUNNING)
+            uint32_t state = atomic_load_explicit(&other->state, memory_order_acquire);
+            if (sx_wait_state(state) == SX_RUNNING)
                 break;
-            if (record_is_of(w->file, other) && record_overlaps(other, w->first, w->last) &&
-                (atomic_load_explicit(&other->mode, memory_order_relaxed) & FILE_MODE) == SX_UPGRADE_MODE &&
-                atomic_load_explicit(&other->ticket, memory_order_relaxed) < l->ticket && alive(arena, i))
+            if (!record_is_of(w->file, other) || !record_overlaps(other, w->first, w->last) ||
+                (atomic_load_explicit(&other->mode, memory_order_relaxed) & FILE_MODE) != SX_UPGRADE_MODE ||
+                !alive(arena, i) || !holds_ours(w, &arena->participants[i]))
+                continue;
+            if (atomic_load_explicit(&other->ticket, memory_order_relaxed) < l->ticket)
                 return true;
+            if (sx_wait_state(state) == SX_WAITING &&
+                atomic_compare_exchange_strong_explicit(&other->state, &state, (state & ~0xffu) | SX_NOTIFIED,
+                                                        memory_order_seq_cst, memory_order_relaxed))
+                sx_futex_wake(&other->state, INT_MAX);
         }
     return false;
 }
@@ -454,20 +503,28 @@ static enum sx_status sleep_in_kernel(struct line *l)
 {
     struct want *w = l->want;
     struct sx_file *f = w->file;
-    struct sx_segment pending = {
-        .first = w->first, .last = w->last, .shared = is_shared(w), .pending = true, .hold = w->hold};
     say(l, SX_NOTIFIED);
     sx_pause_block(&l->pause);
     pthread_mutex_lock(&f->guard);
-    if (sx_tree_conflict(f, w->hold, w->first, w->last, pending.shared) != NULL) {
+    struct sx_segment *all = w->hold->segments; /* a signal handler may have changed them */
+    bool simple = w->mode != SX_UPGRADE_MODE || (all != NULL && all->next == NULL);
+    if (w->mode == SX_UPGRADE_MODE && simple) {
+        w->first = all->first;
+        w->last = all->last;
+    }
+    struct sx_segment pending = {
+        .first = w->first, .last = w->last, .shared = is_shared(w), .pending = true, .hold = w->hold};
+    if (!simple || f->joint || sx_tree_conflict(f, w->hold, w->first, w->last, pending.shared) != NULL) {
         pthread_mutex_unlock(&f->guard);
-        return SX_BUSY; /* a thread of this process was faster */
+        return SX_BUSY; /* or a thread of this process was faster */
     }
     sx_tree_insert(f, &pending);
     pthread_mutex_unlock(&f->guard);
     int error = sx_file_ask(f, pending.shared, w->first, w->last, true);
     pthread_mutex_lock(&f->guard);
     sx_tree_remove(f, &pending);
+    if (error == 0 && pending.disturbed && (error = sx_file_ask(f, pending.shared, w->first, w->last, false)) != 0)
+        sx_file_give(f, NULL, w->first, w->last); /* what is left of it */
     if (error == 0 && w->mode == SX_UPGRADE_MODE) {
         struct sx_segment *s = w->hold->segments;
         sx_unpublish(s);
@@ -481,6 +538,8 @@ static enum sx_status sleep_in_kernel(struct line *l)
     pthread_mutex_unlock(&f->guard);
     if (error == 0)
         return SX_OK;
+    if (error == EAGAIN)
+        return SX_BUSY;
     wake_waiters(f, w->first, w->last); /* threads of this process that found us pending */
     errno = error;
     return error == EINTR ? SX_INTERRUPTED : error == EDEADLK ? SX_DEADLOCK : SX_ERRNO;
@@ -492,6 +551,8 @@ static enum sx_status first_in_line(struct line *l, enum sx_wake *wake)
     struct want *w = l->want;
     struct sx_arena *arena = w->file->arena;
     say(l, SX_WAITING); /* before the try: whoever unlocks from here on tells us */
+    if (w->mode == SX_UPGRADE_MODE && another_upgrades(l))
+        return SX_DEADLOCK;
     enum sx_status s = try_guarded(w);
     if (s != SX_BUSY)
         return s;
@@ -523,6 +584,11 @@ static enum sx_status first_in_line(struct line *l, enum sx_wake *wake)
     }
     bool simple = w->mode != SX_UPGRADE_MODE || w->hold->segments->next == NULL;
     if (l->pause.deadline == SX_NEVER && simple && w->blocker == 0 && !sx_hostless) {
+        /* a signal that came before that sleep would not interrupt it: the time to be missed in is made short */
+        if (sx_pause_interrupted(&l->pause, true))
+            *wake = SX_STOP;
+        if (*wake == SX_STOP || !goes_on(w))
+            return SX_BUSY;
         s = sleep_in_kernel(l);
         if (s == SX_INTERRUPTED) {
             *wake = sx_pause_interrupted(&l->pause, false) ? SX_STOP : SX_CHANGED;
@@ -544,50 +610,89 @@ static enum sx_status first_in_line(struct line *l, enum sx_wake *wake)
     return SX_BUSY;
 }
 
-/* Waits for the request.  SX_BUSY: we are a forked child by now, which has asked for nothing yet. */
+/* When to look whether to pass somebody over who waits since then. */
+static int64_t next_look(int64_t since, int64_t now)
+{
+    int64_t age = since > 0 && since < now ? now - since : 0, step = LINE_NS;
+    while (step <= age)
+        step *= 2; /* no time since the machine started is too long for that */
+    return now - age + step;
+}
+
+/* Out of turn.  SX_BUSY: not (yet). */
+static enum sx_status look_for_a_gap(struct line *l, uint32_t whose)
+{
+    struct want *w = l->want;
+    struct sx_file *f = w->file;
+    int64_t now = sx_now();
+    sx_holder_examine(f->arena, id_of(f->arena, whose)); /* is the one before us there at all? */
+    pthread_mutex_lock(&f->guard);
+    bool is_free = !f->joint && sx_tree_conflict(f, w->hold, w->first, w->last, is_shared(w)) == NULL &&
+                   sx_file_free(f, is_shared(w), w->first, w->last);
+    enum sx_status s = l->free && is_free ? try(w) : SX_BUSY;
+    int saved = errno;
+    pthread_mutex_unlock(&f->guard);
+    l->free = is_free && !l->free; /* the first of two looks */
+    l->look = l->free ? now + GRACE_NS : 0;
+    errno = saved;
+    return s;
+}
+
+/* One look and one sleep of one who is behind another. */
+static enum sx_status behind(struct line *l, struct sx_wait *other, uint64_t ticket, struct sx_participant *p,
+                             enum sx_wake *wake)
+{
+    struct want *w = l->want;
+    uint32_t slot = (uint32_t)(p - w->file->arena->participants);
+    uint32_t life = atomic_load_explicit(sx_life_word(p), memory_order_acquire);
+    struct sx_watch watch[2] = {{ticket_word(other), (uint32_t)ticket}, {sx_life_word(p), life}};
+    if (l->before != ticket || l->look == 0) {
+        l->free = l->free && l->before == ticket;
+        l->before = ticket;
+        l->look = next_look((int64_t)atomic_load_explicit(&other->since_ns, memory_order_relaxed), sx_now());
+    }
+    say(l, SX_BEHIND);
+    if (!alive(w->file->arena, slot))
+        return SX_BUSY;
+    do /* at the belt nothing has changed: a look at all records by all who wait would be too much for many */
+        *wake = sx_pause_sleep(&l->pause, NULL, &l->record->state, l->number | SX_BEHIND, watch, 2, (uint64_t)w->first,
+                               l->look);
+    while (*wake == SX_BELT && goes_on(w) &&
+           atomic_load_explicit(watch[0].word, memory_order_relaxed) == watch[0].value &&
+           atomic_load_explicit(watch[1].word, memory_order_relaxed) == life);
+    return goes_on(w) && *wake != SX_STOP && sx_now() >= l->look ? look_for_a_gap(l, slot) : SX_BUSY;
+}
+
+/* Waits for the request.  SX_BUSY: the hold is gone: we are a forked child by now, which has asked for nothing yet, or a
+ * signal handler gave it back. */
 static enum sx_status wait_for(struct want *w, int64_t deadline)
 {
-    struct line l = {.want = w, .pause = {.arena = w->file->arena, .deadline = deadline}, .since = sx_now()};
+    struct line l = {.want = w, .pause = {.arena = w->file->arena, .deadline = deadline}};
     if (w->file->system != 0)
         sx_pause_block(&l.pause);
     enum sx_status s = enrol(&l);
     enum sx_wake wake = SX_CHANGED;
     bool final = false;
-    if (s == SX_OK && w->mode == SX_UPGRADE_MODE && another_upgrades(&l))
-        s = SX_DEADLOCK;
     while (s == SX_OK) {
         struct sx_participant *whose = NULL;
+        uint64_t place = l.ticket;
         say(&l, SX_NOTIFIED);
         pthread_mutex_lock(&w->file->guard);
         bool first = w->mode == SX_UPGRADE_MODE || in_our_own_way(w);
-        struct sx_wait *other = first ? NULL : before_us(w, l.ticket, false, &whose);
-        uint32_t place = other == NULL ? 0 : atomic_load_explicit(ticket_word(other), memory_order_acquire);
+        struct sx_wait *other = first ? NULL : before_us(w, &place, false, &whose);
         pthread_mutex_unlock(&w->file->guard);
-        if (other == NULL) {
-            s = first_in_line(&l, &wake);
-            if (s != SX_BUSY)
-                break;
-        } else if (final) {
+        if (other != NULL && final) {
             s = SX_TIMEOUT;
             break;
-        } else {
-            uint32_t life = atomic_load_explicit(sx_life_word(whose), memory_order_acquire);
-            struct sx_watch watch[2] = {{ticket_word(other), place}, {sx_life_word(whose), life}};
-            say(&l, SX_BEHIND);
-            if (place != 0 && alive(w->file->arena, (uint32_t)(whose - w->file->arena->participants)))
-                wake = sx_pause_sleep(&l.pause, NULL, &l.record->state, l.number | SX_BEHIND, watch, 2,
-                                      (uint64_t)w->first, l.since + LINE_NS);
-            if (is_us(&l) &&
-                sx_now() - l.since >= LINE_NS) { /* the one before us may wait for something else than we do */
-                l.since = sx_now();
-                s = try_guarded(w);
-                if (s != SX_BUSY)
-                    break;
-            }
         }
-        if (!is_us(&l)) { /* a signal handler forked: the record is the parent's */
-            l.record = NULL;
-            sx_pause_withdraw(&l.pause);
+        s = other == NULL ? first_in_line(&l, &wake) : behind(&l, other, place, whose, &wake);
+        if (s != SX_BUSY)
+            break;
+        if (!goes_on(w)) {
+            if (w->forks != sx_file_forks) { /* the record is the parent's */
+                l.record = NULL;
+                sx_pause_withdraw(&l.pause);
+            }
             s = wake == SX_STOP ? SX_INTERRUPTED : SX_BUSY;
             break;
         }
@@ -639,7 +744,7 @@ static enum sx_status obtain(struct want *w, int64_t deadline)
 struct sx_hold *sx_range_hold(struct sx_range *r, uint64_t me)
 {
     for (struct sx_hold *h = r->holds; h != NULL; h = h->next)
-        if (h->thread == me || h->thread == SX_INHERITED)
+        if ((h->thread == me || h->thread == SX_INHERITED) && !h->taking && !h->ended)
             return h;
     return NULL;
 }
@@ -649,7 +754,7 @@ static struct sx_hold *begin_hold(struct sx_range *r, uint64_t me)
     struct sx_hold *h = r->own.file == NULL ? &r->own : malloc(sizeof *h);
     if (h == NULL)
         return NULL;
-    *h = (struct sx_hold){.next = r->holds, .file = r->file, .thread = me};
+    *h = (struct sx_hold){.next = r->holds, .file = r->file, .thread = me, .taking = true};
     r->holds = h;
     return h;
 }
@@ -669,16 +774,32 @@ static struct sx_file *end_hold(struct sx_range *r, struct sx_hold *hold)
     return f;
 }
 
+/* By the thread that has it and has given all back; a wait of its for more, in which we are a signal handler, does the
+ * rest (over_with). */
 static void end_hold_guarded(struct sx_range *r, struct sx_hold *hold)
 {
     pthread_mutex_lock(&r->guard);
-    struct sx_file *f = end_hold(r, hold);
+    hold->ended = true;
+    struct sx_file *f = hold->waits == 0 ? end_hold(r, hold) : NULL;
     pthread_mutex_unlock(&r->guard);
     if (f != NULL)
         sx_file_drop(f);
+    held_here -= held_here != 0; /* one that came with the fork was not counted */
 }
 
-/* Gives all ranges of a hold back.  r->guard is held. */
+/* A wait for more under a hold is over.  false: so is the hold. */
+static bool over_with(struct sx_range *r, struct sx_hold *hold)
+{
+    pthread_mutex_lock(&r->guard);
+    bool ended = hold->ended;
+    struct sx_file *f = --hold->waits == 0 && ended ? end_hold(r, hold) : NULL;
+    pthread_mutex_unlock(&r->guard);
+    if (f != NULL)
+        sx_file_drop(f);
+    return !ended;
+}
+
+/* Gives all ranges of a hold back. */
 static void give_back(struct sx_hold *hold)
 {
     struct sx_file *f = hold->file;
@@ -691,19 +812,14 @@ static void give_back(struct sx_hold *hold)
     if (first <= last)
         sx_file_give(f, hold, first, last);
     sx_hold_clear(hold);
-    if (f->joint && f->root == NULL)
+    if (f->joint && f->root == NULL) {
         sx_file_renew(f);
+        first = 0; /* until then nobody else of the process had anything */
+        last = SX_TO_END;
+    }
     pthread_mutex_unlock(&f->guard);
     if (first <= last)
         wake_waiters(f, first, last);
-}
-
-/* Without asking the kernel. */
-static void forget(struct sx_hold *hold)
-{
-    pthread_mutex_lock(&hold->file->guard);
-    sx_hold_clear(hold);
-    pthread_mutex_unlock(&hold->file->guard);
 }
 
 static bool get_spare(struct want *w)
@@ -720,6 +836,12 @@ static void drop_spare(struct want *w)
 {
     free(w->spare[0]);
     free(w->spare[1]);
+}
+
+static struct want request(struct sx_range *r, struct sx_hold *hold, uint64_t me, int64_t first, int64_t last,
+                           enum sx_mode mode)
+{
+    return (struct want){r, hold->file, hold, me, first, last, mode, sx_file_forks};
 }
 
 /* Takes the range for this thread.  deadline: 0 tries only; SX_NEVER waits for ever. */
@@ -743,30 +865,27 @@ enum sx_status sx_range_acquire(struct sx_range *r, int64_t deadline)
             held_here++;
             pthread_mutex_unlock(&r->guard);
             struct sx_file *f = hold->file;
-            struct want w = {r, f, hold, me, r->first, r->last, r->shared ? SX_SHARED_MODE : SX_EXCLUSIVE_MODE};
+            struct want w = request(r, hold, me, r->first, r->last, r->shared ? SX_SHARED_MODE : SX_EXCLUSIVE_MODE);
             s = obtain(&w, deadline);
             enum sx_place place = SX_IN_PLACE;
             if (s == SX_OK) {
                 place = sx_range_place(r, f, w.slept);
-                if (place == SX_IN_PLACE)
+                if (place == SX_IN_PLACE) {
+                    hold->taking = false;
                     return SX_OK;
+                }
             }
             int saved = errno;
-            if ((s == SX_BUSY || s == SX_INTERRUPTED) && sx_identity(r->arena, &w.me) == SX_OK && w.me != me) {
+            if (w.forks != sx_file_forks) {
                 if (s == SX_BUSY)
                     continue; /* a forked child, which has forgotten the hold with all of its parent's */
                 return s;
             }
             if (s == SX_ERRNO && saved == EBADF)
                 place = sx_range_place(r, f, false);
-            if (place == SX_LOST) {
-                forget(hold); /* what was locked was another file's; it is not ours to unlock */
-                sx_file_lose(f);
-            } else if (s == SX_OK) {
+            if (s == SX_OK)
                 give_back(hold);
-            }
             end_hold_guarded(r, hold);
-            held_here--;
             errno = saved;
             if (place == SX_IN_PLACE)
                 return s;
@@ -805,21 +924,25 @@ static enum sx_status mine(struct sx_range *r, struct sx_hold **hold, uint64_t *
 
 enum sx_status sx_range_release(struct sx_range *r)
 {
-    struct sx_hold *hold;
     uint64_t me;
-    enum sx_status s = mine(r, &hold, &me);
+    enum sx_status s = sx_identity(r->arena, &me);
     if (s != SX_OK)
         return s;
-    if (hold->depth > 0) {
+    pthread_mutex_lock(&r->guard);
+    struct sx_hold *hold = sx_range_hold(r, me);
+    bool last = hold != NULL && hold->depth == 0;
+    if (last)
+        hold->thread = me; /* of those who inherited it one releases it */
+    else if (hold != NULL)
         hold->depth--;
-        return SX_OK;
-    }
+    pthread_mutex_unlock(&r->guard);
+    if (!last)
+        return hold == NULL ? SX_NOT_OWNER : SX_OK;
     struct sx_file *f = hold->file;
     void *state = give_host_up(f);
     give_back(hold);
     take_host_back(f, state);
     end_hold_guarded(r, hold);
-    held_here--;
     return SX_OK;
 }
 
@@ -828,28 +951,41 @@ enum sx_status sx_range_release(struct sx_range *r)
 static enum sx_status regain(struct want *w, enum sx_status s)
 {
     struct sx_pause pause = {.arena = w->file->arena, .deadline = SX_NEVER};
-    uint64_t now = w->me;
     bool stop = s == SX_INTERRUPTED;
     int error = EINTR, saved = errno;
     sx_pause_block(&pause);
-    while (error == EINTR && !stop && now == w->me) {
+    while (error == EINTR && !stop && goes_on(w)) {
         error = sx_file_ask(w->file, true, w->first, w->last, true);
-        if (error == EINTR) {
+        if (error == EINTR)
             stop = sx_pause_interrupted(&pause, false);
-            now = sx_identity(w->file->arena, &now) == SX_OK ? now : 0;
-        }
     }
     sx_pause_end(&pause);
     errno = saved;
     if (error == 0)
         return s;
-    if (now == w->me) { /* else we are a forked child, and hold nothing */
-        give_back(w->hold);
-        end_hold_guarded(w->range, w->hold);
-        held_here--;
-    }
+    if (!goes_on(w))
+        return stop ? SX_INTERRUPTED : SX_BUSY;
+    give_back(w->hold);
+    end_hold_guarded(w->range, w->hold);
     errno = error;
-    return stop ? SX_INTERRUPTED : now != w->me ? SX_NOT_OWNER : SX_ERRNO;
+    return stop ? SX_INTERRUPTED : SX_ERRNO;
+}
+
+/* More for a hold that the thread has. */
+static enum sx_status obtain_more(struct want *w, int64_t deadline)
+{
+    pthread_mutex_lock(&w->range->guard);
+    w->hold->waits++;
+    pthread_mutex_unlock(&w->range->guard);
+    enum sx_status s = obtain(w, deadline);
+    if (s != SX_OK && w->lost && goes_on(w))
+        s = regain(w, s);
+    bool gone = w->forks != sx_file_forks; /* a forked child holds nothing */
+    int saved = errno;
+    if (!gone)
+        gone = !over_with(w->range, w->hold);
+    errno = saved;
+    return s == SX_BUSY && gone ? SX_NOT_OWNER : s;
 }
 
 /* From shared to exclusive, all that is held. */
@@ -862,15 +998,12 @@ enum sx_status sx_range_upgrade(struct sx_range *r, int64_t deadline)
         return s;
     if (hold->segments == NULL)
         return SX_OK;
-    struct want w = {r, hold->file, hold, me, SX_TO_END, 0, SX_UPGRADE_MODE};
+    struct want w = request(r, hold, me, SX_TO_END, 0, SX_UPGRADE_MODE);
     for (struct sx_segment *g = hold->segments; g != NULL; g = g->next) {
         w.first = g->first < w.first ? g->first : w.first;
         w.last = g->last > w.last ? g->last : w.last;
     }
-    s = obtain(&w, deadline);
-    if (s == SX_BUSY && deadline != 0)
-        return SX_NOT_OWNER; /* a forked child holds nothing */
-    return s != SX_OK && w.lost ? regain(&w, s) : s;
+    return obtain_more(&w, deadline);
 }
 
 enum sx_status sx_range_downgrade(struct sx_range *r)
@@ -908,12 +1041,14 @@ enum sx_status sx_range_add(struct sx_range *r, int64_t first, int64_t last, boo
     enum sx_status s = mine(r, &hold, &me);
     if (s != SX_OK)
         return s;
-    struct want w = {r, hold->file, hold, me, first, last, shared ? SX_SHARED_MODE : SX_EXCLUSIVE_MODE};
-    s = get_spare(&w) ? obtain(&w, deadline) : SX_ERRNO;
+    struct want w = request(r, hold, me, first, last, shared ? SX_SHARED_MODE : SX_EXCLUSIVE_MODE);
+    s = get_spare(&w) ? obtain_more(&w, deadline) : SX_ERRNO;
     int saved = errno;
     drop_spare(&w);
+    if (s == SX_OK && shared)
+        wake_waiters(w.file, first, last); /* a part of it may have been exclusive */
     errno = saved;
-    return s == SX_BUSY && deadline != 0 ? SX_NOT_OWNER : s;
+    return s;
 }
 
 /* A range less; what is not held of it is of no matter. */
@@ -924,7 +1059,7 @@ enum sx_status sx_range_remove(struct sx_range *r, int64_t first, int64_t last)
     enum sx_status s = mine(r, &hold, &me);
     if (s != SX_OK)
         return s;
-    struct want w = {r, hold->file, hold, me, first, last, SX_EXCLUSIVE_MODE};
+    struct want w = request(r, hold, me, first, last, SX_EXCLUSIVE_MODE);
     int error = get_spare(&w) ? 0 : ENOMEM;
     struct sx_file *f = hold->file;
     if (error == 0) {
@@ -947,15 +1082,8 @@ bool sx_range_locked(struct sx_range *r)
     struct sx_file *f = r->file;
     pthread_mutex_lock(&f->guard);
     bool locked = sx_tree_conflict(f, NULL, r->first, r->last, r->shared) != NULL;
-    if (!locked) {
-        int there = sx_file_conflict(f, r->shared, r->first, r->last);
-        if (there < 0) { /* flock: only trying tells */
-            there = sx_file_ask(f, r->shared, r->first, r->last, false) != 0;
-            if (!there)
-                sx_file_give(f, NULL, r->first, r->last);
-        }
-        locked = there > 0;
-    }
+    if (!locked)
+        locked = !sx_file_free(f, r->shared, r->first, r->last);
     pthread_mutex_unlock(&f->guard);
     pthread_mutex_unlock(&r->guard);
     return locked;
@@ -964,34 +1092,49 @@ bool sx_range_locked(struct sx_range *r)
 /* The lock object goes: whatever any thread has through it. */
 void sx_range_give_all(struct sx_range *r)
 {
-    while (r->holds != NULL) {
+    for (bool more = true; more;) {
+        struct sx_file *f = NULL;
+        pthread_mutex_lock(&r->guard); /* against the end of the thread that has it */
         struct sx_hold *hold = r->holds;
-        give_back(hold);
-        end_hold_guarded(r, hold);
+        more = hold != NULL;
+        if (more) {
+            give_back(hold);
+            f = end_hold(r, hold);
+        }
+        pthread_mutex_unlock(&r->guard);
+        if (f != NULL)
+            sx_file_drop(f);
     }
 }
 
 /* ---- the end of a thread -------------------------------------------------------------------------------------- */
-static void abandon(struct sx_range *r, void *what)
+struct leaver {
+    struct sx_arena *arena;
+    uint64_t id;
+};
+
+static bool abandon(struct sx_range *r, void *what)
 {
-    uint64_t *id = what;
+    struct leaver *l = what;
+    if (r->arena != l->arena)
+        return true;
     pthread_mutex_lock(&r->guard);
-    struct sx_hold *hold = r->holds;
-    while (hold != NULL && hold->thread != *id)
-        hold = hold->next;
-    if (hold != NULL) {
+    for (struct sx_hold *hold = r->holds, *next; hold != NULL; hold = next) {
+        next = hold->next;
+        if (hold->thread != l->id)
+            continue;
         give_back(hold);
         struct sx_file *f = end_hold(r, hold);
         if (f != NULL)
-            f->references--; /* the registry's lock is held; its lock object has another reference, or it lingers */
+            f->references--; /* the registry's lock is held: whoever visits sweeps */
+        held_here -= held_here != 0;
     }
     pthread_mutex_unlock(&r->guard);
+    return held_here != 0; /* in other arenas, or by objects that have gone */
 }
 
 void sx_ranges_abandon(struct sx_arena *arena, uint64_t id)
 {
-    (void)arena;
     if (held_here != 0)
-        sx_ranges_each(abandon, &id);
-    held_here = 0;
+        sx_ranges_each(abandon, &(struct leaver){arena, id});
 }

@@ -72,8 +72,8 @@ class RangeLock(Locking, _core.BaseRangeLock):
 
     file: a path, an open file object, or a descriptor.  A path is opened to read and write, or to read where no more
         is allowed, and made if it is not there.  Of an open file only the inode counts: it may be closed afterwards.
-    start: the first byte, from 0.  length: how many bytes; 0: to the end of the file, however far it grows.  A range
-        may lie beyond the end.
+    start: the first byte, from 0; it may lie beyond the end of the file.
+    length: how many bytes; 0: to the end of the file, however far it grows.
     shared: True: beside other shared locks; False: alone.
     timeout: seconds a plain `with` waits before it raises `Timeout`; None waits for ever.
     reentrant: True: the thread that holds it may take it again, and releases as often.
@@ -207,7 +207,9 @@ class RangeLock(Locking, _core.BaseRangeLock):
     ) -> bool:
         """Take one more range under the hold that this thread has, or change the mode of a part of it.
 
-        start, length: bytes, as for the lock itself.  shared: None: as the lock.  blocking, timeout: as for `acquire`.
+        start, length: bytes, as for the lock itself.
+        shared: None: as the lock.
+        blocking, timeout: as for `acquire`.
 
         Returns True when it is held, False when it was not to be had in time; what was held before is held still.
         Ranges that touch become one.  The whole is given back by `release`.  Raises NotOwner if this thread does not
@@ -220,8 +222,10 @@ class RangeLock(Locking, _core.BaseRangeLock):
     def unlock_range(self, start: int, length: int = 0) -> None:
         """Give a part of what is held back: the rest stays, in two pieces where the part lay in the middle.
 
-        start, length: bytes, as for the lock itself.  What of it is not held is of no matter.  What was written to
-        `file` is flushed first.  Raises NotOwner if this thread does not hold the lock; ValueError for style="flock".
+        start, length: bytes, as for the lock itself; what of it is not held is of no matter.
+
+        What was written to `file` is flushed first.  Raises NotOwner if this thread does not hold the lock; ValueError
+        for style="flock".
         """
         self._remove(*self._part(start, length))
 
@@ -284,8 +288,9 @@ class RangeLock(Locking, _core.BaseRangeLock):
     def append(self, record: bytes | str, *, end: bytes = b"\n", fsync: bool = False) -> int:
         """Write a record and `end` at the end of the file, and return where it begins.
 
-        record: bytes, or a str, which is written as UTF-8; `end` must not occur in it.  end: one byte or more.  fsync:
-        True: return when it is on the disk.
+        record: bytes, or a str, which is written as UTF-8; `end` must not occur in it.
+        end: one byte or more.
+        fsync: True: return when it is on the disk.
 
         Takes the lock, exclusively, unless this thread has it.  When it returns the record is there, once and whole.
         Bytes after the last `end` are what a writer left that was killed, or found the disk full: they are cut off

@@ -27,7 +27,8 @@ class RecordLocks:
             ...
 
     path: of the file; made if it is not there and `create` is True.
-    record_size: bytes of a record.  header: bytes before the first one.
+    record_size: bytes of a record.
+    header: bytes before the first one.
     timeout: seconds a plain `with` waits before it raises `Timeout`; None waits for ever.
     reentrant: the thread that holds a record's lock may take it again *through the same lock object*.
     arena: as for `RangeLock`.

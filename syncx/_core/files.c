@@ -563,7 +563,7 @@ bool sx_file_is_lost(struct sx_file *f)
  * A file that was replaced, removed or renamed has no link left or a new change time, which the descriptor tells; so the
  * path itself is followed only where that is in doubt, or after a sleep, or once a tick of the clock (4 ms), for the
  * sake of paths whose directories are exchanged.  A change time of the last ticks proves nothing: there may be another
- * change with the same one. */
+ * change with the same one.  Who has slept asked about the descriptor when it tried in vain. */
 enum sx_place sx_range_place(struct sx_range *r, struct sx_file *f, bool slept)
 {
     struct stat st;
@@ -571,23 +571,28 @@ enum sx_place sx_range_place(struct sx_range *r, struct sx_file *f, bool slept)
     if (f->broken != 0)
         return f->broken == EBADF ? SX_LOST : SX_IN_PLACE; /* whoever asks the kernel is told */
     int fd = f->fd;
-    if ((fstat(fd, &st) != 0 || st.st_dev != f->st_dev || st.st_ino != f->st_ino) && is_lost(f)) {
-        lock_by(f, fd, F_UNLCK, r->first, r->last, false); /* whatever has that number must not stay locked by us */
-        return SX_LOST;
+    if (!slept || r->path == NULL) {
+        if ((fstat(fd, &st) != 0 || st.st_dev != f->st_dev || st.st_ino != f->st_ino) && is_lost(f)) {
+            lock_by(f, fd, F_UNLCK, r->first, r->last, false); /* whatever has that number must not stay locked by us */
+            return SX_LOST;
+        }
+        if (r->path == NULL)
+            return SX_IN_PLACE;
     }
-    if (r->path == NULL)
-        return SX_IN_PLACE;
     clock_gettime(CLOCK_REALTIME_COARSE, &now);
     int64_t time = (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
-    struct timespec changed = st.st_ctim;
-    pthread_mutex_lock(&r->guard); /* against the other threads that use the lock object */
-    bool seen = !slept && f->system == 0 && st.st_nlink != 0 && f == r->file && time == r->looked &&
-                changed.tv_sec == r->changed.tv_sec && changed.tv_nsec == r->changed.tv_nsec;
-    pthread_mutex_unlock(&r->guard);
+    bool seen = false;
+    if (!slept) {
+        pthread_mutex_lock(&r->guard); /* against the other threads that use the lock object */
+        seen = f->system == 0 && st.st_nlink != 0 && f == r->file && time == r->looked &&
+               st.st_ctim.tv_sec == r->changed.tv_sec && st.st_ctim.tv_nsec == r->changed.tv_nsec;
+        pthread_mutex_unlock(&r->guard);
+    }
     if (seen)
         return SX_IN_PLACE;
     if (stat(r->path, &st) != 0 || st.st_dev != f->st_dev || st.st_ino != f->st_ino)
         return SX_MOVED;
+    struct timespec changed = st.st_ctim;
     int64_t age = time - ((int64_t)changed.tv_sec * 1000000000 + changed.tv_nsec);
     pthread_mutex_lock(&r->guard);
     if (f == r->file) {

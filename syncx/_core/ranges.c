@@ -49,12 +49,13 @@
 
 #define OVERTAKE_US 1000u
 #define AWAIT_US 2000u
+#define LONG_HOLD_NS 100000
 #define LINE_NS 1000000000 /* how long somebody has waited who is passed over where the range itself is free */
 #define GRACE_NS 100000000 /* how long it must be free for that: whoever was woken has taken it by then */
 
 /* Between two tries, in ns; see pause_after. */
 #define FIRST_PAUSE 100000
-#define SHORT_PAUSE 7000000
+#define SHORT_PAUSE 6000000
 #define LAST_PAUSE 100000000
 #define SHORT_WAIT 1100000000
 
@@ -374,6 +375,7 @@ struct line {
     int64_t foreign; /* since when it tries again and again */
     int64_t heard;   /* when it last asked for signals that came between two of these tries */
     bool spun;
+    bool first; /* nobody was before it */
 };
 
 static void say(struct line *l, enum sx_wait_state state)
@@ -483,18 +485,18 @@ static bool has_changed(void *what)
     return atomic_load_explicit(s->word, memory_order_relaxed) != s->value;
 }
 
-/* How long a wait of that many ns pauses until it tries again for what the kernel tells nobody of.  At first an eighth of
- * the time that it has waited, soon 7 ms, and beyond 1.1 s more by a tenth, 100 ms at most: a try costs the CPU some 20 us
+/* How long a wait of that many ns pauses until it tries again for what the kernel tells nobody of.  At first a quarter of
+ * the time that it has waited, soon 6 ms, and beyond 1.1 s more by a fifth, 100 ms at most: a try costs the CPU some 20 us
  * with its sleep, and there are 300 in the first 10 s. */
 static int64_t pause_after(int64_t waited)
 {
-    int64_t pause = waited / 8;
+    int64_t pause = waited / 4;
     if (pause < FIRST_PAUSE)
         return FIRST_PAUSE;
     if (pause > SHORT_PAUSE)
         pause = SHORT_PAUSE;
     if (waited > SHORT_WAIT)
-        pause += (waited - SHORT_WAIT) / 10;
+        pause += (waited - SHORT_WAIT) / 5;
     return pause < LAST_PAUSE ? pause : LAST_PAUSE;
 }
 
@@ -678,8 +680,9 @@ static enum sx_status wait_for(struct want *w, int64_t deadline)
         uint64_t place = l.ticket;
         say(&l, SX_NOTIFIED);
         pthread_mutex_lock(&w->file->guard);
-        bool first = w->mode == SX_UPGRADE_MODE || in_our_own_way(w);
+        bool first = l.first || w->mode == SX_UPGRADE_MODE || in_our_own_way(w);
         struct sx_wait *other = first ? NULL : before_us(w, &place, false, &whose);
+        l.first = l.first || (!first && other == NULL); /* later tickets are higher */
         pthread_mutex_unlock(&w->file->guard);
         if (other != NULL && final) {
             s = SX_TIMEOUT;
@@ -799,6 +802,15 @@ static bool over_with(struct sx_range *r, struct sx_hold *hold)
     return !ended;
 }
 
+/* Was it held for so long that whoever waits for it sleeps?  The clock is read only where somebody waits. */
+static bool held_long(const struct sx_hold *hold)
+{
+    uint32_t waiters = atomic_load_explicit(&hold->file->line->waiters, memory_order_relaxed);
+    struct sx_file_hold *h = hold->segments == NULL ? NULL : hold->segments->record;
+    return h != NULL && (waiters & FILE_WAITERS) &&
+           sx_now() - (int64_t)atomic_load_explicit(&h->since_ns, memory_order_relaxed) >= LONG_HOLD_NS;
+}
+
 /* Gives all ranges of a hold back. */
 static void give_back(struct sx_hold *hold)
 {
@@ -809,6 +821,8 @@ static void give_back(struct sx_hold *hold)
         first = s->first < first ? s->first : first;
         last = s->last > last ? s->last : last;
     }
+    if (held_long(hold)) /* to wake up takes tens of microseconds: meanwhile we unlock, and then look again */
+        wake_waiters(f, first, last);
     if (first <= last)
         sx_file_give(f, hold, first, last);
     sx_hold_clear(hold);

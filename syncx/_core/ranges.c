@@ -945,10 +945,13 @@ enum sx_status sx_range_release(struct sx_range *r)
     pthread_mutex_lock(&r->guard);
     struct sx_hold *hold = sx_range_hold(r, me);
     bool last = hold != NULL && hold->depth == 0;
-    if (last)
-        hold->thread = me; /* of those who inherited it one releases it */
-    else if (hold != NULL)
+    if (last && hold->thread == SX_INHERITED) { /* of those who inherited it one releases it */
+        pthread_mutex_lock(&hold->file->guard);
+        hold->thread = me;
+        pthread_mutex_unlock(&hold->file->guard);
+    } else if (hold != NULL && !last) {
         hold->depth--;
+    }
     pthread_mutex_unlock(&r->guard);
     if (!last)
         return hold == NULL ? SX_NOT_OWNER : SX_OK;

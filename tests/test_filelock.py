@@ -471,7 +471,9 @@ def test_a_program_that_is_executed_inherits_nothing(filed, child, path):
         import subprocess
         lock = syncx.FileLock(path, arena=arena)
         lock.acquire()
-        p = subprocess.Popen([sys.executable, "-c", "import sys; sys.stdin.read()"], close_fds=False)
+        code = "import sys; print(flush=True); sys.stdin.read()"
+        p = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, close_fds=False)
+        p.stdout.readline()  # it runs: what is closed on exec is closed
         say(lock.fileno() in map(int, os.listdir(f"/proc/{p.pid}/fd")))
         signal.pause()
         """,

@@ -563,7 +563,7 @@ bool sx_file_is_lost(struct sx_file *f)
  * A file that was replaced, removed or renamed has no link left or a new change time, which the descriptor tells; so the
  * path itself is followed only where that is in doubt, or after a sleep, or once a tick of the clock (4 ms), for the
  * sake of paths whose directories are exchanged.  A change time of the last ticks proves nothing: there may be another
- * change with the same one.  Who has slept asked about the descriptor when it tried in vain. */
+ * change with the same one. */
 enum sx_place sx_range_place(struct sx_range *r, struct sx_file *f, bool slept)
 {
     struct stat st;
@@ -571,14 +571,12 @@ enum sx_place sx_range_place(struct sx_range *r, struct sx_file *f, bool slept)
     if (f->broken != 0)
         return f->broken == EBADF ? SX_LOST : SX_IN_PLACE; /* whoever asks the kernel is told */
     int fd = f->fd;
-    if (!slept || r->path == NULL) {
-        if ((fstat(fd, &st) != 0 || st.st_dev != f->st_dev || st.st_ino != f->st_ino) && is_lost(f)) {
-            lock_by(f, fd, F_UNLCK, r->first, r->last, false); /* whatever has that number must not stay locked by us */
-            return SX_LOST;
-        }
-        if (r->path == NULL)
-            return SX_IN_PLACE;
+    if ((fstat(fd, &st) != 0 || st.st_dev != f->st_dev || st.st_ino != f->st_ino) && is_lost(f)) {
+        lock_by(f, fd, F_UNLCK, r->first, r->last, false); /* whatever has that number must not stay locked by us */
+        return SX_LOST;
     }
+    if (r->path == NULL)
+        return SX_IN_PLACE;
     clock_gettime(CLOCK_REALTIME_COARSE, &now);
     int64_t time = (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
     bool seen = false;

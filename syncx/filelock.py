@@ -95,7 +95,7 @@ class RangeLock(Locking, _core.BaseRangeLock):
     through several.  Only the thread that holds it releases it (NotOwner).  Not reentrant unless asked: its holder's
     untimed acquire raises DeadlockError.  When a process is killed the kernel frees its ranges, and whoever waits for
     them is woken.  Those who wait are served in the order in which they came, as far as their ranges overlap;
-    newcomers overtake them for a millisecond at most.  Waiting gives up the GIL, sleeps (in the kernel where another
+    newcomers overtake them for a millisecond or two.  Waiting gives up the GIL, sleeps (in the kernel where another
     program is in the way; a timed wait looks again every 0.1 to 100 ms then) and can be interrupted by signal handlers
     that raise.  After each acquire by path it is checked that the path still names the locked file; if it was replaced,
     the file that it names now is locked instead.

@@ -187,7 +187,9 @@ def test_sections_of_the_files(files: tuple[int, dict]) -> None:
     for key, section in sections.items():
         rows = {row["name"]: row for row in section["rows"]}
         assert "syncx" in {row["kind"] for row in rows.values()}
-        assert all(row["value"]["median"] > 0 for row in rows.values())
+        for row in rows.values():  # a peer that looks again may do so later than anybody waits for it
+            late = row["kind"] == "peer" and row["value"] is None and row["note"].startswith("never")
+            assert late or row["value"]["median"] > 0, (key, row)
         assert rows[section["baseline"]]["ratio"]["median"] == 1.0
         if not key.startswith("ranges"):
             assert {name.partition(".")[0] for name, row in rows.items() if row["kind"] == "peer"} == peers

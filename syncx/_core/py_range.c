@@ -57,6 +57,13 @@ static int acquired(RangeObject *self, enum sx_status s)
     return -1;
 }
 
+/* Not what the thread had before: the file of a reentrant one stays where its holder is. */
+static bool is_new(RangeObject *self)
+{
+    struct sx_hold *hold = hold_of_this_thread(self);
+    return hold != NULL && hold->depth == 0;
+}
+
 static int acquire(RangeObject *self, int64_t deadline)
 {
     enum sx_status s = SX_CLOSED;
@@ -66,7 +73,7 @@ static int acquire(RangeObject *self, int64_t deadline)
         HANDLE_END(self);
     }
     int r = acquired(self, s);
-    if (r == 1 && self->file != NULL && rewind_file(self) < 0) {
+    if (r == 1 && self->file != NULL && is_new(self) && rewind_file(self) < 0) {
         sx_range_release(&self->range);
         return -1;
     }
@@ -281,15 +288,33 @@ static PyObject *range_ranges(PyObject *op, PyObject *unused)
     return list;
 }
 
+struct facts {
+    unsigned long long device, inode;
+    unsigned long system;
+    bool writable;
+    int fd;
+};
+
+/* Of the file that this thread holds, or that the path named last: other threads may follow the path meanwhile. */
+static struct facts facts_of(RangeObject *self)
+{
+    uint64_t me;
+    if (sx_identity(self->core, &me) != SX_OK)
+        me = SX_INHERITED;
+    pthread_mutex_lock(&self->range.guard);
+    struct sx_hold *hold = sx_range_hold(&self->range, me);
+    struct sx_file *f = hold != NULL ? hold->file : self->range.file;
+    struct facts facts = {f->st_dev, f->st_ino, (unsigned long)f->system, f->writable, f->fd};
+    pthread_mutex_unlock(&self->range.guard);
+    return facts;
+}
+
 /* fileno(): of the description the locks belong to */
 static PyObject *range_fileno(PyObject *op, PyObject *unused)
 {
     (void)unused;
     RangeObject *self = (RangeObject *)op;
-    if (is_closed(self))
-        return sx_raise(self->state, SX_CLOSED, op, 0);
-    struct sx_hold *hold = hold_of_this_thread(self);
-    return PyLong_FromLong((hold != NULL ? hold->file : self->range.file)->fd);
+    return is_closed(self) ? sx_raise(self->state, SX_CLOSED, op, 0) : PyLong_FromLong(facts_of(self).fd);
 }
 
 /* _facts() -> (device, inode, writable, f_type of a network or userspace file system or 0) */
@@ -299,10 +324,8 @@ static PyObject *range_facts(PyObject *op, PyObject *unused)
     RangeObject *self = (RangeObject *)op;
     if (is_closed(self))
         return sx_raise(self->state, SX_CLOSED, op, 0);
-    struct sx_hold *hold = hold_of_this_thread(self);
-    struct sx_file *f = hold != NULL ? hold->file : self->range.file;
-    return Py_BuildValue("KKOk", (unsigned long long)f->st_dev, (unsigned long long)f->st_ino,
-                         f->writable ? Py_True : Py_False, (unsigned long)f->system);
+    struct facts f = facts_of(self);
+    return Py_BuildValue("KKOk", f.device, f.inode, f.writable ? Py_True : Py_False, f.system);
 }
 
 /* ---- life ------------------------------------------------------------------------------------------------------------ */

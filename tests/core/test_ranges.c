@@ -3,6 +3,8 @@
  *
  * Two oracles judge exclusion: one counts those inside each byte, the other notes who owns it.  Both must condemn the
  * twins: locks that only the kernel knows of (which does not tell threads apart), and locks of different files.
+ *
+ * HEAVY are all in which a thread may sleep in the kernel for a range: valgrind lets no other run meanwhile.
  */
 #include "check.h"
 
@@ -277,7 +279,7 @@ static void compete(struct contest *c, int processes)
     CHECK(in_line(c->arena) == 0);
 }
 
-TEST(ranges_exclude_threads, 0, 100)
+TEST(ranges_exclude_threads, HEAVY, 100)
 {
     struct contest c = contest(4, rounds(4000));
     contend_in_threads(&c);
@@ -418,7 +420,7 @@ static void upgrades_alone(void *argument)
     upgrades(argument);
 }
 
-TEST(ranges_one_of_two_upgrades_is_refused, 0, 100)
+TEST(ranges_one_of_two_upgrades_is_refused, HEAVY, 100)
 {
     struct contest c = contest(2, rounds(4000));
     pthread_t other = thread(upgrades, &c);
@@ -548,7 +550,7 @@ static bool is_pending(struct sx_file *f)
 
 /* A thread sleeps in the kernel for [0, 10] to read, of which another program has the end; another thread reads its
  * beginning and stops: that part must be free then, and the sleeper not be given what is no longer all its own. */
-TEST(ranges_what_a_sleeper_awaits_is_unlocked_by_others, 0, 60)
+TEST(ranges_what_a_sleeper_awaits_is_unlocked_by_others, HEAVY, 60)
 {
     struct sx_arena *arena = arena_new();
     int other = stranger(), third = stranger();
@@ -863,7 +865,7 @@ static void waits_to_be_killed(void *argument)
 }
 
 /* A process that was forked while its parent waited holds nothing, and keeps nothing. */
-TEST(ranges_that_are_only_awaited_are_not_inherited, FORKS, 60)
+TEST(ranges_that_are_only_awaited_are_not_inherited, FORKS | HEAVY, 60)
 {
     struct sx_arena *arena = arena_new();
     int other = stranger();
@@ -951,7 +953,7 @@ static void *locks_by_path(void *argument)
     return NULL;
 }
 
-TEST(ranges_follow_a_path_in_several_threads, 0, 60)
+TEST(ranges_follow_a_path_in_several_threads, HEAVY, 60)
 {
     struct sx_arena *arena = arena_new();
     struct dropped d = {.range = range(arena, 0, 9, false)};

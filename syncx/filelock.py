@@ -362,6 +362,11 @@ class RangeLock(Locking, _core.BaseRangeLock):
             )
         if number == errno.EBADF:
             return ValueError(f"the descriptor of {where} is not open (any more)")
+        if number == errno.EBUSY and self.style == "posix":
+            return ValueError(
+                f'this process has locks of style="posix" on {where} in another arena; the process as a whole owns '
+                "such locks, so all of them on one file must be of one arena"
+            )
         if number == errno.ENOLCK:
             return OSError(number, "the kernel, or the server of the file system, has no room for more locks", where)
         if number == errno.ENOENT and path is not None and not os.path.isdir(os.path.dirname(path)):

@@ -225,6 +225,18 @@ def test_reentrant(filed, path):
         lock.release()
 
 
+def test_taken_again_the_file_stays_where_it_was(filed):
+    """Position 0 is for a new hold: one that is taken again is in the middle of what its holder does."""
+    lock = filed(reentrant=True)
+    with lock:
+        assert lock.file.read(4) == b"0123"
+        with lock:
+            assert lock.file.read(2) == b"45"
+        assert lock.file.read(2) == b"67"
+    with lock:
+        assert lock.file.tell() == 0
+
+
 def test_release_by_whom_it_is_not(filed, path):
     lock = filed()
     with pytest.raises(syncx.NotOwner, match=r"data"):

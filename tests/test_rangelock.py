@@ -851,6 +851,21 @@ def test_another_arena_is_foreign_and_excluded_all_the_same(arena, ranged, path,
     c.finish()
 
 
+def test_record_locks_of_a_process_are_of_one_arena(arena, ranged, path):
+    """To the kernel the process owns them all: two tables of who has what in it would both say yes."""
+    lock = ranged(0, 4, style="posix")
+    other = syncx.Arena(arena.path + "-other")
+    try:
+        with pytest.raises(ValueError, match=r"another arena"):
+            syncx.RangeLock(path, 0, 4, style="posix", arena=other)
+        syncx.RangeLock(path, 0, 4, arena=other).close()
+        lock.close()
+        with syncx.RangeLock(path, 0, 4, style="posix", arena=other):
+            assert probe(path)[:5] == "wwww."
+    finally:
+        other.unlink(force=True)
+
+
 def test_pickles_with_its_range_and_options(ranged, path):
     lock = ranged(3, 4, shared=True, timeout=2.5, reentrant=True)
     other = pickle.loads(pickle.dumps(lock))

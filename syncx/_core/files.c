@@ -352,6 +352,16 @@ static long system_of(int fd)
     return 0;
 }
 
+/* By the registry's lock.  To the kernel all locks of the POSIX style that the process has on a file are one owner's: so
+ * one table must have them all. */
+static bool is_elsewhere(const struct sx_range *r, const struct stat *st)
+{
+    for (struct sx_file *f = files; f != NULL && r->style == SX_POSIX_STYLE; f = f->next)
+        if (f->style == SX_POSIX_STYLE && f->arena != r->arena && f->st_ino == st->st_ino && f->st_dev == st->st_dev)
+            return true;
+    return false;
+}
+
 /* Where those who wait for a file's ranges meet. */
 struct sx_file_line *sx_file_line(struct sx_arena *arena, uint32_t device, uint64_t inode)
 {
@@ -448,9 +458,12 @@ static enum sx_status find_file(struct sx_range *r, int by, struct sx_file **fou
         return failed(error);
     pthread_mutex_lock(&registry);
     *found = there ? known(r, &st) : NULL;
+    bool elsewhere = there && is_elsewhere(r, &st);
     pthread_mutex_unlock(&registry);
     if (*found != NULL)
         return SX_OK;
+    if (elsewhere)
+        return failed(EBUSY);
     bool writable;
     int fd = open_path(r, path, there && S_ISDIR(st.st_mode), &writable);
     if (fd < 0)

@@ -67,13 +67,17 @@ def no_leaks() -> Iterator[Leaks]:
     assert not found, "left behind:\n  " + "\n  ".join(found)
 
 
+WATCH, RESCUES = pytest.StashKey[syncx.Arena](), pytest.StashKey[int]()
+
+
 @pytest.fixture
 def arena(request: pytest.FixtureRequest) -> Iterator[syncx.Arena]:
     """An arena of the test's own.  Where nobody died, no wake-up may have needed the belt."""
     name = f"{RUN}-{next(_numbers)}"
     mine, watch = syncx.Arena(name), syncx.Arena(name)
+    request.node.stash[WATCH] = watch
     yield mine
-    rescues = watch.statistics()["rescues"]
+    rescues = request.node.stash.get(RESCUES, watch.statistics()["rescues"])
     watch.unlink(force=True)
     watch.close()
     mine.close()
@@ -96,6 +100,9 @@ def child(request: pytest.FixtureRequest) -> Iterator[Callable[..., Child]]:
     if "arena" in request.fixturenames:
         request.getfixturevalue("arena")
     yield start
+    if WATCH in request.node.stash and any(c.process.poll() is None for c in children):
+        # those that are killed now may rescue each other: what counts is what was before
+        request.node.stash[RESCUES] = request.node.stash[WATCH].statistics()["rescues"]
     for c in children:
         c.close()
 

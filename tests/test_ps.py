@@ -146,7 +146,7 @@ def test_json(arena, busy):
     threads = {p["pid"]: p for p in plain["participants"]}
     assert set(threads) == {a.pid, b.pid}
     assert threads[a.pid]["name"] == "its name"
-    assert threads[b.pid]["state"] == "S"
+    assert threads[b.pid]["state"] in ("S", "R")  # at the belt it is awake for a moment
     assert "python" in threads[b.pid]["command"]
     assert {h["thread"] for h in plain["holds"]} == {threads[a.pid]["id"]}
     assert set(plain) == set(syncx.snapshot(arena).to_dict())

@@ -170,10 +170,10 @@ TEST(killed_at_each_step_of_a_part_less_or_more, FORKS | NATIVE | HEAVY, 120)
     struct steps *s = steps(false);
     s->prepare = acquires;
     s->operate = unlocks_the_middle; /* the one who waits wants the rest too, and has to wait for the kill */
-    with_a_waiter(s, 53);
+    with_a_waiter(s, 83);
     s->prepare = has_two_parts;
     s->operate = locks_the_middle;
-    with_a_waiter(s, 53);
+    with_a_waiter(s, 83);
 }
 
 TEST(killed_at_each_step_of_an_upgrade_or_downgrade, FORKS | NATIVE | HEAVY, 120)
@@ -181,14 +181,14 @@ TEST(killed_at_each_step_of_an_upgrade_or_downgrade, FORKS | NATIVE | HEAVY, 120
     struct steps *s = steps(true);
     s->prepare = acquires;
     s->operate = upgrades;
-    alone(s, 41);
+    alone(s, 61);
     s->shared = true;
-    beside_a_holder(s, 61);
+    beside_a_holder(s, 97);
     s->shared = false;
-    with_a_waiter(s, 53);
+    with_a_waiter(s, 83);
     s = steps(false);
     s->prepare = acquires;
     s->operate = downgrades;
     s->shared = true;
-    with_a_waiter(s, 53);
+    with_a_waiter(s, 83);
 }

@@ -100,7 +100,7 @@ class RangeLock(Locking, _core.BaseRangeLock):
     that raise.  After each acquire by path it is checked that the path still names the locked file; if it was replaced,
     the file that it names now is locked instead.
 
-    See fcntl(2), "Open file description locks"; flock(2).  The algorithm is that of `syncx/_core/ranges.c`.
+    See fcntl(2), "Open file description locks"; flock(2).  The algorithm is that of `syncx/_core/queue.c`.
     """
 
     __slots__ = ("_identity", "path", "style")

@@ -1,4 +1,6 @@
-/* files.h: file locks, between files.c (what the process knows and asks the kernel for) and ranges.c (waiting). */
+/* files.h: file locks: segments.c (what the process holds), files.c (the files, and the kernel), line.c (what others are told),
+ * queue.c (waiting), ranges.c (lock objects); each uses those before it.
+ */
 #ifndef SYNCX_FILES_H
 #define SYNCX_FILES_H
 
@@ -80,6 +82,18 @@ struct sx_range {
 /* Is the description still that of the file, and the file that of the path? */
 enum sx_place { SX_IN_PLACE, SX_MOVED, SX_LOST };
 
+/* ---- segments.c ---- */
+struct sx_segment *sx_tree_overlapping(struct sx_segment *root, int64_t first, int64_t last,
+                                       bool (*visit)(struct sx_segment *s, void *what), void *what);
+struct sx_segment *sx_tree_conflict(struct sx_file *f, const struct sx_hold *but, int64_t first, int64_t last,
+                                    bool shared);
+struct sx_segment *sx_tree_of_thread(struct sx_file *f, uint64_t thread, const struct sx_hold *but, int64_t first,
+                                     int64_t last, bool shared);
+void sx_tree_insert(struct sx_file *f, struct sx_segment *s);
+void sx_tree_remove(struct sx_file *f, struct sx_segment *s);
+void sx_hold_reshape(struct sx_hold *hold, int64_t first, int64_t last, int mode, struct sx_segment *spare[2]);
+void sx_hold_clear(struct sx_hold *hold);
+
 /* ---- files.c ---- */
 extern uint32_t sx_file_forks; /* how many forks this process is away from the first: what was before is the parent's */
 enum sx_status sx_range_open(struct sx_range *r, int fd);                        /* by r->path, or of that descriptor */
@@ -93,21 +107,67 @@ enum sx_place sx_range_place(struct sx_range *r, struct sx_file *f, bool slept);
 int sx_file_downgrade(struct sx_file *f, int64_t first, int64_t last);
 bool sx_file_free(struct sx_file *f, bool shared, int64_t first, int64_t last);
 struct sx_file_line *sx_file_line(struct sx_arena *arena, uint32_t device, uint64_t inode);
-struct sx_segment *sx_tree_conflict(struct sx_file *f, const struct sx_hold *but, int64_t first, int64_t last,
-                                    bool shared);
-struct sx_segment *sx_tree_of_thread(struct sx_file *f, uint64_t thread, const struct sx_hold *but, int64_t first,
-                                     int64_t last, bool shared);
-void sx_tree_insert(struct sx_file *f, struct sx_segment *s);
-void sx_tree_remove(struct sx_file *f, struct sx_segment *s);
-void sx_hold_reshape(struct sx_hold *hold, int64_t first, int64_t last, int mode, struct sx_segment *spare[2]);
-void sx_hold_clear(struct sx_hold *hold);
 void sx_ranges_each(bool (*visit)(struct sx_range *r, void *what), void *what);
 int sx_file_renew(struct sx_file *f);
 bool sx_file_is_lost(struct sx_file *f);
 
-/* ---- ranges.c ---- */
+/* One request: a range for a hold, on its way. */
+struct sx_want {
+    struct sx_range *range;
+    struct sx_file *file;
+    struct sx_hold *hold;
+    uint64_t me;
+    int64_t first, last;
+    enum sx_mode mode;
+    uint32_t forks; /* as of now: sx_file_forks */
+    struct sx_segment *spare[2];
+    uint64_t blocker; /* of this process, where that is in the way */
+    bool slept;
+    bool lost; /* of a flock that should become exclusive: not even the shared one is there now */
+};
+
+static inline bool sx_wants_shared(const struct sx_want *w)
+{
+    return w->mode == SX_SHARED_MODE;
+}
+
+/* ---- line.c ---- */
+#define SX_OVERTAKE_US 1000u /* how long newcomers overtake after a hand-off */
+static inline uint32_t sx_microseconds(void)
+{
+    return (uint32_t)(sx_now() / 1000);
+}
 void sx_publish(struct sx_segment *s);
 void sx_unpublish(struct sx_segment *s);
+bool sx_is_of_file(const struct sx_file *f, uint32_t device, uint64_t inode, uint32_t mode);
+bool sx_record_is_of(const struct sx_file *f, struct sx_wait *w);
+bool sx_record_overlaps(struct sx_wait *w, int64_t first, int64_t last);
+struct sx_wait *sx_line_before(const struct sx_want *w, uint64_t *ticket, bool turn, struct sx_participant **whose);
+bool sx_line_is_ahead(const struct sx_want *w);
+uint32_t sx_us_in_a_row(struct sx_file_line *line);
+bool sx_in_our_own_way(const struct sx_want *w);
+void sx_line_wake(struct sx_file *f, int64_t first, int64_t last);
+struct sx_file_hold *sx_line_holder(const struct sx_want *w, uint64_t *holder, uint32_t *state);
+
+static inline uint64_t sx_slot_id(struct sx_arena *arena, uint32_t slot)
+{
+    uint64_t generation = atomic_load_explicit(&arena->participants[slot].generation, memory_order_acquire);
+    return generation << 32 | (uint64_t)(slot + 1) << SX_SLOT_SHIFT;
+}
+
+static inline bool sx_slot_alive(struct sx_arena *arena, uint32_t slot)
+{
+    uint32_t life;
+    return sx_holder_life(arena, sx_slot_id(arena, slot), &life) == SX_ALIVE;
+}
+
+/* ---- queue.c ---- */
+enum sx_status sx_range_obtain(struct sx_want *w, int64_t deadline);
+bool sx_goes_on(const struct sx_want *w);
+void *sx_give_host_up(struct sx_file *f);
+void sx_take_host_back(struct sx_file *f, void *state);
+
+/* ---- ranges.c ---- */
 enum sx_status sx_range_acquire(struct sx_range *r, int64_t deadline);
 enum sx_status sx_range_release(struct sx_range *r);
 enum sx_status sx_range_upgrade(struct sx_range *r, int64_t deadline);

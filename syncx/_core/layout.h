@@ -292,7 +292,7 @@ struct sx_rwlock {
 /* ---- participants ---------------------------------------------------------------------------------- */
 
 /* In the low 8 bits of a state; those above number the waits of conditions and file ranges, whose the later ones are:
- * condition.c, ranges.c. */
+ * condition.c, queue.c. */
 enum sx_wait_state { SX_RUNNING, SX_WAITING, SX_NOTIFIED, SX_PASSING, SX_BEHIND };
 static inline uint32_t sx_wait_state(uint32_t state)
 {
@@ -300,7 +300,7 @@ static inline uint32_t sx_wait_state(uint32_t state)
 }
 
 /* What a thread is about to sleep for; written by that thread before it sleeps.  The state of a wait for a condition or a
- * file range is its futex, and others change it, see condition.c and ranges.c. */
+ * file range is its futex, and others change it, see condition.c and queue.c. */
 struct sx_wait {
     sx_a32 state;
     sx_a32 kind;     /* enum sx_kind */
@@ -315,7 +315,7 @@ struct sx_wait {
 };
 enum sx_mode { SX_EXCLUSIVE_MODE, SX_SHARED_MODE, SX_UPGRADE_MODE };
 
-/* A file range that a thread holds, for those who want it and for people, see ranges.c. */
+/* A file range that a thread holds, for those who want it and for people, see line.c. */
 struct sx_file_hold {
     sx_a32 state;  /* FILE_* flags, and from bit 16 how often the record was used; 0 in the flags: not in use */
     sx_a32 device; /* as in struct sx_wait */
@@ -389,7 +389,7 @@ struct sx_region {
     uint32_t capacity;
 };
 
-/* Where the waiters for the ranges of some files meet, ranges.c. */
+/* Where the waiters for the ranges of some files meet, line.c. */
 struct sx_file_line {
     sx_a32 waiters;   /* FILE_WAITERS, and from bit 1 how often it was set */
     sx_a32 handed_us; /* when a waiter got its range last, microseconds, wraps */

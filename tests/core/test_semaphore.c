@@ -656,7 +656,10 @@ TEST(twin_that_wakes_one_where_several_are_wanted_is_seen, FORKS | HEAVY | NATIV
 {
     sx_belt_off = true;
     CHECK(who_can_is_woken(real_release));
-    CHECK(!who_can_is_woken(wakes_one));
+    bool seen = false; /* the second may have gone to sleep anew just then, and see the unit by itself */
+    for (int i = 0; i < 3 && !seen; i++)
+        seen = !who_can_is_woken(wakes_one);
+    CHECK(seen);
 }
 
 TEST(twin_that_forgets_other_waiters_for_units_is_seen, FORKS | HEAVY | NATIVE, 30)

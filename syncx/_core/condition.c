@@ -72,18 +72,6 @@ static bool waits_for(struct sx_wait *w, const struct which *which)
            atomic_load_explicit(&w->holder, memory_order_relaxed) == which->mark;
 }
 
-static uint64_t id_of(struct sx_arena *arena, uint32_t slot)
-{
-    uint64_t generation = atomic_load_explicit(&arena->participants[slot].generation, memory_order_acquire);
-    return generation << 32 | (uint64_t)(slot + 1) << SX_SLOT_SHIFT;
-}
-
-static bool alive(struct sx_arena *arena, uint32_t slot)
-{
-    uint32_t life;
-    return sx_holder_life(arena, id_of(arena, slot), &life) == SX_ALIVE;
-}
-
 /* ---- choosing --------------------------------------------------------------------------------------------- */
 struct chosen {
     uint64_t ticket;
@@ -106,7 +94,7 @@ static uint32_t choose(struct sx_arena *arena, const struct which *which, uint64
             if (sx_wait_state(state) != SX_WAITING || !waits_for(w, which))
                 continue;
             uint64_t ticket = atomic_load_explicit(&w->ticket, memory_order_relaxed);
-            if (ticket >= horizon || !alive(arena, i))
+            if (ticket >= horizon || !sx_slot_alive(arena, i))
                 continue;
             ++*present;
             uint32_t at = count < want ? count++ : want;
@@ -183,7 +171,7 @@ static bool take_over(struct sx_arena *arena, struct sx_wait *w, uint32_t state,
 {
     return atomic_compare_exchange_strong_explicit(&w->state, &state, PASSING(slot), memory_order_acq_rel,
                                                    memory_order_relaxed) &&
-           pass_on(arena, w, PASSING(slot), id_of(arena, slot));
+           pass_on(arena, w, PASSING(slot), sx_slot_id(arena, slot));
 }
 
 /* On the belt of a sleeper: what the dead were given and did not use. */
@@ -201,7 +189,7 @@ static void relieve(struct sx_arena *arena, struct sx_condition *c, uint64_t me)
             uint32_t state = atomic_load_explicit(&w->state, memory_order_acquire);
             uint32_t s = sx_wait_state(state), whose = s == SX_PASSING ? (state >> 8) - 1 : i;
             if ((s != SX_NOTIFIED && s != SX_PASSING) || !waits_for(w, &which) || whose >= n ||
-                sx_holder_examine(arena, id_of(arena, whose)) != SX_DEAD)
+                sx_holder_examine(arena, sx_slot_id(arena, whose)) != SX_DEAD)
                 continue;
             if (take_over(arena, w, state, sx_slot_of(me))) {
                 atomic_fetch_add_explicit(&c->statistics.rescues, 1, memory_order_relaxed);
@@ -227,7 +215,7 @@ void sx_condition_inherit(struct sx_arena *arena, struct sx_participant *p, bool
                                                         memory_order_relaxed);
                 continue;
             }
-            if (s == SX_PASSING && passer != slot && passer < n && alive(arena, passer)) {
+            if (s == SX_PASSING && passer != slot && passer < n && sx_slot_alive(arena, passer)) {
                 if (patience == 0)
                     patience = sx_now() + PASSER_NS;
                 if (sx_now() < patience) {
@@ -241,7 +229,7 @@ void sx_condition_inherit(struct sx_arena *arena, struct sx_participant *p, bool
         for (uint32_t j = 0; j < SX_WAITS; j++) {
             struct sx_wait *w = &arena->participants[i].wait[j];
             if (atomic_load_explicit(&w->state, memory_order_acquire) == PASSING(slot))
-                pass_on(arena, w, PASSING(slot), id_of(arena, slot));
+                pass_on(arena, w, PASSING(slot), sx_slot_id(arena, slot));
         }
 }
 

@@ -138,6 +138,19 @@ void sx_forget_registrations(void);                          /* in a forked chil
 void sx_ranges_abandon(struct sx_arena *arena, uint64_t id); /* a thread ends: its file ranges, ranges.c */
 uint32_t sx_life_kind(void);                                 /* the kind word of a life lock in this glibc */
 
+/* The id of the thread that has a slot now, or had it last. */
+static inline uint64_t sx_slot_id(struct sx_arena *arena, uint32_t slot)
+{
+    uint64_t generation = atomic_load_explicit(&arena->participants[slot].generation, memory_order_acquire);
+    return generation << 32 | (uint64_t)(slot + 1) << SX_SLOT_SHIFT;
+}
+
+static inline bool sx_slot_alive(struct sx_arena *arena, uint32_t slot)
+{
+    uint32_t life;
+    return sx_holder_life(arena, sx_slot_id(arena, slot), &life) == SX_ALIVE;
+}
+
 /* ---- processes: process.c --------------------------------------------------------------------------- */
 enum sx_status sx_process_attach(struct sx_arena *arena); /* arena->local is held */
 void sx_process_detach(struct sx_arena *arena);

@@ -149,18 +149,6 @@ bool sx_in_our_own_way(const struct sx_want *w);
 void sx_line_wake(struct sx_file *f, int64_t first, int64_t last);
 struct sx_file_hold *sx_line_holder(const struct sx_want *w, uint64_t *holder, uint32_t *state);
 
-static inline uint64_t sx_slot_id(struct sx_arena *arena, uint32_t slot)
-{
-    uint64_t generation = atomic_load_explicit(&arena->participants[slot].generation, memory_order_acquire);
-    return generation << 32 | (uint64_t)(slot + 1) << SX_SLOT_SHIFT;
-}
-
-static inline bool sx_slot_alive(struct sx_arena *arena, uint32_t slot)
-{
-    uint32_t life;
-    return sx_holder_life(arena, sx_slot_id(arena, slot), &life) == SX_ALIVE;
-}
-
 /* ---- queue.c ---- */
 enum sx_status sx_range_obtain(struct sx_want *w, int64_t deadline);
 bool sx_goes_on(const struct sx_want *w);

@@ -210,9 +210,7 @@ static enum sx_status find_slot(struct sx_arena *arena, uint32_t *slot)
         if (examined)
             return SX_FULL_PARTICIPANTS;
         for (uint32_t i = 0; i < ready; i++) { /* full: is one of them dead without the mark? */
-            struct sx_participant *p = &arena->participants[i];
-            uint64_t generation = atomic_load_explicit(&p->generation, memory_order_acquire);
-            sx_holder_examine(arena, generation << 32 | (uint64_t)(i + 1) << SX_SLOT_SHIFT);
+            sx_holder_examine(arena, sx_slot_id(arena, i));
         }
         examined = true;
     }

@@ -231,8 +231,7 @@ static PyObject *arena_participants(PyObject *op, PyObject *unused)
     uint32_t n = sx_participants_ready(a), life;
     for (uint32_t i = 0; i < n; i++) {
         struct sx_participant *p = &a->participants[i];
-        uint64_t id = (uint64_t)atomic_load_explicit(&p->generation, memory_order_acquire) << 32 | (uint64_t)(i + 1)
-                                                                                                       << SX_SLOT_SHIFT;
+        uint64_t id = sx_slot_id(a, i);
         if (sx_holder_life(a, id, &life) != SX_ALIVE)
             continue;
         static struct sx_wait none;
@@ -279,13 +278,11 @@ static PyObject *arena_file_locks(PyObject *op, PyObject *unused)
     if (list == NULL)
         return NULL;
     struct sx_arena *a = self->core;
-    uint32_t n = sx_participants_ready(a), life;
+    uint32_t n = sx_participants_ready(a);
     int r = 0;
     for (uint32_t i = 0; i < n && r == 0; i++) {
         struct sx_participant *p = &a->participants[i];
-        uint64_t id = (uint64_t)atomic_load_explicit(&p->generation, memory_order_acquire) << 32 | (uint64_t)(i + 1)
-                                                                                                       << SX_SLOT_SHIFT;
-        if (sx_holder_life(a, id, &life) != SX_ALIVE)
+        if (!sx_slot_alive(a, i))
             continue;
         for (uint32_t j = 0; j < SX_FILE_HOLDS && r == 0; j++) {
             struct sx_file_hold *h = &p->files[j], copy;

@@ -82,16 +82,24 @@ static bool held_long(const struct sx_hold *hold)
            sx_now() - (int64_t)atomic_load_explicit(&h->since_ns, memory_order_relaxed) >= LONG_HOLD_NS;
 }
 
+/* From the first byte of a hold to its last; first > last: it has none. */
+static void extent(const struct sx_hold *hold, int64_t *first, int64_t *last)
+{
+    *first = SX_TO_END;
+    *last = 0;
+    for (const struct sx_segment *s = hold->segments; s != NULL; s = s->next) {
+        *first = s->first < *first ? s->first : *first;
+        *last = s->last > *last ? s->last : *last;
+    }
+}
+
 /* Gives all ranges of a hold back. */
 static void give_back(struct sx_hold *hold)
 {
     struct sx_file *f = hold->file;
-    int64_t first = SX_TO_END, last = 0;
+    int64_t first, last;
     pthread_mutex_lock(&f->guard);
-    for (struct sx_segment *s = hold->segments; s != NULL; s = s->next) {
-        first = s->first < first ? s->first : first;
-        last = s->last > last ? s->last : last;
-    }
+    extent(hold, &first, &last);
     if (held_long(hold)) /* to wake up takes tens of microseconds: meanwhile we unlock, and then look again */
         sx_line_wake(f, first, last);
     if (first <= last)
@@ -286,11 +294,9 @@ enum sx_status sx_range_upgrade(struct sx_range *r, int64_t deadline)
         return s;
     if (hold->segments == NULL)
         return SX_OK;
-    struct sx_want w = request(r, hold, me, SX_TO_END, 0, SX_UPGRADE_MODE);
-    for (struct sx_segment *g = hold->segments; g != NULL; g = g->next) {
-        w.first = g->first < w.first ? g->first : w.first;
-        w.last = g->last > w.last ? g->last : w.last;
-    }
+    int64_t first, last;
+    extent(hold, &first, &last);
+    struct sx_want w = request(r, hold, me, first, last, SX_UPGRADE_MODE);
     return obtain_more(&w, deadline);
 }
 

@@ -218,8 +218,7 @@ bool sx_dead_waiter(struct sx_arena *arena, struct sx_cell *cell)
             /* a cell in the user's memory has no offset: any dead waiter outside the arena may be the one */
             if (atomic_load_explicit(&p->wait[j].cell, memory_order_relaxed) != (inside ? at : 0))
                 continue;
-            uint64_t generation = atomic_load_explicit(&p->generation, memory_order_acquire);
-            if (sx_holder_examine(arena, generation << 32 | (uint64_t)(i + 1) << SX_SLOT_SHIFT) == SX_DEAD)
+            if (sx_holder_examine(arena, sx_slot_id(arena, i)) == SX_DEAD)
                 return true;
         }
     }

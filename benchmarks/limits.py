@@ -230,7 +230,7 @@ LIMITS = [
         for what, row, bound in (
             ("waiter", filepeers.OURS, 1.3),
             ("timed waiter", filepeers.TIMED, 1.3),
-            ("waiter, raw holder", filepeers.FOREIGN, 1.5),
+            ("waiter, raw holder", filepeers.FOREIGN, 1.3),
             ("timed waiter, raw holder", filepeers.FOREIGN_TIMED, 50),
         )
     ),

@@ -323,8 +323,8 @@ def test_ten_thousand_objects_and_a_thousand_threads(arena, child):
         assert all(h.alive for h in seen.holds)
         return took
 
-    soon(3, lambda: look(arena))
-    soon(3, lambda: look(arena.path))
+    soon(0.5, lambda: look(arena))
+    soon(0.5, lambda: look(arena.path))
     command = [sys.executable, "-m", "syncx", "ps", arena.path]
     for more, least in (((), 1_004 + 9 * 4), (("--all",), 11_000)):
         done = subprocess.run([*command, *more], capture_output=True, text=True, timeout=PATIENCE)

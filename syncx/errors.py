@@ -38,7 +38,14 @@ class NotOwner(SyncxError, RuntimeError):
 
 
 class DeadlockError(SyncxError, RuntimeError):
-    """Waiting would never end: a thread asked for a Mutex that it holds."""
+    """Waiting would never end: a thread asked for what it holds itself, or it is the victim of a deadlock.
+
+    A victim still holds all that it held; what it asked for it has not got.
+    """
+
+    cycle: tuple[Any, ...] = ()
+    """Of a deadlock of several threads: its members, `syncx.Waiting`, this thread first, each waiting for what the next
+    one has, the last for what the first has; members that are not on this way come after.  Else empty."""
 
 
 class OwnerDiedError(SyncxError, RuntimeError):
@@ -219,6 +226,13 @@ def _os_error(number: int, what: object) -> OSError:
     if number == _errno.ELOOP:
         return OSError(number, "the arena's path is a symbolic link, which is not followed", str(what))
     return OSError(number, os.strerror(number), str(what))
+
+
+def deadlock(what: object, members: list[tuple[int, ...]]) -> DeadlockError:
+    """The exception for the victim of a deadlock; the core calls this with the members' wait records."""
+    from .deadlock import describe
+
+    return describe(what, members)
 
 
 def report_owner_death(lock: object, pid: int, tid: int) -> None:

@@ -17,6 +17,7 @@ CORE = SOURCE / "_core"
 LEVELS = {
     "errors": 0,
     "_core": 1,
+    "deadlock": 1,
     "objects": 1,
     "terminal": 1,
     "descriptor": 1,
@@ -48,7 +49,10 @@ LEVELS = {
     "__main__": 10,
 }
 
-LOOKS_UP = {("errors", "_core"): "the names of the statuses, asked for when there is one to tell of"}
+LOOKS_UP = {
+    ("errors", "_core"): "the names of the statuses, asked for when there is one to tell of",
+    ("errors", "deadlock"): "what the core calls for the victim of a deadlock",
+}
 
 
 def type_checking(node: ast.AST) -> bool:
@@ -171,7 +175,7 @@ def shared_structs(files: dict[str, str]) -> dict[str, set[str]]:
         "sx_futex_waitv", "sx_host", "sx_known", "sx_arena", "sx_self", "sx_pause", "sx_waiter", "sx_object",
         "sx_watch", "sx_attempt", "sx_request", "sx_look", "sx_death",
         "sx_kind_operations", "sx_arrival", "sx_own_marks", "sx_reader",
-        "sx_segment", "sx_hold", "sx_want", "sx_file", "sx_range", "sx_file_want",
+        "sx_member", "sx_deadlock", "sx_segment", "sx_hold", "sx_want", "sx_file", "sx_range", "sx_file_want",
         "sx_source", "sx_list", "sx_window", "sx_collect", "sx_snapshot", "sx_seen_process", "sx_seen_participant",
         "sx_seen_wait", "sx_seen_hold", "sx_seen_object", "sx_seen_problem",
     }  # fmt: skip

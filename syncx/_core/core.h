@@ -213,6 +213,9 @@ bool sx_dead_waiter(struct sx_arena *arena, struct sx_cell *cell);
 void sx_note_death(struct sx_arena *arena, struct sx_cell *cell, uint64_t holder);
 bool sx_spinning_pays(void);
 bool sx_spin(sx_a32 *less, sx_a32 *contended, bool (*ready)(void *), void *what);
+/* Set by a thread that runs no signal handlers while it waits, and by one whose wait must not be given up. */
+extern _Thread_local bool sx_quiet __attribute__((tls_model("initial-exec")));
+extern _Thread_local bool sx_unwilling __attribute__((tls_model("initial-exec")));
 extern bool sx_belt_off; /* tests: no belt, so that a lost wake-up hangs */
 
 /* What one acquire knows beside the word. */
@@ -238,6 +241,25 @@ static inline struct sx_statistics *sx_statistics(struct sx_cell *cell)
 {
     return (struct sx_statistics *)((char *)cell + SX_STATISTICS_AT);
 }
+
+/* ---- deadlocks: deadlock.c --------------------------------------------------------------------------- */
+/* A thread of a deadlock, and what it waits for: the fields of its wait record. */
+struct sx_member {
+    uint64_t id;
+    uint32_t pid, tid, kind, units, mode;
+    uint64_t cell, address, holder, since_ns;
+};
+/* What the victim of a deadlock, which its thread has just been, consisted of; it comes first. */
+struct sx_deadlock {
+    uint32_t count;
+    struct sx_member *member;
+};
+extern _Thread_local struct sx_deadlock sx_deadlock __attribute__((tls_model("initial-exec")));
+extern bool sx_deadlock_off;
+bool sx_deadlock_closed(struct sx_arena *arena, uint64_t me); /* by a thread that is about to sleep: is it the victim? */
+void sx_deadlock_tell(struct sx_arena *arena, uint64_t me);   /* it has been chosen by another */
+bool sx_deadlock_behind(struct sx_arena *arena, uint64_t me, uint64_t other);
+void sx_deadlock_forget(void);
 
 struct sx_look;
 

@@ -293,7 +293,15 @@ struct sx_rwlock {
 
 /* In the low 8 bits of a state; those above number the waits of conditions and file ranges, whose the later ones are:
  * condition.c, queue.c. */
-enum sx_wait_state { SX_RUNNING, SX_WAITING, SX_NOTIFIED, SX_PASSING, SX_BEHIND };
+enum sx_wait_state {
+    SX_RUNNING,
+    SX_WAITING,
+    SX_NOTIFIED,
+    SX_PASSING,
+    SX_BEHIND, /* a file range's: not first in line */
+    SX_AWAKE,  /* about to look again, or to sleep again */
+    SX_VICTIM  /* chosen to give its wait up, deadlock.c */
+};
 static inline uint32_t sx_wait_state(uint32_t state)
 {
     return state & 0xffu;
@@ -314,6 +322,7 @@ struct sx_wait {
     sx_a64 ticket; /* steps with every sleep, so that a reader sees what moved; of a condition, a range: its place */
 };
 enum sx_mode { SX_EXCLUSIVE_MODE, SX_SHARED_MODE, SX_UPGRADE_MODE };
+#define WAIT_UNWILLING 0x100u /* of a mode: a wait that cannot be given up */
 
 /* A file range that a thread holds, for those who want it and for people, see line.c. */
 struct sx_file_hold {

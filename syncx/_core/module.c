@@ -1,8 +1,6 @@
 /* module.c: the extension module syncx._core: its types, constants and the host's side of a wait. */
 #include "py_common.h"
 
-_Thread_local bool sx_quiet;
-
 /* ---- the host: the GIL and Python's signal handlers ----------------------------------------------------- */
 static void *release_gil(void)
 {
@@ -41,12 +39,34 @@ struct module_state *sx_state(PyTypeObject *type)
 #endif
 }
 
+/* The thread was the victim of a deadlock. */
+static PyObject *deadlock_error(struct module_state *state, PyObject *what)
+{
+    PyObject *members = PyList_New(0);
+    for (uint32_t i = 0; members != NULL && i < sx_deadlock.count; i++) {
+        const struct sx_member *m = &sx_deadlock.member[i];
+        PyObject *item = Py_BuildValue("IIIKKKIIK", m->pid, m->tid, m->kind, (unsigned long long)m->cell,
+                                       (unsigned long long)m->address, (unsigned long long)m->holder, m->units, m->mode,
+                                       (unsigned long long)m->since_ns);
+        int r = item == NULL ? -1 : PyList_Append(members, item);
+        Py_XDECREF(item);
+        if (r < 0)
+            Py_CLEAR(members);
+    }
+    sx_deadlock_forget();
+    PyObject *e = members == NULL ? NULL : PyObject_CallFunctionObjArgs(state->deadlock, what, members, NULL);
+    Py_XDECREF(members);
+    return e;
+}
+
 PyObject *sx_raise(struct module_state *state, enum sx_status status, PyObject *what, long detail)
 {
     int number = errno;
     if (status == SX_INTERRUPTED && PyErr_Occurred())
         return NULL; /* the signal handler's exception */
-    PyObject *e = PyObject_CallFunction(state->translate, "iiOl", (int)status, number, what, detail);
+    PyObject *e = status == SX_INTERRUPTED && sx_deadlock.count != 0
+                      ? deadlock_error(state, what)
+                      : PyObject_CallFunction(state->translate, "iiOl", (int)status, number, what, detail);
     if (e != NULL) {
         PyErr_SetObject((PyObject *)Py_TYPE(e), e);
         Py_DECREF(e);
@@ -122,6 +142,16 @@ static PyObject *set_belt(PyObject *module, PyObject *on)
     Py_RETURN_NONE;
 }
 
+static PyObject *set_deadlock(PyObject *module, PyObject *on)
+{
+    (void)module;
+    int r = PyObject_IsTrue(on);
+    if (r < 0)
+        return NULL;
+    sx_deadlock_off = !r;
+    Py_RETURN_NONE;
+}
+
 static PyObject *size_of(PyObject *module, PyObject *args)
 {
     (void)module;
@@ -145,6 +175,8 @@ static PyMethodDef functions[] = {
     {"_snapshot", sx_py_snapshot, METH_O,
      "_snapshot($module, arena, /)\n--\n\nRows of numbers for syncx.snapshot: of an attached arena, or the path of "
      "one."},
+    {"_set_deadlock", set_deadlock, METH_O,
+     "_set_deadlock($module, on, /)\n--\n\nBenchmarks and tests: without the detector a deadlock stands for ever."},
     {"_set_belt", set_belt, METH_O,
      "_set_belt($module, on, /)\n--\n\nTests: without the belt a lost wake-up hangs instead of being rescued."},
     {NULL, NULL, 0, NULL},
@@ -219,6 +251,7 @@ static int execute(PyObject *module)
     struct module_state *state = PyModule_GetState(module);
     sx_host = (struct sx_host){release_gil, take_gil, run_handlers};
     if ((state->translate = import("syncx.errors", "translate")) == NULL ||
+        (state->deadlock = import("syncx.errors", "deadlock")) == NULL ||
         (state->owner_died = import("syncx.errors", "report_owner_death")) == NULL ||
         (state->blocking = PyUnicode_InternFromString("blocking")) == NULL ||
         (state->timeout = PyUnicode_InternFromString("timeout")) == NULL ||
@@ -299,6 +332,7 @@ static int traverse(PyObject *module, visitproc visit, void *arg)
     Py_VISIT(state->gate_type);
     Py_VISIT(state->descriptor_type);
     Py_VISIT(state->translate);
+    Py_VISIT(state->deadlock);
     Py_VISIT(state->owner_died);
     return 0;
 }
@@ -312,6 +346,7 @@ static int clear(PyObject *module)
     Py_CLEAR(state->gate_type);
     Py_CLEAR(state->descriptor_type);
     Py_CLEAR(state->translate);
+    Py_CLEAR(state->deadlock);
     Py_CLEAR(state->owner_died);
     Py_CLEAR(state->blocking);
     Py_CLEAR(state->timeout);

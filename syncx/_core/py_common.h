@@ -14,6 +14,7 @@ struct module_state {
     PyTypeObject *gate_type;
     PyTypeObject *descriptor_type;
     PyObject *translate;          /* syncx.errors.translate(status, errno, what, detail) -> exception */
+    PyObject *deadlock;           /* syncx.errors.deadlock(lock, members) -> exception */
     PyObject *owner_died;         /* syncx.errors.report_owner_death(lock, pid, tid) */
     PyObject *blocking, *timeout; /* interned names */
 };
@@ -32,9 +33,6 @@ PyObject *sx_raise(struct module_state *state, enum sx_status status, PyObject *
 int sx_deadline(PyObject *blocking, PyObject *timeout, int64_t *deadline);
 /* Seconds (a float or an int, not negative) to ns; -1 with an exception. */
 int64_t sx_nanoseconds(PyObject *seconds);
-
-/* Around a call that may wait and must not run signal handlers (deallocation). */
-extern _Thread_local bool sx_quiet;
 
 typedef struct {
     PyObject_HEAD

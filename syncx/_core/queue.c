@@ -454,6 +454,10 @@ static enum sx_status wait_for(struct sx_want *w, int64_t deadline)
             s = SX_TIMEOUT;
             break;
         }
+        if (other != NULL &&
+            sx_deadlock_behind(w->file->arena, w->me,
+                               sx_slot_id(w->file->arena, (uint32_t)(whose - w->file->arena->participants))))
+            other = NULL; /* he waits for us, by way of others: the order would be a deadlock */
         s = other == NULL ? first_in_line(&l, &wake) : behind(&l, other, place, whose, &wake);
         if (s != SX_BUSY)
             break;

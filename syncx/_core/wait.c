@@ -30,6 +30,8 @@ static bool nobody_to_ask(void **state, bool belt)
 }
 struct sx_host sx_host = {nothing_to_give_up, nothing_to_take_back, nobody_to_ask};
 _Thread_local bool sx_hostless __attribute__((tls_model("initial-exec")));
+_Thread_local bool sx_quiet __attribute__((tls_model("initial-exec")));
+_Thread_local bool sx_unwilling __attribute__((tls_model("initial-exec")));
 bool sx_belt_off;
 
 /* Gives up the host's lock, once per wait. */
@@ -79,6 +81,11 @@ static struct sx_wait *next_record(struct sx_arena *arena)
     return NULL;
 }
 
+static uint32_t unwilling(void)
+{
+    return sx_quiet || sx_hostless || sx_unwilling ? WAIT_UNWILLING : 0;
+}
+
 /* Fills in all but the state; the record is ours, and nobody looks at it while it says RUNNING. */
 static void describe(struct sx_pause *pause, struct sx_wait *w, struct sx_cell *cell)
 {
@@ -88,13 +95,15 @@ static void describe(struct sx_pause *pause, struct sx_wait *w, struct sx_cell *
     atomic_store_explicit(&w->address, at, memory_order_relaxed);
     atomic_store_explicit(&w->kind, sx_cell_kind(cell), memory_order_relaxed);
     atomic_store_explicit(&w->units, pause->units == 0 ? 1 : pause->units, memory_order_relaxed);
-    atomic_store_explicit(&w->mode, pause->mode, memory_order_relaxed);
+    atomic_store_explicit(&w->mode, pause->mode | unwilling(), memory_order_relaxed);
     if (pause->since == 0)
         pause->since = sx_now();
     atomic_store_explicit(&w->since_ns, (uint64_t)pause->since, memory_order_relaxed);
     atomic_store_explicit(&w->deadline_ns, (uint64_t)pause->deadline, memory_order_relaxed);
 }
 
+/* The record says WAITING from here until the sleep is over, and AWAKE between two sleeps: while it says WAITING the
+ * thread has not got what it waits for. */
 static void publish(struct sx_pause *pause, struct sx_cell *cell, uint64_t holder)
 {
     if (pause->record == NULL && cell == NULL)
@@ -105,12 +114,30 @@ static void publish(struct sx_pause *pause, struct sx_cell *cell, uint64_t holde
     if (pause->record == NULL)
         describe(pause, w, cell);
     atomic_store_explicit(&w->holder, holder, memory_order_relaxed);
-    if (pause->kept)
-        return; /* whoever enrolled it has written the rest */
-    atomic_fetch_add_explicit(&w->ticket, 1, memory_order_relaxed);
-    /* release: who sees WAITING sees the rest */
-    atomic_store_explicit(&w->state, SX_WAITING, memory_order_release);
+    if (pause->kept) { /* whoever enrolled it has written the rest */
+        atomic_thread_fence(memory_order_seq_cst);
+        return;
+    }
+    uint64_t ticket = atomic_fetch_add_explicit(&w->ticket, 1, memory_order_relaxed) + 1;
+    /* release: who sees WAITING sees the rest; and a fence: of two threads that close a deadlock one sees both */
+    atomic_store_explicit(&w->state, SX_WAITING | (uint32_t)ticket << 8, memory_order_seq_cst);
+    atomic_thread_fence(memory_order_seq_cst);
     pause->record = w;
+}
+
+/* The sleep is over: was it given to the thread as the victim of a deadlock to end it? */
+static bool awake(struct sx_pause *pause)
+{
+    struct sx_wait *w = pause->record;
+    if (w == NULL)
+        return false;
+    uint32_t state = atomic_load_explicit(&w->state, memory_order_acquire);
+    if (!pause->kept)
+        while (sx_wait_state(state) == SX_WAITING &&
+               !atomic_compare_exchange_weak_explicit(&w->state, &state, (state & ~0xffu) | SX_AWAKE,
+                                                      memory_order_acq_rel, memory_order_acquire))
+            ;
+    return sx_wait_state(state) == SX_VICTIM;
 }
 
 static void keep(struct sx_pause *pause, struct sx_wait *w, uint32_t state)
@@ -150,7 +177,7 @@ struct sx_wait *sx_pause_enrol_file(struct sx_pause *pause, const struct sx_file
     atomic_store_explicit(&w->cell, want->inode, memory_order_relaxed);
     atomic_store_explicit(&w->holder, (uint64_t)want->first, memory_order_relaxed);
     atomic_store_explicit(&w->address, (uint64_t)want->last, memory_order_relaxed);
-    atomic_store_explicit(&w->mode, want->mode, memory_order_relaxed);
+    atomic_store_explicit(&w->mode, want->mode | unwilling(), memory_order_relaxed);
     atomic_store_explicit(&w->since_ns, (uint64_t)sx_now(), memory_order_relaxed);
     atomic_store_explicit(&w->deadline_ns, (uint64_t)pause->deadline, memory_order_relaxed);
     atomic_store_explicit(&w->ticket, want->ticket, memory_order_relaxed);
@@ -182,11 +209,33 @@ enum sx_wake sx_pause_sleep(struct sx_pause *pause, struct sx_cell *cell, sx_a32
         until = pause->deadline, belt = false;
     sx_pause_block(pause);
     publish(pause, cell, holder);
+    sx_deadlock_forget();
+    uint64_t me;
+    bool looks = !sx_deadlock_off && pause->record != NULL && pause->deadline == SX_NEVER;
+    if (looks && sx_identity(pause->arena, &me) == SX_OK && sx_deadlock_closed(pause->arena, me)) {
+        awake(pause);
+        return SX_STOP;
+    }
+    /* the record too is watched, but where it is the word */
+    struct sx_watch all[SX_MAX_WATCH];
+    if (looks && word != &pause->record->state && watched < SX_MAX_WATCH) {
+        memcpy(all, watch, (size_t)watched * sizeof *watch);
+        uint32_t state = atomic_load_explicit(&pause->record->state, memory_order_relaxed);
+        all[watched] = (struct sx_watch){&pause->record->state, (state & ~0xffu) | SX_WAITING};
+        watch = all;
+        watched++;
+    }
     int r = sx_futex_wait(word, value, watch, watched, until);
+    if (looks && watch == all)
+        watched--;
     /* the kernel wakes one sleeper of a dead thread's life word: pass it on to all */
     for (int i = 0; i < watched; i++)
         if (atomic_load_explicit(watch[i].word, memory_order_relaxed) != watch[i].value)
             sx_futex_wake(watch[i].word, INT_MAX);
+    if (awake(pause)) {
+        sx_deadlock_tell(pause->arena, me);
+        return SX_STOP;
+    }
     switch (r) {
     case 0:
         return SX_WOKEN;

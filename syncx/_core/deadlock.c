@@ -261,7 +261,7 @@ static bool ask_rwlock(struct graph *g, const struct node *n, ask ask)
     uint32_t phase = atomic_load_explicit(&rw->phase, memory_order_acquire);
     if (phase & RWLOCK_RETIRED)
         return true;
-    if ((n->wait.mode & ~WAIT_UNWILLING) != SX_SHARED_MODE)
+    if ((n->wait.mode & WAIT_MODE) != SX_SHARED_MODE)
         return ask_readers(g, n, rw, ask);
     /* a reader waits for one writer only: the one that its mark names */
     struct sx_own_marks own = sx_own_marks(sx_participant(g->arena, n->id), sx_cell_key(g->arena, &rw->cell));

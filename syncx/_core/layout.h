@@ -318,11 +318,12 @@ struct sx_wait {
     sx_a64 since_ns; /* start of the wait */
     sx_a64 deadline_ns; /* INT64_MAX: none */
     sx_a32 units; /* how many it asks for; of a condition: how many tickets later it was notified; of a range: device */
-    sx_a32 mode;  /* enum sx_mode; of a range with its style, as in sx_file_hold, and FILE_TURN */
+    sx_a32 mode;  /* enum sx_mode, WAIT_* flags; of a range with its style, as in sx_file_hold, and FILE_TURN */
     sx_a64 ticket; /* steps with every sleep, so that a reader sees what moved; of a condition, a range: its place */
 };
 enum sx_mode { SX_EXCLUSIVE_MODE, SX_SHARED_MODE, SX_UPGRADE_MODE };
-#define WAIT_UNWILLING 0x100u /* of a mode: a wait that cannot be given up */
+#define WAIT_MODE 0x0fu       /* of a mode, enum sx_mode; the rest is flags: of a file range, FILE_*, and for all: */
+#define WAIT_UNWILLING 0x100u /* a wait that cannot be given up */
 
 /* A file range that a thread holds, for those who want it and for people, see line.c. */
 struct sx_file_hold {

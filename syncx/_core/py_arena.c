@@ -243,7 +243,7 @@ static PyObject *arena_participants(PyObject *op, PyObject *unused)
                                        (unsigned long long)(signal ? 0 : atomic_load(&w->holder)),
                                        (unsigned long long)atomic_load(&w->since_ns),
                                        (unsigned long long)atomic_load(&w->deadline_ns),
-                                       signal ? 1 : atomic_load(&w->units), atomic_load(&w->mode))) < 0) {
+                                       signal ? 1 : atomic_load(&w->units), atomic_load(&w->mode) & WAIT_MODE)) < 0) {
             Py_DECREF(list);
             return NULL;
         }

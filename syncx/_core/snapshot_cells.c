@@ -295,7 +295,8 @@ static bool has_it(const struct sx_snapshot *s, const struct sx_seen_wait *w, ui
         if (h->thread != me || h->process != 0)
             continue;
         if (o->kind == SX_KIND_RWLOCK && w->part == SX_WHOLE)
-            return w->mode != SX_SHARED_MODE && h->mode == SX_EXCLUSIVE_MODE && !(h->flags & SX_HOLD_ENTERING);
+            return (w->mode & WAIT_MODE) != SX_SHARED_MODE && h->mode == SX_EXCLUSIVE_MODE &&
+                   !(h->flags & SX_HOLD_ENTERING);
         if (h->part == w->part && (o->kind != SX_KIND_BARRIER || w->part == SX_INNER))
             return true;
     }

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 __all__ = ["Waiting", "describe"]
 
 _MODES = {0: "exclusive", 1: "shared", 2: "upgrade"}
-_FILE = 14
+_FILE = 13
 
 
 class Waiting(NamedTuple):

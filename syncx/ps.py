@@ -63,7 +63,7 @@ class _About:
             if start == who.start_time:
                 if who.process not in self._commands:
                     self._commands[who.process] = command_line(who.pid, who.tid)
-                return {"name": name, "state": state, "command": self._commands[who.process]}
+                return {"name": who.name or name, "state": state, "command": self._commands[who.process]}
         return {"name": "", "state": "", "command": ""}
 
 

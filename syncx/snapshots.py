@@ -39,7 +39,7 @@ _PARTS = {
 """The mutex inside an object, in a word."""
 _MODES = ("exclusive", "shared", "upgradable")
 _STYLES = ("ofd", "flock", "posix")
-_STATES = {0: "granted", 1: "waiting", 2: "notified", 3: "passing", 4: "behind"}
+_STATES = {0: "granted", 1: "waiting", 2: "notified", 3: "passing", 4: "behind", 5: "waiting", 6: "victim"}
 
 _FLAGS = ("scoped", "tentative", "leaving", "arrived", "enrolled", "entering", "pending", "downgraded")
 """The bits of a hold, SX_HOLD_* of snapshot.h."""
@@ -92,6 +92,8 @@ class Participant(NamedTuple):
     tid: int
     start_time: int
     """Clock ticks between the machine's start and its own."""
+    name: str | None
+    """threading's name of it when it attached; None: not known."""
     alive: bool
     stable: bool
     """Its records were the same, byte for byte, before and after everything else was read."""
@@ -123,7 +125,7 @@ class Wait(NamedTuple):
     state: str
     """"waiting", or "granted": it has the lock by now, and has not said so yet.  Of a condition also "notified" (its
     turn has come) or "passing" (on to another, since it does not wait any more); of a file range also "behind" (others
-    are before it in line) or "trying"."""
+    are before it in line) or "trying"; "victim": chosen to give up, to end a deadlock."""
     kind: str
     """The class of what it waits for, "file range", or "arena": the lock of the arena itself."""
     object: int | None
@@ -149,6 +151,8 @@ class Wait(NamedTuple):
     """Both of CLOCK_MONOTONIC."""
     ticket: int
     """Steps with every sleep; of a condition or a file range its place in line."""
+    where: str | None
+    """The line of Python that waits, "FILE:LINE in FUNCTION", of a long path the end; None: not known."""
     stable: bool
 
 
@@ -420,8 +424,8 @@ def snapshot(arena: Arena | str | os.PathLike[str] | None = None) -> Snapshot:
 
 def _assemble(path: str, seen: dict[str, Any]) -> Snapshot:
     participants = tuple(
-        Participant(id, process or None, pid, tid, start_time, alive, stable)
-        for id, process, pid, tid, start_time, alive, stable in seen["participants"]
+        Participant(id, process or None, pid, tid, start_time, _text(name), alive, stable)
+        for id, process, pid, tid, start_time, name, alive, stable in seen["participants"]
     )
     processes = tuple(
         ProcessInfo(id, pid, start_time, namespace, attached_ns / 1e9, alive, here)
@@ -495,12 +499,18 @@ def _mode(number: int) -> str:
     return _MODES[number] if number < len(_MODES) else f"mode {number}"
 
 
+def _text(noise: str | None) -> str | None:
+    """What a thread wrote about itself, as something that can be printed."""
+    return None if noise is None else "".join(c if c.isprintable() else "?" for c in noise)
+
+
 def _age(since: int, now: int | None) -> float | None:
     return None if now is None or since == 0 else max(0.0, (now - since) / 1e9)
 
 
 def _wait(row: tuple[Any, ...], kinds: Mapping[int, str], now: int | None) -> Wait:
-    id, level, state, number, mode, units, part, place, cell, address, holder, since, deadline, ticket, stable = row
+    id, level, state, number, mode, units, part, place, cell, address, holder, since, deadline, ticket, *rest = row
+    where, stable = rest
     is_file, is_condition = number == _FILE, number == _CONDITION
     kind = kinds.get(place) or _KINDS.get(number, f"kind {number}")
     return Wait(
@@ -520,6 +530,7 @@ def _wait(row: tuple[Any, ...], kinds: Mapping[int, str], now: int | None) -> Wa
         since_ns=since,
         deadline_ns=None if deadline >= _FOR_EVER else deadline,
         ticket=ticket,
+        where=_text(where),
         stable=stable,
     )
 

@@ -186,7 +186,7 @@ def test_many_processes_make_one_arena(path, child):
 
 def test_description(arena):
     d = arena._description()
-    assert d["abi"] == 3
+    assert d["abi"] == 4
     assert d["header_size"] == HEADER
     with open(arena.path, "rb") as f:
         head = f.read(CHECKED + 8)

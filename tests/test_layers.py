@@ -175,8 +175,8 @@ def shared_structs(files: dict[str, str]) -> dict[str, set[str]]:
         "sx_futex_waitv", "sx_host", "sx_known", "sx_arena", "sx_self", "sx_pause", "sx_waiter", "sx_object",
         "sx_watch", "sx_attempt", "sx_request", "sx_look", "sx_death",
         "sx_kind_operations", "sx_arrival", "sx_own_marks", "sx_reader",
-        "sx_member", "sx_deadlock", "sx_segment", "sx_hold", "sx_want", "sx_file", "sx_range", "sx_file_want",
-        "sx_source", "sx_list", "sx_window", "sx_collect", "sx_snapshot", "sx_seen_process", "sx_seen_participant",
+        "sx_spot", "sx_member", "sx_deadlock", "sx_segment", "sx_hold", "sx_want", "sx_file", "sx_range",
+        "sx_file_want", "sx_source", "sx_list", "sx_window", "sx_collect", "sx_snapshot", "sx_seen_process", "sx_seen_participant",
         "sx_seen_wait", "sx_seen_hold", "sx_seen_object", "sx_seen_problem",
     }  # fmt: skip
     found: dict[str, set[str]] = {}

@@ -142,8 +142,8 @@ def damaged(used, arena):
     where = {name: offset for name, (offset, *_) in regions(arena).items()}
     seen = syncx.snapshot(used)
     m3 = seen.named("m3").id
-    slot = where["participants"] + 1536 * ((seen.participants[0].id >> 8 & 0xFFFF) - 1)
-    waiting = where["participants"] + 1536 * ((seen.waits[0].thread >> 8 & 0xFFFF) - 1)
+    slot = where["participants"] + 4352 * ((seen.participants[0].id >> 8 & 0xFFFF) - 1)
+    waiting = where["participants"] + 4352 * ((seen.waits[0].thread >> 8 & 0xFFFF) - 1)
     return {
         "a size": (m3, word(0), "list of blocks is broken", {"m3"}),
         "a size that is too large": (m3, word(1 << 30), "list of blocks is broken", {"m3"}),
@@ -245,7 +245,7 @@ def fuzz(child, used, arena, seed, rounds, take="syncx.snapshot"):
         if name in ("names", "cells", "processes"):
             areas.append((offset, offset + min(ready, 4096)))
         if name == "participants":
-            areas += [(offset, offset + 4 * 1536)] * 2
+            areas += [(offset, offset + 4 * 4352)] * 2
     c = child(FUZZ.format(take=take), path=used, seed=seed, rounds=rounds, areas=areas)
     c.hear()
     said = c.hear()

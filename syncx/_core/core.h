@@ -50,12 +50,22 @@ enum sx_status {
     SX_ERRNO, /* errno has the reason */
 };
 
+/* A place in the program that the thread is in, of the host's own kind; good while the thread waits. */
+struct sx_spot {
+    const void *code;
+    int at;
+};
+
 /* What the host (the Python binding; nothing, in the C tests) does around a wait. */
 struct sx_host {
     void *(*block)(void);    /* before spinning or sleeping: give up the GIL */
     void (*unblock)(void *); /* take it back */
     /* a signal came, or (belt) may have come unseen: run handlers; true: give the wait up */
     bool (*interrupted)(void **state, bool belt);
+    void (*place)(struct sx_spot *);                                /* before `block`: where in the program is this? */
+    void (*where)(const struct sx_spot *, char *text, size_t size); /* ... that in words, cut to fit; after it */
+    /* at registration: the thread's name, cut to fit, if that can be told */
+    void (*name)(char *text, size_t size);
 };
 extern struct sx_host sx_host;
 /* Set by a thread that must not call the host: it does not hold its lock, or the host is not whole (fork, exit). */
@@ -186,11 +196,14 @@ struct sx_pause {
     uint32_t mode;    /* enum sx_mode */
     bool blocked;     /* the host gave up its lock */
     bool kept;        /* the record is a condition's: it stays while handlers run */
+    bool placed;      /* `place` is filled in */
     void *host_state;
     struct sx_wait *record;
+    struct sx_spot place; /* for those who look */
 };
 enum sx_wake { SX_WOKEN, SX_CHANGED, SX_BELT, SX_DEADLINE, SX_STOP };
 
+void sx_text_store(sx_a64 *to, const char *text, uint32_t words);
 void sx_pause_block(struct sx_pause *pause);
 void sx_pause_end(struct sx_pause *pause);
 enum sx_wake sx_pause_sleep(struct sx_pause *pause, struct sx_cell *cell, sx_a32 *word, uint32_t value,
@@ -256,8 +269,9 @@ struct sx_deadlock {
 };
 extern _Thread_local struct sx_deadlock sx_deadlock __attribute__((tls_model("initial-exec")));
 extern bool sx_deadlock_off;
-bool sx_deadlock_closed(struct sx_arena *arena, uint64_t me); /* by a thread that is about to sleep: is it the victim? */
-void sx_deadlock_tell(struct sx_arena *arena, uint64_t me);   /* it has been chosen by another */
+bool sx_deadlock_closed(struct sx_arena *arena,
+                        uint64_t me);                       /* by a thread that is about to sleep: is it the victim? */
+void sx_deadlock_tell(struct sx_arena *arena, uint64_t me); /* it has been chosen by another */
 bool sx_deadlock_behind(struct sx_arena *arena, uint64_t me, uint64_t other);
 void sx_deadlock_forget(void);
 

@@ -52,7 +52,7 @@ struct graph {
         uint16_t from, to;
     } *edge;
     uint32_t edges, edge_room;
-    bool failed; /* no memory, or somebody new */
+    bool failed;   /* no memory, or somebody new */
     uint32_t from; /* whose edges are being recorded */
 };
 
@@ -207,8 +207,8 @@ static bool ask_process(struct graph *g, uint64_t process, ask ask)
     uint32_t n = sx_participants_ready(g->arena);
     for (uint32_t i = 0; i < n; i++) {
         struct sx_participant *p = &g->arena->participants[i];
-        uint64_t id = (uint64_t)atomic_load_explicit(&p->generation, memory_order_acquire) << 32 |
-                      (uint64_t)(i + 1) << SX_SLOT_SHIFT;
+        uint64_t id = (uint64_t)atomic_load_explicit(&p->generation, memory_order_acquire) << 32 | (uint64_t)(i + 1)
+                                                                                                       << SX_SLOT_SHIFT;
         if (atomic_load_explicit(&p->process, memory_order_acquire) != sx_slot_of(process) + 1 ||
             atomic_load_explicit(&p->process_generation, memory_order_relaxed) != (uint32_t)(process >> 32) ||
             !alive(g->arena, id))
@@ -280,8 +280,8 @@ static bool ask_file(struct graph *g, const struct node *n, ask ask)
         struct sx_participant *p = &g->arena->participants[i];
         if (atomic_load_explicit(&p->filed, memory_order_acquire) == 0 || i == sx_slot_of(n->id))
             continue;
-        uint64_t id = (uint64_t)atomic_load_explicit(&p->generation, memory_order_acquire) << 32 |
-                      (uint64_t)(i + 1) << SX_SLOT_SHIFT;
+        uint64_t id = (uint64_t)atomic_load_explicit(&p->generation, memory_order_acquire) << 32 | (uint64_t)(i + 1)
+                                                                                                       << SX_SLOT_SHIFT;
         for (uint32_t j = 0; j < SX_FILE_HOLDS; j++) {
             struct sx_file_hold *h = &p->files[j];
             uint32_t state = atomic_load_explicit(&h->state, memory_order_acquire);
@@ -450,9 +450,9 @@ bool sx_deadlock_closed(struct sx_arena *arena, uint64_t me)
         struct node *victim = victim_of(&g);
         if (victim != NULL) {
             uint32_t state = victim->state;
-            bool won = atomic_compare_exchange_strong_explicit(&victim->record->state, &state,
-                                                               (state & ~0xffu) | SX_VICTIM, memory_order_acq_rel,
-                                                               memory_order_relaxed);
+            bool won =
+                atomic_compare_exchange_strong_explicit(&victim->record->state, &state, (state & ~0xffu) | SX_VICTIM,
+                                                        memory_order_acq_rel, memory_order_relaxed);
             ours = won && victim->id == me;
             if (won && !ours)
                 sx_futex_wake(&victim->record->state, INT_MAX);

@@ -26,7 +26,7 @@ typedef _Atomic(uint64_t) sx_a64;
 typedef _Atomic(uint32_t) sx_a32;
 
 #define SX_MAGIC UINT64_C(0x314e524178636e79) /* "yncxARN1" in the order of a little-endian machine */
-#define SX_ABI 3u
+#define SX_ABI 4u
 #define SX_PAGE 4096u
 #define SX_LINE 64u /* a cache line; the unit of the cell region */
 
@@ -53,7 +53,7 @@ typedef _Atomic(uint32_t) sx_a32;
 /* ---- capacities ------------------------------------------------------------------------------------ */
 #define SX_MAX_PROCESSES 4096u
 #define SX_MAX_PARTICIPANTS 4096u
-#define SX_PARTICIPANTS_STEP 24576u /* bytes: room for sixteen at a time */
+#define SX_PARTICIPANTS_STEP 20480u /* bytes: room for four or five at a time */
 #define SX_MAX_INDEX_LOG2 18u       /* 262,144 entries, at most half full of live names */
 #define SX_MIN_INDEX_LOG2 8u
 #define SX_MAX_NAMES (1u << (SX_MAX_INDEX_LOG2 - 1))
@@ -66,6 +66,9 @@ typedef _Atomic(uint32_t) sx_a32;
 #define SX_WAITS 6u            /* wait records of a thread: a signal handler that waits inside a wait takes the next */
 #define SX_MARKS 64u           /* read locks that a thread may hold at once */
 #define SX_FILE_HOLDS 12u      /* file ranges of a thread that others are told of */
+#define SX_TRACES 16u          /* holds of a thread of which a trace is kept, if it is asked for */
+#define SX_WHERE_WORDS 16u     /* a line of a program, as text: words of 8 bytes */
+#define SX_NAME_WORDS 4u       /* the name of a thread, likewise */
 #define SX_FILE_LINES 128u     /* in which threads wait for file ranges, by the file's hash */
 #define SX_MAX_UNITS INT32_MAX /* of a Semaphore */
 #define SX_MAX_PERMITS (1u << 18)
@@ -98,6 +101,7 @@ enum sx_kind {
     SX_KIND_RWLOCK,
     SX_KIND_GUARD, /* a mutex inside one of the others, never alone */
     SX_KIND_FILE,  /* a range of a file: waits and holds only, no cell */
+    SX_KIND_JOIN,  /* the end of a process: waits only, no cell */
     SX_KINDS
 };
 
@@ -342,6 +346,15 @@ struct sx_file_hold {
 #define FILE_STEP 0x10000u
 enum sx_style { SX_OFD_STYLE, SX_FLOCK_STYLE, SX_POSIX_STYLE };
 
+/* What a thread holds since when, and where in the program it took it; written by that thread, with SYNCX_TRACE only. */
+struct sx_trace {
+    sx_a64 key;      /* file offset of the cell; of a file range: the inode; 0: not in use */
+    sx_a64 since_ns; /* CLOCK_MONOTONIC */
+    sx_a32 step;     /* odd while the record is being written */
+    sx_a32 device;   /* of a file range */
+    sx_a64 where[SX_WHERE_WORDS - 3];
+};
+
 struct sx_participant {
     union {
         pthread_mutex_t mutex; /* robust and process-shared; locked from registration to death */
@@ -359,7 +372,9 @@ struct sx_participant {
     struct sx_wait wait[SX_WAITS]; /* the first ones in use; the last of them is what the thread does now */
     sx_a64 marks[SX_MARKS];        /* the read locks it holds, rwlock.c */
     struct sx_file_hold files[SX_FILE_HOLDS];
-    unsigned char pad2[32];
+    sx_a64 name[SX_NAME_WORDS];              /* UTF-8, 0-padded; empty: not known */
+    sx_a64 where[SX_WAITS * SX_WHERE_WORDS]; /* of each wait record: the line where the thread waits, likewise */
+    struct sx_trace trace[SX_TRACES];
 };
 
 struct sx_process {
@@ -441,7 +456,8 @@ struct sx_header {
     struct sx_heap cells;
     sx_a64 rescues; /* of the belt, over all cells */
     sx_a64 recoveries;
-    sx_a64 deaths; /* participants found dead */
+    sx_a64 deaths;     /* participants found dead */
+    sx_a64 scanned_ns; /* when a thread last looked for deadlocks all over the arena */
     /* guards names, cells, references */
     _Alignas(SX_LINE) struct sx_mutex lock;
     sx_a64 file_tickets; /* places in line for file ranges */
@@ -472,7 +488,9 @@ _Static_assert(offsetof(struct sx_semaphore, statistics) == SX_STATISTICS_AT &&
                    offsetof(struct sx_once, statistics) == SX_STATISTICS_AT &&
                    offsetof(struct sx_rwlock, statistics) == SX_STATISTICS_AT,
                "statistics lie at one place");
-_Static_assert(sizeof(struct sx_participant) == 24 * SX_LINE, "a participant is 24 cache lines");
+_Static_assert(sizeof(struct sx_participant) == 68 * SX_LINE, "a participant is 68 cache lines");
+_Static_assert(SX_PARTICIPANTS_STEP % SX_PAGE == 0 && SX_PARTICIPANTS_STEP > 4 * sizeof(struct sx_participant), "");
+_Static_assert(sizeof(struct sx_trace) == 2 * SX_LINE, "a trace is two cache lines");
 _Static_assert(sizeof(struct sx_process) == SX_LINE, "a process is one cache line");
 _Static_assert(sizeof(struct sx_wait) == SX_LINE, "a wait record is one cache line");
 _Static_assert(sizeof(struct sx_name) == 16, "a name's header");

@@ -12,6 +12,126 @@ static void take_gil(void *state)
     PyEval_RestoreThread(state);
 }
 
+/* ---- where the thread is, for people -------------------------------------------------------------------- */
+static char package[4096]; /* the directory of this package, with a slash at the end; empty: not known */
+
+/* The characters of a str that somebody else keeps; others than ASCII are told as "?".  Needs no GIL. */
+static size_t plain(PyObject *text, char *to, size_t size)
+{
+    size_t n = 0, length = (size_t)PyUnicode_GET_LENGTH(text);
+    for (; n < length && n < size; n++) {
+        Py_UCS4 c = PyUnicode_READ_CHAR(text, (Py_ssize_t)n);
+        to[n] = c >= ' ' && c < 127 ? (char)c : '?';
+    }
+    return n;
+}
+
+static bool is_ours(PyCodeObject *code)
+{
+    size_t n = strlen(package);
+    PyObject *file = code->co_filename;
+    if (PyUnicode_GET_LENGTH(file) >= 7 && PyUnicode_READ_CHAR(file, 0) == '<' && PyUnicode_READ_CHAR(file, 1) == 'f')
+        return true; /* "<frozen ...>" */
+    if (n == 0 || (size_t)PyUnicode_GET_LENGTH(file) < n || !PyUnicode_IS_COMPACT_ASCII(file))
+        return false;
+    return memcmp(PyUnicode_DATA(file), package, n) == 0;
+}
+
+static int offset_in(PyFrameObject *frame)
+{
+#if PY_VERSION_HEX >= 0x030b0000
+    return PyFrame_GetLasti(frame);
+#else
+    return -PyFrame_GetLineNumber(frame) - 1; /* no offset can be had: the line itself, below 0 */
+#endif
+}
+
+/* The innermost frame that is not this package's; if all are, the innermost one.  The frame is one of this thread's and
+ * stays where it is until the wait is over: what is kept of it needs no reference. */
+static void find_place(struct sx_spot *place)
+{
+    *place = (struct sx_spot){0};
+    PyFrameObject *frame = PyEval_GetFrame(), *back;
+    Py_XINCREF(frame);
+    while (frame != NULL) {
+        PyCodeObject *code = PyFrame_GetCode(frame);
+        bool ours = is_ours(code);
+        if (place->code == NULL || !ours)
+            *place = (struct sx_spot){code, offset_in(frame)};
+        Py_DECREF(code);
+        back = ours ? PyFrame_GetBack(frame) : NULL;
+        Py_DECREF(frame);
+        frame = back;
+    }
+}
+
+/* "FILE:LINE in FUNCTION"; of a long one the end.  The code object does not change, so no GIL is needed. */
+static void tell_place(const struct sx_spot *place, char *text, size_t size)
+{
+    PyCodeObject *code = (PyCodeObject *)place->code;
+    char all[4096 + 256];
+    size_t n = plain(code->co_filename, all, 4096);
+    int line = place->at < 0 ? -place->at - 1 : PyCode_Addr2Line(code, place->at);
+    n += (size_t)snprintf(all + n, 32, ":%d in ", line);
+    n += plain(code->co_name, all + n, 100);
+    memset(text, 0, size);
+    if (n < size)
+        memcpy(text, all, n);
+    else {
+        memcpy(text, "...", 3);
+        memcpy(text + 3, all + n - (size - 4), size - 4);
+    }
+}
+
+/* threading's name of this thread, if it has one and the GIL is held; runs no code of Python's. */
+static void thread_name(char *text, size_t size)
+{
+    memset(text, 0, size);
+#if PY_VERSION_HEX >= 0x030d0000
+    PyThreadState *state = PyThreadState_GetUnchecked();
+#else
+    PyThreadState *state = _PyThreadState_UncheckedGet();
+#endif
+    if (state == NULL || state->thread_id != PyThread_get_thread_ident())
+        return; /* before 3.12 it is whoever holds the GIL */
+    PyObject *type, *value, *traceback;
+    PyErr_Fetch(&type, &value, &traceback);
+    PyObject *modules = PySys_GetObject("modules"); /* NULL once the interpreter ends */
+    PyObject *threading = modules == NULL || !PyDict_Check(modules) ? NULL : PyDict_GetItemString(modules, "threading");
+    PyObject *active = threading == NULL || !PyModule_Check(threading)
+                           ? NULL
+                           : PyDict_GetItemString(PyModule_GetDict(threading), "_active");
+    PyObject *ident = PyLong_FromUnsignedLong(PyThread_get_thread_ident());
+    PyObject *thread = active == NULL || !PyDict_Check(active) || ident == NULL ? NULL : PyDict_GetItem(active, ident);
+    PyObject *dict = thread == NULL ? NULL : PyObject_GenericGetDict(thread, NULL);
+    PyObject *name = dict == NULL ? NULL : PyDict_GetItemString(dict, "_name");
+    if (name != NULL && PyUnicode_Check(name)) {
+        Py_ssize_t n;
+        const char *utf8 = PyUnicode_AsUTF8AndSize(name, &n);
+        if (utf8 != NULL) {
+            size_t keep = (size_t)n < size ? (size_t)n : size - 1;
+            while (keep < (size_t)n && keep > 0 && ((unsigned char)utf8[keep] & 0xc0) == 0x80)
+                keep--; /* no half of a character */
+            memcpy(text, utf8, keep);
+        }
+    }
+    Py_XDECREF(dict);
+    Py_XDECREF(ident);
+    PyErr_Restore(type, value, traceback);
+}
+
+static void find_package(PyObject *module)
+{
+    PyObject *file = PyModule_GetFilenameObject(module);
+    const char *text = file == NULL ? NULL : PyUnicode_AsUTF8(file), *slash = text == NULL ? NULL : strrchr(text, '/');
+    if (slash != NULL && (size_t)(slash - text) + 2 <= sizeof package) {
+        memcpy(package, text, (size_t)(slash - text) + 1);
+        package[slash - text + 1] = 0;
+    }
+    Py_XDECREF(file);
+    PyErr_Clear();
+}
+
 /* PEP 475: handlers run, and unless one raises the wait goes on.  On the belt there is nothing to do but for a
  * signal that came just before the sleep, and handlers run in the main thread only. */
 static bool run_handlers(void **state, bool belt)
@@ -249,7 +369,8 @@ static int add_handle_types(PyObject *module, struct module_state *state)
 static int execute(PyObject *module)
 {
     struct module_state *state = PyModule_GetState(module);
-    sx_host = (struct sx_host){release_gil, take_gil, run_handlers};
+    sx_host = (struct sx_host){release_gil, take_gil, run_handlers, find_place, tell_place, thread_name};
+    find_package(module);
     if ((state->translate = import("syncx.errors", "translate")) == NULL ||
         (state->deadlock = import("syncx.errors", "deadlock")) == NULL ||
         (state->owner_died = import("syncx.errors", "report_owner_death")) == NULL ||

@@ -223,6 +223,8 @@ static void clear_records(struct sx_participant *p)
         atomic_store_explicit(&p->wait[i].state, SX_RUNNING, memory_order_relaxed);
     for (uint32_t i = 0; i < SX_MARKS; i++)
         atomic_store_explicit(&p->marks[i], 0, memory_order_relaxed);
+    for (uint32_t i = 0; i < SX_TRACES; i++)
+        atomic_store_explicit(&p->trace[i].key, 0, memory_order_relaxed);
     atomic_store_explicit(&p->marked, 0, memory_order_relaxed);
     atomic_store_explicit(&p->filed, 0, memory_order_relaxed);
     for (uint32_t i = 0; i < SX_FILE_HOLDS; i++)
@@ -275,6 +277,10 @@ static enum sx_status register_thread(struct sx_arena *arena, uint64_t *id)
     atomic_store_explicit(&p->pid, (uint32_t)getpid(), memory_order_relaxed);
     atomic_store_explicit(&p->start_time, sx_start_time(getpid(), tid), memory_order_relaxed);
     atomic_store_explicit(&p->process_generation, arena->process_generation, memory_order_relaxed);
+    char name[SX_NAME_WORDS * 8] = {0};
+    if (!sx_hostless)
+        sx_host.name(name, sizeof name);
+    sx_text_store(p->name, name, SX_NAME_WORDS);
     atomic_store_explicit(&p->process, arena->process + 1, memory_order_release);
 
     *r = (struct registration){.next = registrations, .arena = arena};

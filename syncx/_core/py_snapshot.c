@@ -10,9 +10,20 @@ static PyObject *row_of_process(const struct sx_seen_process *p)
                          p->alive ? Py_True : Py_False, p->here ? Py_True : Py_False);
 }
 
+/* A text of a thread's own; noise is told as such. */
+static PyObject *text(const char *bytes)
+{
+    if (bytes[0] == 0)
+        Py_RETURN_NONE;
+    return PyUnicode_DecodeUTF8(bytes, (Py_ssize_t)strlen(bytes), "backslashreplace");
+}
+
 static PyObject *row_of_participant(const struct sx_seen_participant *p)
 {
-    return Py_BuildValue("KKIIKOO", (U)p->id, (U)p->process, p->pid, p->tid, (U)p->start_time,
+    PyObject *name = text(p->name);
+    if (name == NULL)
+        return NULL;
+    return Py_BuildValue("KKIIKNOO", (U)p->id, (U)p->process, p->pid, p->tid, (U)p->start_time, name,
                          p->alive ? Py_True : Py_False, p->stable ? Py_True : Py_False);
 }
 
@@ -24,9 +35,12 @@ static uint64_t place_of(const struct sx_snapshot *s, uint32_t object)
 static PyObject *row_of_wait(const struct sx_snapshot *s, const struct sx_seen_wait *w)
 {
     const struct sx_seen_participant *p = sx_seen_participant(s, w->participant);
-    return Py_BuildValue("KIIIIIIKKKKKKKO", (U)p->id, w->level, w->granted ? 0u : w->state, w->kind, w->mode, w->units,
+    PyObject *where = text(w->where);
+    if (where == NULL)
+        return NULL;
+    return Py_BuildValue("KIIIIIIKKKKKKKNO", (U)p->id, w->level, w->granted ? 0u : w->state, w->kind, w->mode, w->units,
                          w->part, (U)place_of(s, w->object), (U)w->cell, (U)w->address, (U)w->holder, (U)w->since_ns,
-                         (U)w->deadline_ns, (U)w->ticket, p->stable ? Py_True : Py_False);
+                         (U)w->deadline_ns, (U)w->ticket, where, p->stable ? Py_True : Py_False);
 }
 
 /* Those of a cell are as stable as the cell, those of a thread's own records as the thread. */

@@ -303,6 +303,7 @@ static void collect_waits(struct sx_collect *c, uint32_t slot, const struct sx_p
                                       w->mode & (FILE_MODE | FILE_STYLE),
                                       w->units,
                                       level};
+        memcpy(seen->where, (const void *)(p->where + (size_t)level * SX_WHERE_WORDS), SX_WHERE_WORDS * 8);
     }
 }
 
@@ -377,6 +378,7 @@ static void collect_participants(struct sx_collect *c)
         memcpy((void *)raw, (void *)&p, sizeof p);
         *seen = (struct sx_seen_participant){
             .id = id_of(p.generation, slot), .start_time = p.start_time, .pid = p.pid, .tid = p.tid, .life = life};
+        memcpy(seen->name, (const void *)p.name, sizeof p.name);
         if (p.process != 0 && p.process <= c->processes)
             seen->process = id_of(p.process_generation, p.process - 1);
         s->participant_at[slot] = s->participants.count;

@@ -43,6 +43,7 @@ struct sx_seen_participant {
     uint64_t start_time;
     uint32_t pid, tid;
     uint32_t life; /* the life word */
+    char name[SX_NAME_WORDS * 8 + 1];
     bool alive;
     bool stable; /* the slot was the same, byte for byte, before and after everything else was read */
 };
@@ -55,6 +56,7 @@ struct sx_seen_wait {
     uint32_t participant; /* index */
     uint32_t object;      /* index; SX_NOBODY: none, or not in the arena */
     uint32_t state, kind, mode, units, level, part;
+    char where[SX_WHERE_WORDS * 8 + 1];
     bool granted; /* it has what it waits for, and has not said so yet */
 };
 

@@ -307,7 +307,7 @@ void sx_settle_waits(struct sx_snapshot *s)
 {
     for (uint32_t i = 0; i < s->waits.count; i++) {
         struct sx_seen_wait *w = sx_seen_wait(s, i);
-        w->granted = w->object != SX_NOBODY && w->state == SX_WAITING &&
+        w->granted = w->object != SX_NOBODY && (w->state == SX_WAITING || w->state == SX_AWAKE) &&
                      has_it(s, w, sx_seen_participant(s, w->participant)->id);
     }
 }

@@ -28,15 +28,47 @@ static bool nobody_to_ask(void **state, bool belt)
     (void)state, (void)belt;
     return false;
 }
-struct sx_host sx_host = {nothing_to_give_up, nothing_to_take_back, nobody_to_ask};
+static void no_place(struct sx_spot *place)
+{
+    *place = (struct sx_spot){0};
+}
+static void nowhere(const struct sx_spot *place, char *text, size_t size)
+{
+    (void)place;
+    memset(text, 0, size);
+}
+static void nameless(char *text, size_t size)
+{
+    memset(text, 0, size);
+}
+struct sx_host sx_host = {nothing_to_give_up, nothing_to_take_back, nobody_to_ask, no_place, nowhere, nameless};
 _Thread_local bool sx_hostless __attribute__((tls_model("initial-exec")));
 _Thread_local bool sx_quiet __attribute__((tls_model("initial-exec")));
 _Thread_local bool sx_unwilling __attribute__((tls_model("initial-exec")));
 bool sx_belt_off;
 
+void sx_text_store(sx_a64 *to, const char *text, uint32_t words)
+{
+    for (uint32_t i = 0; i < words; i++) {
+        uint64_t word;
+        memcpy(&word, text + (size_t)i * sizeof word, sizeof word);
+        if (atomic_load_explicit(&to[i], memory_order_relaxed) != word)
+            atomic_store_explicit(&to[i], word, memory_order_relaxed);
+    }
+}
+
+/* While the host's lock is held. */
+static void locate(struct sx_pause *pause)
+{
+    if (!pause->placed && !pause->blocked && !sx_hostless)
+        sx_host.place(&pause->place);
+    pause->placed = true;
+}
+
 /* Gives up the host's lock, once per wait. */
 void sx_pause_block(struct sx_pause *pause)
 {
+    locate(pause);
     if (!pause->blocked && !sx_hostless) {
         pause->host_state = sx_host.block();
         pause->blocked = true;
@@ -68,6 +100,17 @@ bool sx_pause_interrupted(struct sx_pause *pause, bool belt)
     return sx_host.interrupted(&pause->host_state, belt);
 }
 
+/* What `where` says of a record of the calling thread; before its state says that it is in use. */
+static void tell_where(struct sx_pause *pause, struct sx_wait *w)
+{
+    locate(pause);
+    struct sx_participant *me = sx_self.slot;
+    char text[SX_WHERE_WORDS * 8] = {0};
+    if (pause->place.code != NULL)
+        sx_host.where(&pause->place, text, sizeof text);
+    sx_text_store(me->where + (w - me->wait) * SX_WHERE_WORDS, text, SX_WHERE_WORDS);
+}
+
 /* The record that the thread's next wait uses, or NULL: not registered, or too deep.  A signal handler that runs inside
  * a wait whose record must stay (for a condition) waits with the one above.  Told by the records themselves, in this
  * arena and in a forked child's new slot: whoever looks for waiters stops at the first one that is not in use. */
@@ -96,6 +139,7 @@ static void describe(struct sx_pause *pause, struct sx_wait *w, struct sx_cell *
     atomic_store_explicit(&w->kind, sx_cell_kind(cell), memory_order_relaxed);
     atomic_store_explicit(&w->units, pause->units == 0 ? 1 : pause->units, memory_order_relaxed);
     atomic_store_explicit(&w->mode, pause->mode | unwilling(), memory_order_relaxed);
+    tell_where(pause, w);
     if (pause->since == 0)
         pause->since = sx_now();
     atomic_store_explicit(&w->since_ns, (uint64_t)pause->since, memory_order_relaxed);
@@ -172,6 +216,7 @@ struct sx_wait *sx_pause_enrol_file(struct sx_pause *pause, const struct sx_file
     struct sx_wait *w = next_record(pause->arena);
     if (w == NULL)
         return NULL;
+    tell_where(pause, w);
     atomic_store_explicit(&w->kind, SX_KIND_FILE, memory_order_relaxed);
     atomic_store_explicit(&w->units, want->device, memory_order_relaxed);
     atomic_store_explicit(&w->cell, want->inode, memory_order_relaxed);

@@ -63,7 +63,9 @@ class _About:
             if start == who.start_time:
                 if who.process not in self._commands:
                     self._commands[who.process] = command_line(who.pid, who.tid)
-                return {"name": who.name or name, "state": state, "command": self._commands[who.process]}
+                if who.name is not None and who.name != "MainThread":  # a main thread's may say what the program is
+                    name = who.name
+                return {"name": name, "state": state, "command": self._commands[who.process]}
         return {"name": "", "state": "", "command": ""}
 
 

@@ -215,11 +215,13 @@ static bool holds_ours(const struct sx_want *w, struct sx_participant *p)
 }
 
 /* Two who hold a range shared and want it alone wait for each other: the later one is told.  Asked after WAITING was
- * said; the earlier one may come into sight only after that, and wakes the later one. */
+ * said; the earlier one may come into sight only after that, and wakes the later one.  Two that wait without a time limit
+ * are like any other deadlock, and left to deadlock.c. */
 static bool another_upgrades(struct line *l)
 {
     struct sx_want *w = l->want;
     struct sx_arena *arena = w->file->arena;
+    bool found_elsewhere = l->pause.deadline == SX_NEVER && !sx_deadlock_off;
     uint32_t n = sx_participants_ready(arena);
     for (uint32_t i = 0; i < n; i++)
         for (uint32_t j = 0; j < SX_WAITS && i != sx_slot_of(w->me); j++) {
@@ -229,7 +231,9 @@ static bool another_upgrades(struct line *l)
                 break;
             if (!sx_record_is_of(w->file, other) || !sx_record_overlaps(other, w->first, w->last) ||
                 (atomic_load_explicit(&other->mode, memory_order_relaxed) & FILE_MODE) != SX_UPGRADE_MODE ||
-                !sx_slot_alive(arena, i) || !holds_ours(w, &arena->participants[i]))
+                !sx_slot_alive(arena, i) || !holds_ours(w, &arena->participants[i]) ||
+                (found_elsewhere &&
+                 atomic_load_explicit(&other->deadline_ns, memory_order_relaxed) == (uint64_t)SX_NEVER))
                 continue;
             if (atomic_load_explicit(&other->ticket, memory_order_relaxed) < l->ticket)
                 return true;

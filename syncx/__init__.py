@@ -54,6 +54,7 @@ if TYPE_CHECKING:
     from .objects import Holder, ObjectInfo, Range
     from .records import RecordLocks
     from .snapshots import Snapshot, snapshot
+    from .waitgraph import WaitGraph, wait_graph
 
 __version__ = "0.1.0"
 
@@ -91,10 +92,12 @@ __all__ = [
     "Snapshot",
     "SyncxError",
     "Timeout",
+    "WaitGraph",
     "default_arena",
     "file_locks",
     "snapshot",
     "update",
+    "wait_graph",
 ]
 
 
@@ -112,6 +115,10 @@ def __getattr__(name: str) -> object:
         from . import snapshots
 
         return getattr(snapshots, name)
+    if name in ("WaitGraph", "wait_graph"):
+        from . import waitgraph
+
+        return getattr(waitgraph, name)
     if name in ("FileLockInfo", "FileLocks", "LockParty", "file_locks"):
         from . import lockinfo
 

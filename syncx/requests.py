@@ -1,0 +1,252 @@
+"""What each thread of a snapshot waits for, as requests of reduction.py.
+
+There are two readings.  The certain one has a request filled by whoever possibly could: a permit taken by acquire() by
+any attached thread of its process, a signal by any thread at all.  Whoever is stuck under it is stuck for ever.  The
+nominal one expects a permit back from the thread that took it, and a signal from nobody.  Whoever is stuck under that
+one alone may be.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from .proctable import thread_numbers
+from .reduction import ANYBODY, Request, Supply
+from .snapshots import Hold, Participant, ProcessInfo, Snapshot, Wait
+
+__all__ = ["Rules", "Source", "current_wait", "in_the_way", "requests_of", "restless"]
+
+Source = int | ProcessInfo
+"""Who is in the way: the id of a thread, 0 for somebody unknown, or a process."""
+
+_SIGNALS = ("Semaphore", "Event", "Latch", "Condition")
+_GOES_ON = Request(0, 0, ())
+_BLOCKED = ("waiting", "behind", "trying", "victim")
+"""States of a wait in which its thread has not got what it waits for.  One that is "trying" for a file range may
+sleep in the kernel; whether it has it is told by what it holds."""
+
+
+@dataclass(slots=True)
+class Rules:
+    """The requests of a snapshot, and what else decides."""
+
+    certain: dict[int, Request] = field(default_factory=dict)
+    nominal: dict[int, Request] = field(default_factory=dict)
+    waits: dict[int, Wait] = field(default_factory=dict)
+    blockers: dict[int, list[Source]] = field(default_factory=dict)
+    timed: set[int] = field(default_factory=set)
+    """Those who give up at some time."""
+    signalled: set[int] = field(default_factory=set)
+    """Those who wait for a signal, of which nobody knows from whom it will come."""
+    threads: set[int] = field(default_factory=set)
+    """All that live."""
+    running: bool = False
+    """Whether a thread that does not wait could signal: an attached one, or one that is not attached (yet)."""
+
+    @property
+    def awaited(self) -> set[int]:
+        """Those who are in somebody's way."""
+        return {s for sources in self.blockers.values() for s in sources if isinstance(s, int)}
+
+
+def current_wait(seen: Snapshot, who: Participant) -> Wait | None:
+    """What a thread waits for now, and has not got; None if it does not wait."""
+    waits = seen.awaited_by(who.id) if who.alive else ()
+    return waits[-1] if waits and waits[-1].state in _BLOCKED else None
+
+
+def in_the_way(wait: Wait, hold: Hold) -> bool:
+    """Does that hold of a file range exclude what is awaited?  Locks of flock(2) and of fcntl(2) ignore each other."""
+    a, b = wait.range, hold.range
+    return (
+        a is not None
+        and b is not None
+        and (a.device, a.inode, a.style == "flock") == (b.device, b.inode, b.style == "flock")
+        and a.first <= b.last
+        and b.first <= a.last
+        and not wait.mode == hold.mode == "shared"
+        and hold.thread != wait.thread
+    )
+
+
+def requests_of(seen: Snapshot, *, outside: bool = True) -> Rules:
+    """The rules of a snapshot.  outside: look in /proc for threads that are not attached, and could signal."""
+    rules = Rules()
+    reader = _Reader(seen)
+    rules.threads = {p.id for p in seen.participants if p.alive}
+    for who in seen.participants:
+        wait = current_wait(seen, who)
+        if wait is None:
+            continue
+        certain, nominal, blockers = reader.request(who, wait)
+        if certain is _GOES_ON:
+            blockers = []
+        rules.waits[who.id] = wait
+        rules.certain[who.id], rules.nominal[who.id] = certain, nominal
+        rules.blockers[who.id] = blockers
+        if wait.remaining is not None:
+            rules.timed.add(who.id)
+        if 0 in blockers:
+            rules.signalled.add(who.id)
+    rules.running = len(rules.certain) < len(rules.threads) or any(
+        p.alive and _has_others(seen, reader, p, outside) for p in seen.processes
+    )
+    return rules
+
+
+def restless(seen: Snapshot, rules: Rules) -> bool:
+    """Is somebody in the way who seems to run, and was just changing?  It may be a sleeper that looked around."""
+    return any(
+        id not in rules.certain and (who := seen.participant(id)) is not None and who.alive and not who.stable
+        for id in rules.awaited
+    )
+
+
+def _has_others(seen: Snapshot, reader: _Reader, process: ProcessInfo, outside: bool) -> bool:
+    """Threads that are not attached: they may come yet."""
+    attached = reader.threads_of.get(process.id, ())
+    if not attached:
+        return True
+    if not (outside and process.here):
+        return False
+    tids = {p.tid for id in attached if (p := seen.participant(id)) is not None}
+    return not tids.issuperset(thread_numbers(process.pid))
+
+
+def _lock(holds: list[Hold], me: int) -> tuple[Request, Request, list[Source]]:
+    """One thing, that one thread has."""
+    others = [h for h in holds if h.alive and h.thread]
+    if not others:
+        return _GOES_ON, _GOES_ON, []
+    request = Request(len(others), 0, tuple(Supply(1, (h.thread or 0,), h.stable) for h in others))
+    return request, request, [h.thread or 0 for h in others]
+
+
+class _Reader:
+    """Makes requests of waits."""
+
+    def __init__(self, seen: Snapshot) -> None:
+        self.seen = seen
+        self.alive = {p.id for p in seen.participants if p.alive}
+        self.threads_of: dict[int, list[int]] = {}
+        for p in seen.participants:
+            if p.alive and p.process is not None:
+                self.threads_of.setdefault(p.process, []).append(p.id)
+        self.ranges: dict[tuple[int, int], list[Hold]] = {}
+        self.arena: list[Hold] = []
+        for h in seen.holds:
+            if h.range is not None:
+                self.ranges.setdefault((h.range.device, h.range.inode), []).append(h)
+            elif h.kind == "arena":
+                self.arena.append(h)
+
+    def request(self, who: Participant, wait: Wait) -> tuple[Request, Request, list[Source]]:
+        """The certain request, the nominal one, and who is in the way."""
+        if wait.range is not None:
+            holds = self.ranges.get((wait.range.device, wait.range.inode), [])
+            return _lock([h for h in holds if in_the_way(wait, h)], who.id)
+        if wait.kind == "arena":
+            return _lock(self.arena, who.id)
+        found = self.seen.at(wait.object)
+        if found is None:
+            return self._elsewhere(wait)
+        if found.retired:
+            return _GOES_ON, _GOES_ON, []
+        holds = list(self.seen.holders_of(found.id))
+        if wait.kind == "RWLock":
+            return self._readers_and_writer(who, wait, holds)
+        if wait.part is not None or wait.kind in ("Mutex", "RLock", "Once"):
+            if wait.kind == "Once" and found.value == 1:
+                return _GOES_ON, _GOES_ON, []
+            part = "runner" if wait.kind == "Once" else wait.part
+            same = [h for h in holds if h.part == part]
+            if any(h.thread == who.id for h in same) and wait.holder != who.id:
+                return _GOES_ON, _GOES_ON, []  # it has it already
+            return _lock(same, who.id)
+        if wait.kind == "BoundedSemaphore":
+            return self._permits(who, wait, found.parameter, holds)
+        if wait.kind == "Barrier":
+            return self._barrier(who, found.parameter, found.value, holds)
+        if wait.kind in _SIGNALS:
+            ready = {
+                "Event": found.value == 1,
+                "Latch": found.value == 0,
+                "Semaphore": (found.value or 0) >= wait.units,
+            }
+            if ready.get(wait.kind, False):
+                return _GOES_ON, _GOES_ON, []
+        return self._signal()
+
+    @staticmethod
+    def _signal() -> tuple[Request, Request, list[Source]]:
+        return Request(1, 0, (Supply(1, (ANYBODY,)),)), Request(1, 0, ()), [0]
+
+    def _elsewhere(self, wait: Wait) -> tuple[Request, Request, list[Source]]:
+        """In memory of the user's own, which we cannot see: when it fell asleep the thread wrote down who had it."""
+        if wait.kind in (*_SIGNALS, "Barrier"):
+            return _GOES_ON, Request(1, 0, ()), [0]
+        if wait.holder is None or wait.holder not in self.alive:
+            return _GOES_ON, _GOES_ON, []
+        return Request(0, 0, ()), Request(1, 0, (Supply(1, (wait.holder,)),)), [wait.holder]
+
+    def _readers_and_writer(
+        self, who: Participant, wait: Wait, holds: list[Hold]
+    ) -> tuple[Request, Request, list[Source]]:
+        writers = [h for h in holds if h.part == "writer"]
+        readers = [h for h in holds if h.part is None]
+        if wait.part is not None:
+            if any(h.thread == who.id for h in writers) and wait.holder != who.id:
+                return _GOES_ON, _GOES_ON, []
+            return _lock(writers, who.id)
+        if wait.mode == "shared":
+            # while it waits for the writer that is there its mark is not counted; if it is, it may go on
+            if any(h.thread == who.id for h in readers):
+                return _GOES_ON, _GOES_ON, []
+            return _lock([h for h in writers if h.mode == "exclusive" and h.thread != who.id], who.id)
+        return _lock([h for h in readers if h.thread != who.id], who.id)
+
+    def _permits(
+        self, who: Participant, wait: Wait, capacity: int, holds: list[Hold]
+    ) -> tuple[Request, Request, list[Source]]:
+        certain: list[Supply] = []
+        nominal: list[Supply] = []
+        blockers: list[Source] = []
+        free, own = capacity, 0
+        for h in holds:
+            if h.part is not None:
+                continue
+            if h.alive and h.thread == who.id:
+                own += h.units
+            if not h.alive or {"tentative", "leaving"}.intersection(h.flags):
+                continue
+            free -= h.units
+            process = tuple(self.threads_of.get(h.process or 0, ()))
+            thread = (h.thread,) if h.thread in self.alive and h.thread is not None else ()
+            if not process:  # all its threads have ended, but for such as are not attached
+                certain.append(Supply(h.units, (-1,), h.stable))
+                nominal.append(Supply(h.units, (-1,), h.stable))
+            else:
+                scoped = thread if thread and "scoped" in h.flags else process
+                certain.append(Supply(h.units, scoped, h.stable))
+                nominal.append(Supply(h.units, thread or process, h.stable))
+            owner = self.seen.process(h.process)
+            blockers += thread or ([owner] if owner is not None else [])
+        if own >= wait.units:  # perhaps it has them, and has not said so yet
+            return _GOES_ON, _GOES_ON, []
+        blockers = list(dict.fromkeys(blockers))
+        return Request(wait.units, free, tuple(certain)), Request(wait.units, free, tuple(nominal)), blockers
+
+    def _barrier(
+        self, who: Participant, parties: int, arrived: int | None, holds: list[Hold]
+    ) -> tuple[Request, Request, list[Source]]:
+        missing = [h for h in holds if h.part is None and "enrolled" in h.flags and "arrived" not in h.flags]
+        if not arrived or any(not h.alive for h in missing):  # over, or broken
+            return _GOES_ON, _GOES_ON, []
+        need = parties - arrived
+        known = [Supply(1, (h.thread or 0,), h.stable) for h in missing]
+        nominal = Request(need, 0, tuple(known))
+        blockers: list[Source] = [h.thread or 0 for h in missing]
+        if need > len(known):
+            known.append(Supply(need - len(known), (ANYBODY,)))
+            blockers.append(0)
+        return Request(need, 0, tuple(known)), nominal, blockers

@@ -51,7 +51,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from .errors import BrokenBarrierError
     from .lockinfo import FileLockInfo, FileLocks, LockParty, file_locks
-    from .objects import Holder, ObjectInfo, Range
+    from .objects import Holder, ObjectInfo, Range, Statistics
     from .records import RecordLocks
     from .snapshots import Snapshot, snapshot
     from .waitgraph import WaitGraph, wait_graph
@@ -90,6 +90,7 @@ __all__ = [
     "RecordLocks",
     "Semaphore",
     "Snapshot",
+    "Statistics",
     "SyncxError",
     "Timeout",
     "WaitGraph",
@@ -103,7 +104,7 @@ __all__ = [
 
 def __getattr__(name: str) -> object:
     """What is imported when it is asked for: `with` blocks never do."""
-    if name in ("Holder", "ObjectInfo", "Range"):
+    if name in ("Holder", "ObjectInfo", "Range", "Statistics"):
         from . import objects
 
         return getattr(objects, name)

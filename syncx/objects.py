@@ -5,14 +5,14 @@ from __future__ import annotations
 import bisect
 import time
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypedDict
 
 from .errors import KIND_NAMES
 
 if TYPE_CHECKING:
     from .arena import Arena
 
-__all__ = ["Holder", "ObjectInfo", "Range", "objects"]
+__all__ = ["Holder", "ObjectInfo", "Range", "Statistics", "objects"]
 
 
 class Holder(NamedTuple):
@@ -31,6 +31,24 @@ class Range(NamedTuple):
     """How many bytes; 0: to the end of the file, however far it grows."""
     shared: bool
     """Beside other shared ones, or alone."""
+
+
+class Statistics(TypedDict):
+    """What `statistics()` of a lock, semaphore, ... returns: what happened to it since it was made, in any process."""
+
+    acquisitions: int | None
+    """How often it was taken: of a Mutex or RLock (the outermost hold), of an RWLock for writing or upgradable, of a
+    Condition its own lock.  None: not counted, since several threads may take the object at once."""
+    contended: int
+    """Waits that slept."""
+    waited: float
+    """How long all of those that are over have slept together, in seconds."""
+    longest_wait: float
+    """How long the longest of them took, in seconds, rounded down by a thousandth at most."""
+    recoveries: int
+    """Holds taken over from a dead owner."""
+    rescues: int
+    """Wake-ups that only the 100 ms belt delivered; 0 where nobody died."""
 
 
 class ObjectInfo(NamedTuple):

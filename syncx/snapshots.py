@@ -220,6 +220,13 @@ class ObjectState(NamedTuple):
     """The owner that died last; 0: nobody."""
     lock: int | None
     """Of a Condition that was made with a lock in the arena: the id of that."""
+    acquisitions: int | None
+    """How often it was taken: of a Mutex or RLock, of an RWLock for writing or upgradable, of a Condition its own lock.
+    None: not counted, since several threads may take the object at once."""
+    waited: float
+    """How long all waits together have slept that are over, in seconds."""
+    longest_wait: float
+    """How long the longest of them took, in seconds, rounded down by a thousandth at most."""
     stable: bool
     """It was the same, holders included, in both of two looks with everything else between them."""
 
@@ -464,7 +471,7 @@ def _assemble(path: str, seen: dict[str, Any]) -> Snapshot:
 
 def _object(row: tuple[Any, ...]) -> ObjectState:
     id, generation, kind, name, parameter, value, broken, owner_died, retired, processes, created_ns, *rest = row
-    contended, recoveries, rescues, dead_pid, dead_tid, lock, stable = rest
+    contended, recoveries, rescues, dead_pid, dead_tid, lock, acquired, waited_ns, longest_ns, stable = rest
     return ObjectState(
         id=id,
         generation=generation,
@@ -483,6 +490,9 @@ def _object(row: tuple[Any, ...]) -> ObjectState:
         dead_pid=dead_pid,
         dead_tid=dead_tid,
         lock=lock or None,
+        acquisitions=None if acquired < 0 else acquired,
+        waited=waited_ns / 1e9,
+        longest_wait=longest_ns / 1e9,
         stable=stable,
     )
 

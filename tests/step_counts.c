@@ -17,7 +17,7 @@ static struct sx_cell *cell;
 static bool somebody_waits(void)
 {
     for (uint32_t i = 0; i < sx_participants_ready(arena); i++)
-        if (atomic_load(&arena->participants[i].wait[0].state) == SX_WAITING)
+        if (sx_wait_state(atomic_load(&arena->participants[i].wait[0].state)) == SX_WAITING)
             return true;
     return false;
 }

@@ -38,7 +38,7 @@ static enum sx_status with(void)
 static bool somebody_waits(void)
 {
     for (uint32_t i = 0; i < sx_participants_ready(arena); i++)
-        if (atomic_load(&arena->participants[i].wait[0].state) == SX_WAITING)
+        if (sx_wait_state(atomic_load(&arena->participants[i].wait[0].state)) == SX_WAITING)
             return atomic_load(&permits->wake) & (PERMITS_WAITERS | PERMITS_SEVERAL);
     return false;
 }

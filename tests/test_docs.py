@@ -360,7 +360,7 @@ def test_layout_page_tells_the_real_layout(tmp_path):
     assert f"ABI version is {description['abi']}" in text
 
 
-SIZES = {"uint8_t": 1, "unsigned char": 1, "uint32_t": 4, "sx_a32": 4, "uint64_t": 8, "sx_a64": 8}
+SIZES = {"uint8_t": 1, "unsigned char": 1, "sx_a16": 2, "uint32_t": 4, "sx_a32": 4, "uint64_t": 8, "sx_a64": 8}
 
 
 def fields_of(header: str, struct: str, known: dict[str, tuple[int, int]]) -> tuple[list[tuple[int, str]], int, int]:

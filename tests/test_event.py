@@ -103,7 +103,9 @@ def test_what_it_has_of_all_objects(event, place):
     assert event.arena is place.arena
     assert event.closed is False
     assert (event.name is None) == (place.how != "named")
-    assert event.statistics() == {"contended": 0, "recoveries": 0, "rescues": 0}
+    assert event.statistics() == {
+        "acquisitions": None, "contended": 0, "waited": 0, "longest_wait": 0, "recoveries": 0, "rescues": 0,
+    }  # fmt: skip
     assert weakref.ref(event)() is event
     assert syncx.Event.SIZE == 128
     assert syncx.Event.ALIGNMENT == 64

@@ -178,7 +178,7 @@ def shared_structs(files: dict[str, str]) -> dict[str, set[str]]:
     """Files that define a struct with fields of the shared memory's own types, but are not layout.h."""
     kept = {  # the kernel's, and of one process
         "sx_futex_waitv", "sx_host", "sx_known", "sx_arena", "sx_self", "sx_pause", "sx_waiter", "sx_object",
-        "sx_watch", "sx_attempt", "sx_request", "sx_look", "sx_death",
+        "sx_watch", "sx_attempt", "sx_counts", "sx_request", "sx_look", "sx_death",
         "sx_kind_operations", "sx_arrival", "sx_own_marks", "sx_reader",
         "sx_spot", "sx_member", "sx_deadlock", "sx_segment", "sx_hold", "sx_want", "sx_file", "sx_range",
         "sx_file_want", "sx_source", "sx_list", "sx_window", "sx_collect", "sx_snapshot", "sx_seen_process", "sx_seen_participant",

@@ -364,7 +364,9 @@ class LockContract:
         assert lock.closed is False
         assert lock.on_owner_death == "recover"
         assert lock.owner_died is False
-        assert lock.statistics() == {"contended": 0, "recoveries": 0, "rescues": 0}
+        assert lock.statistics() == {
+            "acquisitions": 0, "contended": 0, "waited": 0, "longest_wait": 0, "recoveries": 0, "rescues": 0,
+        }  # fmt: skip
         for attribute in ("arena", "closed", "on_owner_death", "owner_died", "timeout", "holder", "depth"):
             with pytest.raises(AttributeError):
                 setattr(lock, attribute, None)
@@ -376,7 +378,9 @@ class LockContract:
         until_waiting(arena)
         lock.release()
         t.join(10)
-        assert lock.statistics() == {"contended": 1, "recoveries": 0, "rescues": 0}
+        told = lock.statistics()
+        assert (told["contended"], told["acquisitions"], told["recoveries"], told["rescues"]) == (1, 2, 0, 0)
+        assert 0 < told["longest_wait"] <= told["waited"]
 
     def test_no_truth_value_and_no_length_of_its_own(self, lock):
         assert not hasattr(lock, "__bool__")

@@ -199,7 +199,9 @@ struct sx_pause {
     bool placed;      /* `place` is filled in */
     void *host_state;
     struct sx_wait *record;
-    struct sx_spot place; /* for those who look */
+    struct sx_spot place;  /* for those who look */
+    struct sx_cell *slept; /* on what it has slept, since the time below; NULL: not since the last sx_pause_end */
+    int64_t slept_ns;
 };
 enum sx_wake { SX_WOKEN, SX_CHANGED, SX_BELT, SX_DEADLINE, SX_STOP };
 
@@ -255,6 +257,29 @@ static inline struct sx_statistics *sx_statistics(struct sx_cell *cell)
     return (struct sx_statistics *)((char *)cell + SX_STATISTICS_AT);
 }
 
+/* ---- what happened to an object: tally.c ----------------------------------------------------------------- */
+struct sx_counts {
+    uint64_t contended, recoveries, rescues;
+    uint64_t acquired, waited_ns, longest_ns;
+    bool counted; /* `acquired` means something: the object is taken by one thread at a time */
+};
+uint16_t
+sx_short(uint64_t ns); /* a float of 6 and 10 bits: exact below 1024, and else up to a part in 1024 too small */
+uint64_t sx_long(uint16_t value);
+void sx_tally_wait(struct sx_cell *cell, int64_t slept, int64_t whole);
+void sx_count(struct sx_cell *cell, enum sx_kind kind, struct sx_counts *counts); /* with the mutex inside */
+
+/* By the holder, who alone writes it: no atomic operation, and no cache line but the word's own. */
+static inline void sx_tally_take(struct sx_tally *t)
+{
+    uint32_t n = atomic_load_explicit(&t->acquired, memory_order_relaxed) + 1;
+    atomic_store_explicit(&t->acquired, n, memory_order_relaxed);
+    if (__builtin_expect(n == 0, 0)) {
+        uint16_t high = atomic_load_explicit(&t->acquired_high, memory_order_relaxed);
+        atomic_store_explicit(&t->acquired_high, (uint16_t)(high + 1), memory_order_relaxed);
+    }
+}
+
 /* ---- deadlocks: deadlock.c --------------------------------------------------------------------------- */
 /* A thread of a deadlock, and what it waits for: the fields of its wait record. */
 struct sx_member {
@@ -292,8 +317,11 @@ void sx_mutex_adopt_inside(struct sx_arena *arena, struct sx_mutex *m);
 static inline bool sx_mutex_take(struct sx_mutex *m, uint64_t me)
 {
     uint64_t w = atomic_load_explicit(&m->word, memory_order_relaxed);
-    return (uint32_t)w == 0 &&
-           atomic_compare_exchange_strong_explicit(&m->word, &w, me, memory_order_acquire, memory_order_relaxed);
+    if ((uint32_t)w != 0 ||
+        !atomic_compare_exchange_strong_explicit(&m->word, &w, me, memory_order_acquire, memory_order_relaxed))
+        return false;
+    sx_tally_take(&m->tally);
+    return true;
 }
 
 /* Gives back a word that names us without flags.  Release: what we wrote is seen by the next holder. */

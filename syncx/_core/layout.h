@@ -24,6 +24,7 @@
 
 typedef _Atomic(uint64_t) sx_a64;
 typedef _Atomic(uint32_t) sx_a32;
+typedef _Atomic(uint16_t) sx_a16;
 
 #define SX_MAGIC UINT64_C(0x314e524178636e79) /* "yncxARN1" in the order of a little-endian machine */
 #define SX_ABI 4u
@@ -132,6 +133,15 @@ struct sx_statistics {
     sx_a32 dead_tid;
 };
 
+/* The rest of it, behind the statistics.  `acquired` and its upper part are changed by the holder of the mutex that has
+ * them, with plain stores, and are 0 in what has no single holder. */
+struct sx_tally {
+    sx_a64 waited_ns;     /* in all waits that slept, from the first sleep to the end of the wait */
+    sx_a32 acquired;      /* how often it was taken, modulo 2^32, */
+    sx_a16 acquired_high; /* and how often that began anew */
+    sx_a16 longest;       /* of those waits: a short float of nanoseconds, sx_short */
+};
+
 /* What is known of the wake-ups of a word, see wait.c. */
 struct sx_wakes {
     sx_a32 in_flight; /* sent and not yet turned into a hold, a waiters bit or a departure */
@@ -147,7 +157,7 @@ struct sx_mutex {
     sx_a32 reserved_us; /* when the word was last left reserved, microseconds, wraps */
     struct sx_wakes wakes;
     struct sx_statistics statistics;
-    uint32_t reserved[4];
+    struct sx_tally tally;
 };
 
 /* A classic semaphore, semaphore.c: a count and WAITERS in the high half, which is the futex, and in the low half the
@@ -158,7 +168,7 @@ struct sx_semaphore {
     struct sx_wakes wakes;
     uint32_t reserved[2];
     struct sx_statistics statistics;
-    uint32_t reserved2[4];
+    struct sx_tally tally;
 };
 #define SEMAPHORE_COUNT 0x7fffffffu   /* of the high half */
 #define SEMAPHORE_WAITERS 0x80000000u /* of the high half: a thread may sleep; an error towards 1 costs a system call */
@@ -177,7 +187,7 @@ struct sx_permits {
     struct sx_wakes wakes;
     uint32_t reserved2[2];
     struct sx_statistics statistics;
-    uint32_t reserved3[4];
+    struct sx_tally tally;
     struct sx_mutex several; /* held by whoever takes more than one permit */
     struct sx_permit permit[];
 };
@@ -196,7 +206,7 @@ struct sx_event {
     sx_a32 spin;
     uint32_t reserved[4];
     struct sx_statistics statistics;
-    uint32_t reserved2[4];
+    struct sx_tally tally;
 };
 #define EVENT_WAITERS 0x01u
 #define EVENT_SET 0x02u
@@ -210,7 +220,7 @@ struct sx_latch {
     struct sx_wakes wakes;
     uint32_t reserved[2];
     struct sx_statistics statistics;
-    uint32_t reserved2[4];
+    struct sx_tally tally;
 };
 #define LATCH_COUNT 0x7fffffffu   /* of the high half */
 #define LATCH_RETIRED 0x80000000u /* in the high half */
@@ -227,7 +237,7 @@ struct sx_condition {
     sx_a32 spin;
     sx_a32 looked_ms; /* when a sleeper last looked for dead ones; wraps */
     struct sx_statistics statistics;
-    uint32_t reserved2[4];
+    struct sx_tally tally;
     struct sx_mutex lock; /* its own, an RLock, unless it was made with another */
 };
 
@@ -240,7 +250,7 @@ struct sx_barrier {
     sx_a32 resets; /* how many phases were cut short */
     sx_a32 newest; /* who arrived last: an index of party */
     struct sx_statistics statistics;
-    uint32_t reserved2[4];
+    struct sx_tally tally;
     struct sx_mutex guard;
     sx_a64 party[]; /* a holder id and PARTY_* flags, or 0; changed by the holder of the guard only */
 };
@@ -261,7 +271,7 @@ struct sx_once {
     uint32_t check; /* of its bytes */
     uint32_t reserved[3];
     struct sx_statistics statistics;
-    uint32_t reserved2[4];
+    struct sx_tally tally;
     struct sx_mutex running; /* held by the thread that runs the initialiser */
     unsigned char result[SX_ONCE_RESULT];
 };
@@ -278,7 +288,7 @@ struct sx_rwlock {
     sx_a32 upgradable; /* 1: `writer` is held by an upgradable reader; the holder's own */
     uint32_t reserved[2];
     struct sx_statistics statistics;
-    uint32_t reserved2[4];
+    struct sx_tally tally;
     struct sx_mutex writer; /* held by the writer, or the upgradable reader */
 };
 #define RWLOCK_WAITERS 0x01u /* a reader may sleep */
@@ -491,6 +501,14 @@ _Static_assert(offsetof(struct sx_semaphore, statistics) == SX_STATISTICS_AT &&
 _Static_assert(sizeof(struct sx_participant) == 68 * SX_LINE, "a participant is 68 cache lines");
 _Static_assert(SX_PARTICIPANTS_STEP % SX_PAGE == 0 && SX_PARTICIPANTS_STEP > 4 * sizeof(struct sx_participant), "");
 _Static_assert(sizeof(struct sx_trace) == 2 * SX_LINE, "a trace is two cache lines");
+#define SX_TALLY_AT offsetof(struct sx_mutex, tally)
+_Static_assert(offsetof(struct sx_semaphore, tally) == SX_TALLY_AT &&
+                   offsetof(struct sx_permits, tally) == SX_TALLY_AT &&
+                   offsetof(struct sx_event, tally) == SX_TALLY_AT && offsetof(struct sx_latch, tally) == SX_TALLY_AT &&
+                   offsetof(struct sx_condition, tally) == SX_TALLY_AT &&
+                   offsetof(struct sx_barrier, tally) == SX_TALLY_AT &&
+                   offsetof(struct sx_once, tally) == SX_TALLY_AT && offsetof(struct sx_rwlock, tally) == SX_TALLY_AT,
+               "and so does what follows them");
 _Static_assert(sizeof(struct sx_process) == SX_LINE, "a process is one cache line");
 _Static_assert(sizeof(struct sx_wait) == SX_LINE, "a wait record is one cache line");
 _Static_assert(sizeof(struct sx_name) == 16, "a name's header");

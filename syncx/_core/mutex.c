@@ -81,6 +81,7 @@ static bool take(struct sx_arena *arena, struct sx_mutex *m, uint64_t *w, uint64
     if (!atomic_compare_exchange_strong_explicit(&m->word, w, mine, memory_order_acquire, memory_order_relaxed))
         return false;
     atomic_store_explicit(&m->depth, 0, memory_order_relaxed);
+    sx_tally_take(&m->tally);
     if (died)
         sx_note_death(arena, &m->cell, old & SX_ID_MASK);
     if (a->belted)

@@ -170,13 +170,14 @@ static PyObject *describe_cell(struct sx_arena *a, struct sx_cell *cell, enum sx
         Py_XDECREF(holders.list);
         return NULL;
     }
-    struct sx_statistics *s = sx_statistics(cell);
-    return Py_BuildValue("KiNILONIKIIII", (unsigned long long)((char *)cell - a->base), (int)kind, name,
+    struct sx_counts counts;
+    sx_count(cell, kind, &counts);
+    return Py_BuildValue("KiNILONIKKKKI", (unsigned long long)((char *)cell - a->base), (int)kind, name,
                          kind == SX_KIND_CONDITION ? 0 : cell->parameter, /* of a condition: its lock */
                          (long long)look.value, look.owner_died ? Py_True : Py_False, holders.list,
                          atomic_load(&cell->references), (unsigned long long)cell->created_ns,
-                         atomic_load(&s->contended), atomic_load(&s->recoveries), atomic_load(&s->rescues),
-                         atomic_load(&s->dead_pid));
+                         (unsigned long long)counts.contended, (unsigned long long)counts.recoveries,
+                         (unsigned long long)counts.rescues, atomic_load(&sx_statistics(cell)->dead_pid));
 }
 
 static PyObject *arena_cells(PyObject *op, PyObject *unused)

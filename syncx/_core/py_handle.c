@@ -257,10 +257,18 @@ static PyObject *handle_statistics(PyObject *op, PyObject *unused)
         return sx_raise(self->state, SX_CLOSED, op, 0);
     if (self->object.cell == NULL)
         return not_shared(op);
-    struct sx_statistics *s = sx_statistics(self->object.cell);
-    return Py_BuildValue("{sIsIsI}", "contended", atomic_load_explicit(&s->contended, memory_order_relaxed),
-                         "recoveries", atomic_load_explicit(&s->recoveries, memory_order_relaxed), "rescues",
-                         atomic_load_explicit(&s->rescues, memory_order_relaxed));
+    struct sx_counts c;
+    sx_count(self->object.cell, (enum sx_kind)self->kind, &c);
+    PyObject *acquired = Py_None;
+    if (c.counted)
+        acquired = PyLong_FromUnsignedLongLong(c.acquired);
+    else
+        Py_INCREF(acquired);
+    return acquired == NULL ? NULL
+                            : Py_BuildValue("{sNsKsdsdsKsK}", "acquisitions", acquired, "contended",
+                                            (unsigned long long)c.contended, "waited", (double)c.waited_ns / 1e9,
+                                            "longest_wait", (double)c.longest_ns / 1e9, "recoveries",
+                                            (unsigned long long)c.recoveries, "rescues", (unsigned long long)c.rescues);
 }
 
 /* ---- life ---------------------------------------------------------------------------------------------- */
@@ -348,9 +356,8 @@ static PyObject *handle_parameter(PyObject *op, void *unused)
 static PyMethodDef handle_function_table[] = {
     {"close", handle_close, METH_NOARGS, close_doc},
     {"statistics", handle_statistics, METH_NOARGS,
-     "statistics($self, /)\n--\n\nA dict of what happened to the object since it was made: contended (waits that "
-     "slept),\n"
-     "recoveries (holds taken over from a dead owner), rescues (wake-ups that only the 100 ms belt delivered)."},
+     "statistics($self, /)\n--\n\nA dict, syncx.Statistics, of what happened to the object since it was made, in all "
+     "processes:\nacquisitions, contended, waited, longest_wait, recoveries, rescues.  Waits for nobody."},
     {"_open", handle_open, METH_VARARGS, NULL},
     {"_open_reference", handle_open_reference, METH_VARARGS, NULL},
     {"_open_at", handle_open_at, METH_VARARGS, NULL},

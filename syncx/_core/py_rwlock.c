@@ -196,18 +196,6 @@ static PyObject *rwlock_owner_died(PyObject *op, void *unused)
     return PyBool_FromLong(sx_rwlock_torn(self->core, lock_of(self)));
 }
 
-/* Those of the mutex inside are ours: writers that wait for writers. */
-static PyObject *rwlock_statistics(PyObject *op, PyObject *unused)
-{
-    (void)unused;
-    HandleObject *self = (HandleObject *)op;
-    if (closed(self))
-        return sx_raise(self->state, SX_CLOSED, op, 0);
-    struct sx_statistics *s = &lock_of(self)->statistics, *m = &lock_of(self)->writer.statistics;
-    return Py_BuildValue("{sIsIsI}", "contended", atomic_load(&s->contended) + atomic_load(&m->contended), "recoveries",
-                         atomic_load(&s->recoveries), "rescues", atomic_load(&s->rescues) + atomic_load(&m->rescues));
-}
-
 static bool rwlock_held(HandleObject *self)
 {
     struct sx_rwlock *rw = lock_of(self);
@@ -260,11 +248,6 @@ static PyMethodDef rwlock_methods[] = {
     {"upgradable", (PyCFunction)(void (*)(void))rwlock_upgradable, METH_FASTCALL | METH_KEYWORDS,
      "upgradable($self, /, timeout=None)\n--\n\nThe lock for reading with a view to writing: an UpgradableView, always "
      "the same one." TIMEOUT_DOC},
-    {"statistics", rwlock_statistics, METH_NOARGS,
-     "statistics($self, /)\n--\n\nA dict of what happened to the lock since it was made: contended (waits that slept, "
-     "of "
-     "readers and\nwriters), recoveries (writers that died inside), rescues (wake-ups that only the 100 ms belt "
-     "delivered)."},
     {"_views", rwlock_views, METH_NOARGS, NULL},
     {"_place", rwlock_place, METH_NOARGS, NULL},
     {"_holders", rwlock_holders, METH_NOARGS, NULL},

@@ -67,11 +67,13 @@ static PyObject *row_of_object(const struct sx_snapshot *s, const struct sx_seen
     PyObject *name = name_of(s, o);
     if (name == NULL)
         return NULL;
-    return Py_BuildValue(
-        "KIINILOOOIKIIIIIKO", (U)o->offset, o->generation, o->kind, name, o->parameter, (long long)o->value,
-        o->broken ? Py_True : Py_False, o->owner_died ? Py_True : Py_False, o->retired ? Py_True : Py_False,
-        o->references, (U)o->created_ns, o->contended, o->recoveries, o->rescues, o->dead_pid, o->dead_tid,
-        (U)(o->lock == 0 ? 0 : cells + (uint64_t)(o->lock - 1) * SX_LINE), o->stable ? Py_True : Py_False);
+    return Py_BuildValue("KIINILOOOIKKKKIIKLKKO", (U)o->offset, o->generation, o->kind, name, o->parameter,
+                         (long long)o->value, o->broken ? Py_True : Py_False, o->owner_died ? Py_True : Py_False,
+                         o->retired ? Py_True : Py_False, o->references, (U)o->created_ns, (U)o->counts.contended,
+                         (U)o->counts.recoveries, (U)o->counts.rescues, o->dead_pid, o->dead_tid,
+                         (U)(o->lock == 0 ? 0 : cells + (uint64_t)(o->lock - 1) * SX_LINE),
+                         o->counts.counted ? (long long)o->counts.acquired : -1LL, (U)o->counts.waited_ns,
+                         (U)o->counts.longest_ns, o->stable ? Py_True : Py_False);
 }
 
 enum rows { PROCESSES, PARTICIPANTS, WAITS, HOLDS, OBJECTS, PROBLEMS, LISTS };

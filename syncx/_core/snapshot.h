@@ -90,7 +90,8 @@ struct sx_seen_object {
     uint32_t first_hold, holds;
     uint32_t lock; /* of a condition made with another lock in the arena: its unit + 1 */
     uint32_t key, units;
-    uint32_t contended, recoveries, rescues, dead_pid, dead_tid;
+    uint32_t dead_pid, dead_tid;
+    struct sx_counts counts;
     bool owner_died, broken, retired, stable;
 };
 

@@ -219,7 +219,7 @@ void sx_collect_cell(struct sx_collect *c, uint64_t offset, const struct sx_cell
     struct sx_seen_object *o = there == NULL ? NULL : sx_list_add(s, &s->objects, sizeof *o);
     if (o == NULL)
         return;
-    const struct sx_statistics *counts = (const struct sx_statistics *)((const char *)there + SX_STATISTICS_AT);
+    struct sx_statistics *counts = sx_statistics((struct sx_cell *)(uintptr_t)there);
     *o = (struct sx_seen_object){.offset = offset,
                                  .created_ns = cell->created_ns,
                                  .value = -1,
@@ -231,11 +231,9 @@ void sx_collect_cell(struct sx_collect *c, uint64_t offset, const struct sx_cell
                                  .first_hold = s->holds.count,
                                  .key = cell->key,
                                  .units = cell->units,
-                                 .contended = counts->contended,
-                                 .recoveries = counts->recoveries,
-                                 .rescues = counts->rescues,
                                  .dead_pid = counts->dead_pid,
                                  .dead_tid = counts->dead_tid};
+    sx_count((struct sx_cell *)(uintptr_t)there, kind, &o->counts);
     r.o = o;
     readers[kind].read(&r, there);
     o->holds = s->holds.count - o->first_hold;

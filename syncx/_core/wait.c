@@ -80,6 +80,11 @@ void sx_pause_end(struct sx_pause *pause)
     if (pause->record != NULL && !pause->kept)
         atomic_store_explicit(&pause->record->state, SX_RUNNING, memory_order_release);
     pause->record = NULL;
+    if (pause->slept != NULL) {
+        int64_t now = sx_now();
+        sx_tally_wait(pause->slept, now - pause->slept_ns, now - pause->since);
+        pause->slept = NULL;
+    }
     if (pause->blocked) {
         pause->blocked = false;
         sx_host.unblock(pause->host_state);
@@ -253,6 +258,12 @@ enum sx_wake sx_pause_sleep(struct sx_pause *pause, struct sx_cell *cell, sx_a32
     if (pause->deadline < until)
         until = pause->deadline, belt = false;
     sx_pause_block(pause);
+    if (pause->since == 0)
+        pause->since = now;
+    if (cell != NULL && pause->slept == NULL) {
+        pause->slept = cell;
+        pause->slept_ns = now;
+    }
     publish(pause, cell, holder);
     sx_deadlock_forget();
     uint64_t me;

@@ -357,7 +357,7 @@ static uint32_t waiting(struct sx_arena *a)
     for (uint32_t i = 0; i < sx_participants_ready(a); i++) {
         struct sx_participant *p = &a->participants[i];
         uint64_t id = (uint64_t)atomic_load(&p->generation) << 32 | (uint64_t)(i + 1) << SX_SLOT_SHIFT;
-        n += atomic_load(&p->wait[0].state) == SX_WAITING && sx_holder_life(a, id, &life) == SX_ALIVE;
+        n += sx_wait_state(atomic_load(&p->wait[0].state)) == SX_WAITING && sx_holder_life(a, id, &life) == SX_ALIVE;
     }
     return n;
 }

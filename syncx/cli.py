@@ -1,4 +1,4 @@
-"""The command line: `syncx demo`, `run`, `ls`, `ps`, `locks`, `rm`, `completion`.
+"""The command line: `syncx demo`, `run`, `ls`, `ps`, `locks`, `doctor`, `rm`, `completion`.
 
 Only what a command needs is imported, when it is run, so that `syncx --help` and the completion of a shell are quick.
 """
@@ -166,6 +166,10 @@ def _interval(text: str) -> float:
 
 def _arena_name(text: str) -> str:
     return _checked(text, path_of)
+
+
+def _place(text: str) -> str:
+    return text if "/" in text else _arena_name(text)
 
 
 def _checked(text: str, check: Callable[[str], object]) -> str:
@@ -427,6 +431,38 @@ examples:
         help="look every S seconds, default 1, until Ctrl-C",
     )
 
+    doctor = command(
+        "doctor",
+        _doctor,
+        "look for what is wrong with the machine, the arenas, and what was left behind; mend it",
+        """\
+Tells what the kernel, the limits, Python and a container mean for syncx; how the arenas of this user are (root: of
+all): damage, room, the dead, crowds; and what was left behind in /dev/shm, /dev/mqueue and System V IPC.  A line each:
+
+ok       nothing to do
+note     to know
+warning  to be seen to
+error    something does not work
+
+With ARENA only that is looked at: an arena by name or path; or, with a slash in it, a file or a directory in which
+syncx.update() was used: what a kill left there is hidden.
+
+--fix mends what is ours: it clears up after processes that died, and removes arenas that were unlinked or abandoned and
+what killed updates left; nothing that a living process uses.  Of what belongs to other programs it prints the command
+that removes it, and touches nothing.
+
+exit status: 0 all is well, or was mended; 3 there are warnings or errors; 1 something could not be looked at.
+
+examples:
+  syncx doctor
+  syncx doctor --fix
+  syncx doctor --json | jq '.findings[] | select(.level != "ok")'
+  syncx doctor /var/lib/app/""",
+    )
+    doctor.add_argument("places", metavar="ARENA", nargs="*", type=_place, help="an arena, a file, or a directory")
+    doctor.add_argument("--fix", action="store_true", help="mend what may be mended")
+    doctor.add_argument("--json", action="store_true", help="one JSON object")
+
     rm = command(
         "rm",
         _rm,
@@ -551,6 +587,12 @@ def _ps(options: argparse.Namespace) -> int:
         return ps.main(name, as_json=options.json, everything=options.all)
     except FileNotFoundError:
         return _fail(f"there is no arena {name!r}")
+
+
+def _doctor(options: argparse.Namespace) -> int:
+    from . import doctor
+
+    return doctor.main(options.places, fix=options.fix, as_json=options.json)
 
 
 def _show(

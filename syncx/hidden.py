@@ -42,6 +42,7 @@ def beside(path: str) -> Iterator[Finding]:
 
 def inside(directory: str) -> Iterator[Finding]:
     """The same of all files of a directory.  Raises OSError where it cannot be read."""
+    directory = os.path.realpath(directory)
     names = sorted(os.listdir(directory))
     longest = os.pathconf(directory, "PC_NAME_MAX")
     long = {_hidden(n, kind, longest): n for n in names for kind in _KINDS if len(os.fsencode(n)) > longest - 16}

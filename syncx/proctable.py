@@ -10,7 +10,7 @@ from .terminal import command_line
 if TYPE_CHECKING:
     from .snapshots import Participant
 
-__all__ = ["command_of", "state_of", "stopped", "thread_numbers"]
+__all__ = ["command_of", "process_state", "state_of", "stopped", "thread_numbers"]
 
 
 def _fields(path: str) -> list[bytes]:

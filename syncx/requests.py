@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from .foreignlocks import Foreign, foreign_locks
 from .proctable import thread_numbers
 from .reduction import ANYBODY, Request, Supply
 from .snapshots import Hold, Participant, ProcessInfo, Snapshot, Wait
@@ -17,7 +18,8 @@ from .snapshots import Hold, Participant, ProcessInfo, Snapshot, Wait
 __all__ = ["Rules", "Source", "current_wait", "in_the_way", "requests_of", "restless"]
 
 Source = int | ProcessInfo
-"""Who is in the way: the id of a thread, 0 for somebody unknown, or a process."""
+"""Who is in the way: the id of a thread, 0 for whoever signals, the (negative) number of a foreign process, -1 for
+somebody unknown; or a process of the arena."""
 
 _SIGNALS = ("Semaphore", "Event", "Latch", "Condition")
 _GOES_ON = Request(0, 0, ())
@@ -40,6 +42,7 @@ class Rules:
     """Those who wait for a signal, of which nobody knows from whom it will come."""
     threads: set[int] = field(default_factory=set)
     """All that live."""
+    foreign: Foreign = field(default_factory=Foreign)
     running: bool = False
     """Whether a thread that does not wait could signal: an attached one, or one that is not attached (yet)."""
 
@@ -70,7 +73,10 @@ def in_the_way(wait: Wait, hold: Hold) -> bool:
 
 
 def requests_of(seen: Snapshot, *, outside: bool = True) -> Rules:
-    """The rules of a snapshot.  outside: look in /proc for threads that are not attached, and could signal."""
+    """The rules of a snapshot.
+
+    outside: look in /proc too: for file locks of programs without syncx, and for threads that are not attached.
+    """
     rules = Rules()
     reader = _Reader(seen)
     rules.threads = {p.id for p in seen.participants if p.alive}
@@ -80,7 +86,7 @@ def requests_of(seen: Snapshot, *, outside: bool = True) -> Rules:
             continue
         certain, nominal, blockers = reader.request(who, wait)
         if certain is _GOES_ON:
-            blockers = []
+            blockers = list[Source]()
         rules.waits[who.id] = wait
         rules.certain[who.id], rules.nominal[who.id] = certain, nominal
         rules.blockers[who.id] = blockers
@@ -91,7 +97,30 @@ def requests_of(seen: Snapshot, *, outside: bool = True) -> Rules:
     rules.running = len(rules.certain) < len(rules.threads) or any(
         p.alive and _has_others(seen, reader, p, outside) for p in seen.processes
     )
+    if outside:
+        _add_foreign(seen, rules)
     return rules
+
+
+def _add_foreign(seen: Snapshot, rules: Rules) -> None:
+    waits = [w for w in rules.waits.values() if w.range is not None]
+    rules.foreign = foreign = foreign_locks(seen, waits)
+    for wait in waits:
+        who = seen.participant(wait.thread)
+        held = foreign.in_the_way(wait, who.pid) if who is not None else []
+        if not held:
+            continue
+        certain, nominal = rules.certain[wait.thread], rules.nominal[wait.thread]
+        n = len(held)
+        rules.certain[wait.thread] = Request(
+            certain.need + n, certain.free, (*certain.supplies, *(Supply(1, h.certain) for h in held))
+        )
+        rules.nominal[wait.thread] = Request(
+            nominal.need + n, nominal.free, (*nominal.supplies, *(Supply(1, h.nominal) for h in held))
+        )
+        rules.blockers[wait.thread] += dict.fromkeys(s for h in held for s in h.named)
+    rules.certain.update(foreign.certain)
+    rules.nominal.update(foreign.nominal)
 
 
 def restless(seen: Snapshot, rules: Rules) -> bool:

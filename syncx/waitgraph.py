@@ -1,22 +1,23 @@
 """Who waits for whom, and whether for ever: the wait-for graph of an arena, worked out from snapshots in Python.
 
 It shares nothing with the detector of the core (syncx/_core/deadlock.c) but what threads write into the arena, so that
-either can be tested against the other.  requests.py says what each thread waits for, reduction.py who is stuck.
+either can be tested against the other.  requests.py says what each thread waits for, verdicts.py who is in a knot.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from .proctable import command_of, state_of
-from .reduction import ANYBODY, Request, components, edges, reaching, reduce
+from .proctable import command_of, process_state, state_of, stopped, thread_numbers
 from .requests import Rules, Source, requests_of, restless
 from .snapshots import Participant, ProcessInfo, Snapshot, Wait, snapshot
-from .terminal import duration
-from .words import awaited, listing
+from .terminal import command_line, duration
+from .verdicts import Found, awaited_requests, knots_of, same_waits, stable, ways_to
+from .words import awaited, listing, shortened
 
 if TYPE_CHECKING:
     from .arena import Arena
@@ -232,7 +233,7 @@ def blocker_in_words(who: Blocker, graph: WaitGraph) -> str:
         return f"process {who.pid}" + ("" if who.here else " of another pid namespace")
     if isinstance(who, ForeignProcess):
         stopped = ", stopped" if graph.stopped(who) else ""
-        return f"process {who.pid} ({who.command or 'its command cannot be seen'}; without syncx{stopped})"
+        return f"process {who.pid} ({shortened(who.command) or 'its command cannot be seen'}; without syncx{stopped})"
     return "somebody who cannot be told"
 
 
@@ -257,7 +258,8 @@ def sentence(who: Member, graph: WaitGraph) -> str:
     if isinstance(who, ForeignProcess):
         stopped = " (stopped)" if graph.stopped(who) else ""
         blockers = listing([blocker_in_words(b, graph) for b in who.blockers]) if who.blockers else "somebody unknown"
-        return f"process {who.pid}{stopped} ({who.command}; without syncx) waits {who.awaits}, held by {blockers}"
+        command = shortened(who.command) or "its command cannot be seen"
+        return f"process {who.pid}{stopped} ({command}; without syncx) waits {who.awaits}; held by {blockers}"
     text = describe(who.participant, who.process) + (" (stopped)" if who.stopped else "")
     text += " waits" if who.wait.waited is None else f" has waited {duration(who.wait.waited)}"
     text += f" {who.what}"
@@ -333,88 +335,10 @@ def _plain_knot(k: Knot, graph: WaitGraph) -> dict[str, Any]:
     }
 
 
-# ---- the verdicts ----------------------------------------------------------------------------------------------------
+# ---- the whole -------------------------------------------------------------------------------------------------------
 
 
-@dataclass(slots=True)
-class _Found:
-    """Sets of stuck threads, by number."""
-
-    members: list[int]
-    verdict: str
-    depends: set[int]
-    """Everybody whose standing still the verdict rests on."""
-
-
-def _in_order(members: Sequence[int], graph: Mapping[int, Iterable[int]]) -> list[int]:
-    """Along the edges as far as one way leads, from the smallest number on."""
-    left = dict.fromkeys(sorted(members))
-    order: list[int] = []
-    at: int | None = next(iter(left))
-    while at is not None:
-        order.append(at)
-        del left[at]
-        at = next((o for o in graph[at] if o in left), None)
-        if at is None:
-            at = next(iter(left), None)
-    return order
-
-
-def _knots(rules: Rules) -> list[_Found]:
-    """All knots, each thread in one at most."""
-    certain, nominal = rules.certain, rules.nominal
-    lasting = {who: r for who, r in certain.items() if who not in rules.timed}
-    stuck = reduce(lasting, rules.running or bool(rules.timed))
-    found = []
-    taken: set[int] = set()
-    graph = edges(lasting, stuck)
-    for members in components(graph):
-        inside = [m for m in members if m != ANYBODY]
-        if ANYBODY in members and not _alone(inside, lasting, rules):
-            continue
-        found.append(_Found(_in_order(inside, graph), "deadlock", reaching(_reverse(graph), inside) - {ANYBODY}))
-        taken.update(inside)
-    # of the others who wait for a signal, or for a permit of a thread that others could give back, all that is stuck
-    # together with somebody whom it keeps waiting
-    stuck = reaching({who: [o for o in to if o != ANYBODY] for who, to in graph.items()}, taken)
-    rest = {who: r for who, r in nominal.items() if who not in stuck and who not in rules.timed}
-    both = {**rest, **{who: certain[who] for who in stuck}}
-    graph = edges(both, reduce(both, False))
-    graph = {who: [o for o in to if o in rest] for who, to in graph.items() if who in rest}
-    for who in list(graph):
-        if who in rules.signalled:
-            graph[who] += [o for o in reaching(graph, [who]) if o != who]
-    for members in components(graph):
-        found.append(_Found(_in_order(members, graph), "suspected", set(members)))
-        taken.update(members)
-    limited = {who: r for who, r in certain.items() if who not in stuck}
-    both = {**limited, **{who: certain[who] for who in stuck}}
-    graph = edges(both, reduce(both, rules.running))
-    graph = {who: [o for o in to if o in limited] for who, to in graph.items() if who in limited}
-    for members in components(graph):
-        if not taken.intersection(members) and not rules.timed.isdisjoint(members):
-            found.append(_Found(_in_order(members, graph), "resolves", set(members)))
-            taken.update(members)
-    return found
-
-
-def _reverse(graph: Mapping[int, Iterable[int]]) -> dict[int, list[int]]:
-    back: dict[int, list[int]] = {}
-    for who, to in graph.items():
-        for other in to:
-            back.setdefault(other, []).append(who)
-    return back
-
-
-def _alone(members: list[int], requests: Mapping[int, Request], rules: Rules) -> bool:
-    """Would they be stuck if everybody else went on?  Where each waits for whoever comes, that is only so if there is
-    nobody else; and a single thread that waits for a signal is one that has nothing to do."""
-    everybody = set(rules.threads) == set(members)
-    inside = {m: requests[m] for m in members}
-    return len(members) > 1 and reduce(inside, running=not everybody) == set(members)
-
-
-def _verdict(who: int, found: Sequence[_Found], towards: Sequence[set[int]]) -> tuple[str, int | None]:
+def _verdict(who: int, found: Sequence[Found], towards: Sequence[set[int]]) -> tuple[str, int | None]:
     for number, knot in enumerate(found):
         if who in knot.members:
             return knot.verdict, number
@@ -424,98 +348,96 @@ def _verdict(who: int, found: Sequence[_Found], towards: Sequence[set[int]]) -> 
     return "runs", None
 
 
-def _assemble(seen: Snapshot, rules: Rules, found: list[_Found], foreign: bool) -> WaitGraph:
-    order = ("deadlock", "suspected", "resolves")
-    found.sort(key=lambda f: (order.index(f.verdict), min(f.members)))
-    # whoever waits for a knot, and would be stuck if that were for ever
-    towards = []
-    graph = edges(rules.nominal, reduce(rules.nominal, False))
-    graph = {who: [o for o in to if o not in rules.timed] for who, to in graph.items()}
-    for knot in found:
-        towards.append(
-            reaching(graph, [m for m in knot.members if m in graph]) if knot.verdict != "resolves" else set[int]()
-        )
-    states: dict[int, str] = {}
-    if foreign:
-        for p in seen.participants:
-            process = seen.process(p.process)
+class _Assembler:
+    """Makes objects of numbers."""
+
+    def __init__(self, seen: Snapshot, rules: Rules, found: list[Found], outside: bool) -> None:
+        order = ("deadlock", "suspected", "resolves")
+        self.seen, self.rules = seen, rules
+        self.found = sorted(found, key=lambda f: (order.index(f.verdict), -max(f.members)))
+        self.towards = ways_to(self.found, rules)
+        self.states = self._states() if outside else {}
+        self.foreign: dict[int, ForeignProcess] = {}
+        for pid in set(rules.foreign.processes.values()):
+            self.foreign[pid] = self._foreign(pid, deep=True)
+
+    def _states(self) -> dict[int, str]:
+        states = {}
+        for p in self.seen.participants:
+            process = self.seen.process(p.process)
             if p.alive and process is not None and process.here:
-                state = state_of(p) if p.id in rules.certain or p.id in rules.awaited else ""
+                state = state_of(p) if p.id in self.rules.certain or p.id in self.rules.awaited else ""
                 if state:
                     states[p.id] = state
-    limits = [_earliest(seen, rules, knot) for knot in found]
-    blocked: dict[int, Blocked] = {}
-    for id, wait in rules.waits.items():
-        who = seen.participant(id)
-        assert who is not None
-        verdict, number = _verdict(id, found, towards)
-        process = seen.process(who.process)
-        pid = who.pid if process is not None and process.here else None
-        blocked[id] = Blocked(
-            participant=who,
-            process=process,
-            wait=wait,
-            what=awaited(seen, wait, pid),
-            blockers=tuple(_blocker(seen, s) for s in rules.blockers[id]),
-            verdict=verdict,
-            resolves_in=limits[number] if number is not None and verdict == "resolves" else None,
-            knot=number,
-            stopped=states.get(id) in ("T", "t"),
+        return states
+
+    def _foreign(self, pid: int, *, deep: bool) -> ForeignProcess:
+        foreign = self.rules.foreign
+        blockers: tuple[Blocker, ...] = ()
+        if deep:  # of foreign ones that are in its way no more than who they are
+            for source in foreign.blockers.get(pid, ()):
+                other = foreign.processes.get(source)
+                blockers += (self.blocker(source) if other is None else self._foreign(other, deep=False),)
+        return ForeignProcess(
+            pid=pid,
+            command=command_line(pid),
+            state=process_state(pid),
+            threads=len(thread_numbers(pid)),
+            awaits=foreign.awaits.get(pid, ""),
+            blockers=blockers,
         )
-    knots = []
-    for knot, limit in zip(found, limits, strict=True):
-        told = [w for w in knot.members if rules.waits[w].state == "victim"]
-        knots.append(
-            Knot(
-                members=tuple(blocked[m] for m in knot.members),
-                verdict=knot.verdict,
-                resolves_in=limit,
-                victim=seen.participant(told[0]) if told else None,
+
+    def blocker(self, source: Source) -> Blocker:
+        if isinstance(source, ProcessInfo):
+            return source
+        pid = self.rules.foreign.processes.get(source)
+        return self.foreign[pid] if pid is not None else self.seen.participant(source) or UNKNOWN
+
+    def graph(self) -> WaitGraph:
+        limits = [self._earliest(knot) for knot in self.found]
+        blocked: dict[int, Blocked] = {}
+        for id, wait in self.rules.waits.items():
+            who = self.seen.participant(id)
+            assert who is not None
+            verdict, number = _verdict(id, self.found, self.towards)
+            process = self.seen.process(who.process)
+            blocked[id] = Blocked(
+                participant=who,
+                process=process,
+                wait=wait,
+                what=awaited(self.seen, wait, who.pid if process is not None and process.here else None),
+                blockers=tuple(dict.fromkeys(self.blocker(s) for s in self.rules.blockers[id])),
+                verdict=verdict,
+                resolves_in=limits[number] if number is not None and verdict == "resolves" else None,
+                knot=number,
+                stopped=stopped(self.states.get(id, "")),
             )
+        knots = [self._knot(knot, limit, blocked) for knot, limit in zip(self.found, limits, strict=True)]
+        return WaitGraph(
+            snapshot=self.seen,
+            blocked=tuple(sorted(blocked.values(), key=lambda b: (b.wait.since_ns, b.participant.id))),
+            knots=tuple(knots),
+            foreign=tuple(self.foreign[pid] for pid in sorted(self.foreign)),
+            states=self.states,
+            _index=blocked,
         )
-    return WaitGraph(
-        snapshot=seen,
-        blocked=tuple(sorted(blocked.values(), key=lambda b: (b.wait.since_ns, b.participant.id))),
-        knots=tuple(knots),
-        foreign=(),
-        states=states,
-        _index=blocked,
-    )
 
+    def _knot(self, knot: Found, limit: float | None, blocked: Mapping[int, Blocked]) -> Knot:
+        members: dict[Any, Member] = {}
+        told = None
+        for m in knot.members:
+            if m in blocked:
+                members[m] = blocked[m]
+                told = blocked[m].participant if blocked[m].wait.state == "victim" else told
+            else:
+                pid = self.rules.foreign.processes[m]
+                members[f"pid {pid}"] = self.foreign[pid]
+        return Knot(members=tuple(members.values()), verdict=knot.verdict, resolves_in=limit, victim=told)
 
-def _earliest(seen: Snapshot, rules: Rules, knot: _Found) -> float | None:
-    limits = [r for m in knot.members if (r := rules.waits[m].remaining) is not None]
-    return min(limits) if limits and knot.verdict == "resolves" else None
-
-
-def _blocker(seen: Snapshot, source: Source) -> Blocker:
-    if isinstance(source, ProcessInfo):
-        return source
-    return seen.participant(source) or UNKNOWN
-
-
-def _identity(w: Wait) -> tuple[Any, ...]:
-    return w.level, w.since_ns, w.kind, w.object, w.part, w.mode, w.units, w.range
-
-
-def _same(before: Snapshot, after: Snapshot, rules: Rules, threads: Iterable[int]) -> bool:
-    """Have all those been in the very same waits, from one picture to the other?
-
-    A wait keeps its beginning, in nanoseconds, however often the thread looks around.
-    """
-    for id in threads:
-        waits, who = after.awaited_by(id), after.participant(id)
-        if who is None or not who.alive or not waits or _identity(waits[-1]) != _identity(rules.waits[id]):
-            return False
-    return before.id == after.id
-
-
-def _stable(seen: Snapshot, rules: Rules, threads: Iterable[int]) -> bool:
-    """The same of a single picture: by its own marks."""
-    return all(
-        (p := seen.participant(id)) is not None and p.stable and all(s.stable for s in rules.certain[id].supplies)
-        for id in threads
-    )
+    def _earliest(self, knot: Found) -> float | None:
+        waits = [self.rules.waits[m].remaining for m in knot.members if m in self.rules.waits]
+        limits = [r for r in waits if r is not None]
+        return min(limits) if limits and knot.verdict == "resolves" else None
 
 
 def wait_graph(
@@ -536,28 +458,34 @@ def wait_graph(
     Raises what `syncx.snapshot` raises; TypeError for a source of another kind.  Any thread may call it, and a forked
     child; a thread that is killed in it leaves nothing behind.
     """
-    source = arena_or_snapshot
-    if isinstance(source, Snapshot):
-        rules = requests_of(source, outside=foreign)
-        found = _knots(rules)
-        for knot in found:
-            if knot.verdict == "deadlock" and not _stable(source, rules, knot.depends):
-                knot.verdict = "suspected"
-        return _assemble(source, rules, found, foreign)
-    seen = snapshot(source)
+    if isinstance(arena_or_snapshot, Snapshot):
+        seen = arena_or_snapshot
+        look_again = None
+    else:
+        look_again = partial(snapshot, arena_or_snapshot)
+        seen = look_again()
     for look in range(LOOKS):
         rules = requests_of(seen, outside=foreign)
-        found = _knots(rules)
+        found = knots_of(rules)
         deadlocks = [f for f in found if f.verdict == "deadlock"]
-        if not deadlocks and (look > 0 or not restless(seen, rules)):
+        if not deadlocks and (look_again is None or look > 0 or not restless(seen, rules)):
             break
-        after = snapshot(source)
-        if deadlocks and all(_same(seen, after, rules, f.depends) for f in deadlocks):
+        after = seen if look_again is None else look_again()
+        doubtful = [f for f in deadlocks if not _confirmed(f, seen, rules, after, foreign)]
+        if deadlocks and not doubtful:
             break
-        if look == LOOKS - 1:
-            for knot in deadlocks:
-                if not _same(seen, after, rules, knot.depends):
-                    knot.verdict = "suspected"
+        if look == LOOKS - 1 or look_again is None:
+            for knot in doubtful:
+                knot.verdict = "suspected"
             break
         seen = after
-    return _assemble(seen, rules, found, foreign)
+    return _Assembler(seen, rules, found, foreign).graph()
+
+
+def _confirmed(knot: Found, seen: Snapshot, rules: Rules, after: Snapshot, outside: bool) -> bool:
+    """Has everybody whom it rests on been in the very same wait all the time?"""
+    same = stable(seen, rules, knot.depends) if after is seen else same_waits(seen, after, rules, knot.depends)
+    asked = awaited_requests(rules, knot.depends)
+    return same and (
+        not asked or asked <= awaited_requests(again := requests_of(after, outside=outside), again.certain)
+    )

@@ -10,7 +10,7 @@ from .terminal import printable
 if TYPE_CHECKING:
     from .snapshots import FileRange, Hold, Snapshot, Wait
 
-__all__ = ["awaited", "extent", "file_name", "listing", "object_name"]
+__all__ = ["awaited", "extent", "file_name", "listing", "object_name", "shortened"]
 
 TO_THE_END = (1 << 63) - 1
 
@@ -92,6 +92,11 @@ def awaited(seen: Snapshot, wait: Wait, pid: int | None = None) -> str:
     if wait.kind == "Semaphore":
         return f"for {wait.units} units of {name}" if wait.units > 1 else f"for a unit of {name}"
     return _WANTED.get((wait.kind, wait.mode), "for {}").format(name)
+
+
+def shortened(command: str, most: int = 48) -> str:
+    """A command line as far as it fits into a sentence."""
+    return command if len(command) <= most else command[: most - 3] + "..."
 
 
 def listing(items: list[str], most: int = 4) -> str:

@@ -18,6 +18,7 @@ from .proclocks import FileIdentity, identify, survey
 from .proctable import thread_numbers
 from .reduction import Request, Supply
 from .snapshots import Snapshot, Wait
+from .terminal import printable
 from .words import descriptor_of, extent
 
 __all__ = ["UNKNOWN", "Foreign", "foreign_locks", "number_of"]
@@ -152,7 +153,7 @@ class _Look:
     def _file(self, path: str) -> _File | None:
         try:
             identity = identify(path)
-            name = os.readlink(path)
+            name = printable(os.readlink(path))
         except OSError:  # closed since, or not for us
             return None
         key = identity.stat.st_dev, identity.stat.st_ino

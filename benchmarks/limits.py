@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from . import creation, death, family, filepeers, manyranges, notify, pingpong, wakeup
+from . import creation, deadlocks, death, family, filepeers, manyranges, notify, pingpong, wakeup
 from .samples import Section, Summary
 
 Measure = Callable[[dict[str, Section]], "Summary | None"]
@@ -212,6 +212,63 @@ LIMITS = [
         for row in (*map(death.permit, death.HOLDERS), death.READER, death.ARRIVED, death.ENROLLED)
     ),
     Limit("death", "sysv_ipc, SEM_UNDO, to a C program", _ratio("death", death.undo(1), death.PROGRAM)),
+    *(
+        limit
+        for n in deadlocks.MEMBERS
+        for limit in (
+            Limit(
+                "deadlocks",
+                f"{n} members, last block to DeadlockError, to a futex wake",
+                _ratio("told", deadlocks.members(n), deadlocks.WAKE),
+                at_most=10,
+                every_version=True,
+            ),
+            Limit(
+                "deadlocks",
+                f"{n} members, last block to DeadlockError",
+                _value("told", deadlocks.members(n)),
+                at_most=1000,
+                unit="us",
+                every_version=True,
+            ),
+        )
+    ),
+    Limit(
+        "deadlocks",
+        "1,000 members, last block to DeadlockError",
+        _value("told-crowd", deadlocks.members(1000)),
+        at_most=20,
+        unit="ms",
+        every_version=True,
+    ),
+    *(
+        Limit(
+            "deadlocks",
+            f"1,000 waiters, {row}: CPU",
+            _value("belt", row),
+            at_most=2,
+            unit="%",
+            every_version=True,
+        )
+        for row in (deadlocks.STAR, deadlocks.CHAIN, deadlocks.TIMED)
+    ),
+    Limit(
+        "deadlocks",
+        "uncontended `with`, detector on to off",
+        _ratio("detector-with", deadlocks.ON),
+        at_most=1.01,
+        every_version=True,
+    ),
+    *(
+        Limit(
+            "deadlocks",
+            f"{n} processes contend, detector on to off",
+            _ratio(f"detector-{n}", deadlocks.ON),
+            at_least=0.95,
+            every_version=True,
+        )
+        for n in (2, 8)
+    ),
     Limit(
         "files",
         "`with` of a FileLock, to a raw pair",

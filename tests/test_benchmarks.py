@@ -207,6 +207,26 @@ def test_the_files_leave_nothing_behind(files: tuple[int, dict]) -> None:
     assert nothing_left(files[0])
 
 
+def test_sections_of_the_deadlocks() -> None:
+    """The ring that is closed again and again tells each time of all its members, or the run fails."""
+    process = start("--quick", "--rounds", "1", "--group", "deadlocks", "--json", "-")
+    status, out, err = finish(process)
+    assert (status, err) == (0, "")
+    data = json.loads(out)
+    sections = {s["key"]: {row["name"]: row["value"] for row in s["rows"]} for s in data["groups"]["deadlocks"]}
+    assert list(sections) == ["told", "told-crowd", "belt", "detector-with", "detector-2", "detector-8"]
+    members = [name for name in sections["told"] if name.endswith("members")]
+    assert members == ["2 members", "3 members", "4 members", "8 members"]
+    assert len(sections["belt"]) == 6
+    assert all(value["median"] > 0 for rows in sections.values() for value in rows.values())
+    lost = {limit["text"] for limit in data["limits"] if limit["median"] is None}
+    known = {"1,000 members, last block to DeadlockError"}  # a quick run has fewer
+    if "floors" in data["about"]["missing"]:
+        known |= {limit["text"] for limit in data["limits"] if limit["text"].endswith("to a futex wake")}
+    assert lost == known
+    assert nothing_left(process.pid)
+
+
 def test_creation_of_each_kind() -> None:
     process = start("--quick", "--group", "creation", "--json", "-")
     status, out, err = finish(process)

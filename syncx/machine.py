@@ -191,7 +191,7 @@ def shared_memory(tree: Tree, statvfs: Callable[[str], os.statvfs_result]) -> It
     elif not os.access(place, os.W_OK | os.X_OK):
         yield Finding("error", topic, "may not be written: no arena can be made by name", "chmod 1777 /dev/shm")
     total, free = room.f_frsize * room.f_blocks, room.f_frsize * room.f_bavail
-    kind, options = mounted or ("no file system of its own", [])
+    kind, options = mounted or ("of another file system", [])
     flags = [o for o in ("noexec", "nosuid", "nodev") if o in options]
     means = f" ({', '.join(flags)}: no matter to syncx)" if flags else ""
     text = (

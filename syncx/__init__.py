@@ -49,7 +49,9 @@ from .update import update
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from .deadlock import Held, Waiting
     from .errors import BrokenBarrierError
+    from .joins import join
     from .lockinfo import FileLockInfo, FileLocks, LockParty, file_locks
     from .objects import Holder, ObjectInfo, Range, Statistics
     from .records import RecordLocks
@@ -73,6 +75,7 @@ __all__ = [
     "FileLockInfo",
     "FileLocks",
     "Gone",
+    "Held",
     "Holder",
     "InUse",
     "Latch",
@@ -94,8 +97,10 @@ __all__ = [
     "SyncxError",
     "Timeout",
     "WaitGraph",
+    "Waiting",
     "default_arena",
     "file_locks",
+    "join",
     "snapshot",
     "update",
     "wait_graph",
@@ -108,6 +113,14 @@ def __getattr__(name: str) -> object:
         from . import objects
 
         return getattr(objects, name)
+    if name in ("Held", "Waiting"):
+        from . import deadlock
+
+        return getattr(deadlock, name)
+    if name == "join":
+        from .joins import join
+
+        return join
     if name == "RecordLocks":
         from .records import RecordLocks
 

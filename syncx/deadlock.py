@@ -2,18 +2,32 @@
 
 from __future__ import annotations
 
+import os
 import time
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .errors import KIND_NAMES, DeadlockError
 
 if TYPE_CHECKING:
     from .arena import Arena
 
-__all__ = ["Waiting", "describe"]
+__all__ = ["Held", "Waiting", "describe"]
 
 _MODES = {0: "exclusive", 1: "shared", 2: "upgrade"}
-_FILE = 13
+_FILE, _JOIN = 13, 14
+_TO_THE_END = (1 << 63) - 1
+TOLD = 16
+"""So many members are told of in the message; `.cycle` has all."""
+
+
+class Held(NamedTuple):
+    """Something that a thread of a deadlock holds, and another one of it waits for."""
+
+    kind: str
+    name: str | None
+    since: float
+    """It has been held for so many seconds at least: another thread has waited for it that long."""
 
 
 class Waiting(NamedTuple):
@@ -23,66 +37,141 @@ class Waiting(NamedTuple):
     """Its process, in the process's own pid namespace."""
     tid: int
     """The thread, likewise."""
+    thread: str | None
+    """The thread's name when it attached; None: not known."""
     command: str
     """The command line; empty if it cannot be read."""
     kind: str
-    """What it waits for: "Mutex", "RWLock", "file"…"""
+    """What it waits for: "Mutex", "RWLock", "file", "process" (the end of one)…"""
     name: str | None
-    """Of that object; None: it has none.  Of a file: device, inode and range."""
+    """Of that object; None: it has none.  Of a file: its path, if this process can tell, or device and inode, and the
+    range.  Of a process: its pid."""
     mode: str
     """How it wants it: "exclusive", "shared" or "upgrade"."""
     units: int
     """How many permits; 1 for everything else."""
     waited: float
     """For how long, in seconds."""
+    where: str | None
+    """The line of Python that waits, "FILE:LINE in FUNCTION", of a long path the end; None: not known."""
+    holds: tuple[Held, ...]
+    """What it holds of all that the other members wait for.  (A process is "held" by its threads until it ends.)"""
 
 
 def _command(pid: int) -> str:
     try:
         with open(f"/proc/{pid}/cmdline", "rb") as f:
-            return f.read(4096).replace(b"\0", b" ").strip().decode(errors="replace")
+            text = os.fsdecode(f.read(4096).replace(b"\0", b" ").strip())
     except OSError:
         return ""
+    return "".join(c if c.isprintable() else "?" for c in text)
 
 
-def _names(arena: Arena | None) -> list[tuple[int, int, str | None]]:
-    return sorted((row[0], row[1], row[2]) for row in arena._cells()) if arena is not None else []
+class _Names:
+    """Names of what the members wait for."""
+
+    def __init__(self, arena: Arena | None) -> None:
+        self._objects = sorted((row[0], row[1], row[2]) for row in arena._cells()) if arena is not None else []
+        self._paths: dict[tuple[int, int], str] = {}
+
+    def object(self, kind: int, cell: int) -> tuple[str, str | None]:
+        from bisect import bisect_right
+
+        # perhaps a mutex inside the object: the last place that is not beyond it
+        before = bisect_right(self._objects, cell, key=lambda o: o[0])
+        name = None
+        if cell and before:
+            _, kind, name = self._objects[before - 1]
+        return KIND_NAMES.get(kind, f"kind {kind}"), name
+
+    def file(self, device: int, inode: int, first: int, last: int) -> str:
+        key = os.makedev(device >> 20, device & 0xFFFFF), inode
+        if key not in self._paths:
+            self._paths[key] = self._path(key) or f"{device >> 20}:{device & 0xFFFFF} inode {inode}"
+        if (first, last) == (0, _TO_THE_END):
+            return self._paths[key]
+        return f"{self._paths[key]}[{first}..{'' if last == _TO_THE_END else last}]"
+
+    @staticmethod
+    def _path(key: tuple[int, int]) -> str | None:
+        """Of a file that this process has open, as it has those that it locks itself."""
+        for fd in os.listdir("/proc/self/fd"):
+            try:
+                st = os.stat(f"/proc/self/fd/{fd}")
+                if (st.st_dev, st.st_ino) == key:
+                    return os.readlink(f"/proc/self/fd/{fd}")
+            except OSError:
+                continue
+        return None
 
 
-def _member(row: tuple[int, ...], objects: list[tuple[int, int, str | None]], now: int) -> Waiting:
-    pid, tid, kind, cell, address, holder, units, mode, since = row
-    waited = max(0, now - since) / 1e9
-    if kind == _FILE:
-        device = f"{units >> 20}:{units & 0xFFFFF}"
-        end = "" if address == 2**63 - 1 else str(address + 1)
-        name: str | None = f"{device} inode {cell} [{holder}:{end}]"
-        return Waiting(pid, tid, _command(pid), "file", name, _MODES.get(mode & 0xF, "?"), 1, waited)
-    # perhaps a mutex inside the object: the last place that is not beyond it
-    before = [o for o in objects if o[0] <= cell]
-    kind_there, name = before[-1][1:] if before else (kind, None)
-    kind_name = KIND_NAMES.get(kind_there, f"kind {kind_there}")
-    return Waiting(pid, tid, _command(pid), kind_name, name, _MODES.get(mode & 0xF, "?"), units, waited)
+def _wants(kind: str, name: str | None, mode: str = "exclusive", units: int = 1) -> str:
+    what = f"the end of process {name}" if kind == "process" else f"{kind} {name}" if kind == "file" else ""
+    what = what or (f"a nameless {kind}" if name is None else f"{kind} {name!r}")
+    return (f"{units} permits of " if units > 1 else "") + what + ("" if mode == "exclusive" else f" ({mode})")
 
 
-def _wants(w: Waiting) -> str:
-    what = f"{w.kind} {w.name!r}" if w.kind != "file" and w.name is not None else f"{w.kind} {w.name}"
-    what = f"a nameless {w.kind}" if w.name is None else what
-    units = f"{w.units} permits of " if w.units > 1 else ""
-    how = "" if w.mode == "exclusive" else f" ({w.mode})"
-    return f"{units}{what}{how}"
+def _members(
+    arena: Arena | None, rows: Sequence[tuple[Any, ...]], links: Sequence[tuple[int, int]]
+) -> tuple[Waiting, ...]:
+    names, now, commands = _Names(arena), time.monotonic_ns(), dict[int, str]()
+    wanted: list[tuple[str, str | None, str, int, float]] = []
+    for _, _, kind, cell, address, holder, units, mode, since, *_ in rows:
+        waited, how = max(0, now - since) / 1e9, _MODES.get(mode & 0xF, "?")
+        if kind == _FILE:
+            wanted.append(("file", names.file(units, cell, holder, address), how, 1, waited))
+        elif kind == _JOIN:
+            wanted.append(("process", str(units), how, 1, waited))
+        else:
+            wanted.append((*names.object(kind, cell), how, units, waited))
+    held: list[dict[tuple[str, str | None], float]] = [{} for _ in rows]
+    for who, whom in links:
+        kind_name, name, _, _, waited = wanted[who]
+        held[whom][kind_name, name] = max(waited, held[whom].get((kind_name, name), 0.0))
+    cycle = []
+    for row, (kind_name, name, how, units, waited), holds in zip(rows, wanted, held, strict=True):
+        pid, tid, thread, where, here = row[0], row[1], row[-3], row[-2], row[-1]
+        if here and pid not in commands:
+            commands[pid] = _command(pid)
+        cycle.append(
+            Waiting(
+                pid, tid, _plain(thread), commands.get(pid, ""), kind_name, name, how, units, waited, _plain(where),
+                tuple(Held(*what, since) for what, since in holds.items()),
+            )
+        )  # fmt: skip
+    return tuple(cycle)
 
 
-def describe(what: object, members: list[tuple[int, ...]]) -> DeadlockError:
-    """The exception, with the whole deadlock in its message and in `.cycle`."""
-    now = time.monotonic_ns()
-    objects = _names(getattr(what, "arena", None))
-    cycle = tuple(_member(row, objects, now) for row in members)
-    lines = [f"deadlock of {len(cycle)} threads; this one, which came last, gives up waiting for {what!r}:"]
-    for w in cycle:
-        thread = "" if w.pid == w.tid else f", thread {w.tid}"
-        command = f" ({w.command})" if w.command else ""
-        lines.append(f"  process {w.pid}{thread}{command} has waited {w.waited:.3f} s for {_wants(w)}")
-    lines.append("each waits for what the next one has, the last for what the first has; release, and try again")
+def _plain(text: object) -> str | None:
+    return "".join(c if c.isprintable() else "?" for c in text) if isinstance(text, str) else None
+
+
+def _line(w: Waiting) -> list[str]:
+    thread = f", thread {w.tid}" if w.pid != w.tid else ""
+    thread += f" {w.thread!r}" if thread and w.thread is not None else ""
+    lines = [f"  process {w.pid}{thread}" + (f" ({w.command})" if w.command else "")]
+    for held in w.holds:
+        if held.kind != "process":
+            lines.append(f"    holds {_wants(held.kind, held.name)}, for {held.since:.3f} s at least")
+    where = f", at {w.where}" if w.where is not None else ""
+    lines.append(f"    has waited {w.waited:.3f} s for {_wants(w.kind, w.name, w.mode, w.units)}{where}")
+    return lines
+
+
+def describe(what: Any, rows: Sequence[tuple[Any, ...]], links: Sequence[tuple[int, int]]) -> DeadlockError:
+    """The exception, with the whole deadlock in its message and in `.cycle`.
+
+    rows: as the core has them, this thread's first; links: pairs of their numbers, who waits for whom.
+    """
+    arena = getattr(what, "arena", what if hasattr(what, "_cells") else None)
+    cycle = _members(arena, rows, links)
+    threads = f"{len(cycle)} threads" if len(cycle) > 1 else "one thread with itself"
+    lines = [f"deadlock of {threads}; this one gives up waiting for {what!r}:"]
+    for w in cycle[:TOLD]:
+        lines += _line(w)
+    if len(cycle) > TOLD:
+        lines.append(f"  and {len(cycle) - TOLD} more")
+    lines.append("what this thread holds it holds still; release it, and try again")
     error = DeadlockError("\n".join(lines))
     error.cycle = cycle
     return error

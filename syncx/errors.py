@@ -228,11 +228,11 @@ def _os_error(number: int, what: object) -> OSError:
     return OSError(number, os.strerror(number), str(what))
 
 
-def deadlock(what: object, members: list[tuple[int, ...]]) -> DeadlockError:
+def deadlock(what: object, members: list[tuple[Any, ...]], links: list[tuple[int, int]]) -> DeadlockError:
     """The exception for the victim of a deadlock; the core calls this with the members' wait records."""
     from .deadlock import describe
 
-    return describe(what, members)
+    return describe(what, members, links)
 
 
 def report_owner_death(lock: object, pid: int, tid: int) -> None:

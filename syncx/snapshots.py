@@ -27,8 +27,8 @@ __all__ = [
 ]
 
 _FOR_EVER = (1 << 63) - 1
-_ARENA_LOCK, _CONDITION, _GUARD, _FILE = 3, 8, 12, 13
-_KINDS: Mapping[int, str] = {_GUARD: "guard", _FILE: "file range", **KIND_NAMES, _ARENA_LOCK: "arena"}
+_ARENA_LOCK, _CONDITION, _GUARD, _FILE, _JOIN = 3, 8, 12, 13, 14
+_KINDS: Mapping[int, str] = {_GUARD: "guard", _FILE: "file range", _JOIN: "process", **KIND_NAMES, _ARENA_LOCK: "arena"}
 _PARTS = {
     "Condition": "lock",
     "RWLock": "writer",
@@ -127,7 +127,7 @@ class Wait(NamedTuple):
     turn has come) or "passing" (on to another, since it does not wait any more); of a file range also "behind" (others
     are before it in line) or "trying"; "victim": chosen to give up, to end a deadlock."""
     kind: str
-    """The class of what it waits for, "file range", or "arena": the lock of the arena itself."""
+    """The class of what it waits for, "file range", "process": the end of one, or "arena": the arena's own lock."""
     object: int | None
     """The id of the object; None: it is no object of this arena (a file range, a lock in the user's memory)."""
     part: str | None
@@ -144,6 +144,8 @@ class Wait(NamedTuple):
     remaining: float | None
     """Seconds until it gives up; None: never."""
     range: FileRange | None
+    pid: int | None
+    """The process whose end it waits for, if that is what it waits for; in the pid namespace of the thread."""
     address: int
     """Where the object lies in the memory of the waiting process; 0 for a file range and a condition."""
     since_ns: int
@@ -522,6 +524,7 @@ def _wait(row: tuple[Any, ...], kinds: Mapping[int, str], now: int | None) -> Wa
     id, level, state, number, mode, units, part, place, cell, address, holder, since, deadline, ticket, *rest = row
     where, stable = rest
     is_file, is_condition = number == _FILE, number == _CONDITION
+    no_cell = is_file or is_condition or number == _JOIN
     kind = kinds.get(place) or _KINDS.get(number, f"kind {number}")
     return Wait(
         thread=id,
@@ -531,12 +534,13 @@ def _wait(row: tuple[Any, ...], kinds: Mapping[int, str], now: int | None) -> Wa
         object=place or None,
         part=_PARTS.get(kind) if part and place else None,
         mode=_mode(mode),
-        units=1 if is_file or is_condition else units,
-        holder=None if is_file or is_condition else holder or None,
+        units=1 if no_cell else units,
+        holder=None if no_cell else holder or None,
         waited=_age(since, now),
         remaining=None if deadline >= _FOR_EVER or now is None else max(0.0, (deadline - now) / 1e9),
         range=_range(units, cell, holder, address, mode) if is_file else None,
-        address=0 if is_file or is_condition else address,
+        pid=units if number == _JOIN else None,
+        address=0 if no_cell else address,
         since_ns=since,
         deadline_ns=None if deadline >= _FOR_EVER else deadline,
         ticket=ticket,

@@ -29,6 +29,7 @@ LEVELS = {
     "arena": 2,
     "leftovers": 2,
     "machine": 2,
+    "joins": 3,
     "append": 3,
     "handle": 3,
     "snapshots": 3,
@@ -188,8 +189,10 @@ def shared_structs(files: dict[str, str]) -> dict[str, set[str]]:
         "sx_futex_waitv", "sx_host", "sx_known", "sx_arena", "sx_self", "sx_pause", "sx_waiter", "sx_object",
         "sx_watch", "sx_attempt", "sx_counts", "sx_request", "sx_look", "sx_death",
         "sx_kind_operations", "sx_arrival", "sx_own_marks", "sx_reader",
-        "sx_spot", "sx_member", "sx_deadlock", "sx_segment", "sx_hold", "sx_want", "sx_file", "sx_range",
-        "sx_file_want", "sx_source", "sx_list", "sx_window", "sx_collect", "sx_snapshot", "sx_seen_process", "sx_seen_participant",
+        "sx_spot", "sx_member", "sx_link", "sx_deadlock", "sx_node", "sx_edge", "sx_graph",
+        "sx_segment", "sx_hold", "sx_want", "sx_file", "sx_range",
+        "sx_file_want", "sx_source", "sx_list", "sx_window", "sx_collect", "sx_snapshot", "sx_seen_process",
+        "sx_seen_participant",
         "sx_seen_wait", "sx_seen_hold", "sx_seen_object", "sx_seen_problem",
     }  # fmt: skip
     found: dict[str, set[str]] = {}
@@ -219,7 +222,7 @@ def test_futexes_are_never_private(c):
 
 
 def test_headers_go_down_only(c):
-    order = ["layout.h", "futex.h", "core.h", "files.h", "snapshot.h", "py_common.h"]
+    order = ["layout.h", "futex.h", "core.h", "deadlock.h", "files.h", "snapshot.h", "py_common.h"]
     for name in order:
         own = [i for i in includes(c[name]) if i in order]
         assert all(order.index(i) < order.index(name) for i in own), name

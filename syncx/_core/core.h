@@ -197,6 +197,7 @@ struct sx_pause {
     bool blocked;     /* the host gave up its lock */
     bool kept;        /* the record is a condition's: it stays while handlers run */
     bool placed;      /* `place` is filled in */
+    bool belted;      /* the last sleep ended with the belt */
     void *host_state;
     struct sx_wait *record;
     struct sx_spot place;  /* for those who look */
@@ -213,6 +214,7 @@ enum sx_wake sx_pause_sleep(struct sx_pause *pause, struct sx_cell *cell, sx_a32
 bool sx_pause_interrupted(struct sx_pause *pause, bool belt);
 bool sx_pause_enrol(struct sx_pause *pause, struct sx_cell *cell, uint64_t place, uint64_t mark);
 void sx_pause_withdraw(struct sx_pause *pause);
+struct sx_wait *sx_pause_enrol_join(struct sx_pause *pause, uint32_t pid, uint64_t start_time);
 struct sx_file_want { /* of what file which range, and how */
     uint32_t device;
     uint32_t mode; /* with the style, as in struct sx_file_hold */
@@ -286,19 +288,29 @@ struct sx_member {
     uint64_t id;
     uint32_t pid, tid, kind, units, mode;
     uint64_t cell, address, holder, since_ns;
+    char where[SX_WHERE_WORDS * 8 + 1], name[SX_NAME_WORDS * 8 + 1];
+    bool here; /* its pid means the same process to us */
+};
+struct sx_link {
+    uint16_t from, to; /* `from` waits for something that `to` has */
 };
 /* What the victim of a deadlock, which its thread has just been, consisted of; it comes first. */
 struct sx_deadlock {
-    uint32_t count;
+    uint32_t count, links;
     struct sx_member *member;
+    struct sx_link *link;
 };
 extern _Thread_local struct sx_deadlock sx_deadlock __attribute__((tls_model("initial-exec")));
 extern bool sx_deadlock_off;
-bool sx_deadlock_closed(struct sx_arena *arena,
-                        uint64_t me);                       /* by a thread that is about to sleep: is it the victim? */
-void sx_deadlock_tell(struct sx_arena *arena, uint64_t me); /* it has been chosen by another */
+extern void (*sx_deadlock_hook)(void); /* tests: between a verdict and its delivery */
+bool sx_deadlock_closed(struct sx_arena *arena, uint64_t me);
+bool sx_deadlock_scan(struct sx_arena *arena, uint64_t me);
+bool sx_deadlock_tell(struct sx_arena *arena, uint64_t me);
 bool sx_deadlock_behind(struct sx_arena *arena, uint64_t me, uint64_t other);
 void sx_deadlock_forget(void);
+
+/* ---- the end of a process: join.c --------------------------------------------------------------------- */
+enum sx_status sx_join(struct sx_arena *arena, int pidfd, uint32_t pid, uint64_t start_time, int64_t deadline);
 
 struct sx_look;
 

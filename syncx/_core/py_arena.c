@@ -381,6 +381,27 @@ static void arena_dealloc(PyObject *op)
     Py_DECREF(type);
 }
 
+static PyObject *arena_join(PyObject *op, PyObject *args)
+{
+    ArenaObject *self = (ArenaObject *)op;
+    int pidfd, pid;
+    PyObject *timeout;
+    int64_t deadline;
+    if (!PyArg_ParseTuple(args, "iiO:_join", &pidfd, &pid, &timeout) || sx_deadline(Py_True, timeout, &deadline) < 0)
+        return NULL;
+    struct sx_arena *core = self->core;
+    if (core == NULL)
+        return sx_raise(sx_state(Py_TYPE(op)), SX_CLOSED, op, 0);
+    sx_arena_keep(core); /* it may be closed meanwhile */
+    enum sx_status status = sx_join(core, pidfd, (uint32_t)pid, sx_start_time(pid, 0), deadline);
+    int saved = errno;
+    sx_arena_release(core);
+    errno = saved;
+    if (status == SX_OK || status == SX_TIMEOUT)
+        return PyBool_FromLong(status == SX_OK);
+    return sx_raise(sx_state(Py_TYPE(op)), status, op, 0);
+}
+
 static PyMethodDef arena_methods[] = {
     {"close", arena_close, METH_NOARGS, close_doc},
     {"collect", arena_collect, METH_NOARGS,
@@ -395,6 +416,8 @@ static PyMethodDef arena_methods[] = {
     {"_cells", arena_cells, METH_NOARGS, cells_doc},
     {"_file_locks", arena_file_locks, METH_NOARGS, file_locks_doc},
     {"_participants", arena_participants, METH_NOARGS, participants_doc},
+    {"_join", arena_join, METH_VARARGS,
+     "_join($self, pidfd, pid, timeout, /)\n--\n\nWaits for the end of a process; False: not in that time."},
     {"_description", arena_description, METH_NOARGS, NULL},
     {NULL, NULL, 0, NULL},
 };

@@ -168,8 +168,9 @@ static void publish(struct sx_pause *pause, struct sx_cell *cell, uint64_t holde
         return;
     }
     uint64_t ticket = atomic_fetch_add_explicit(&w->ticket, 1, memory_order_relaxed) + 1;
+    uint32_t number = pause->record == NULL ? (uint32_t)ticket << 8 : atomic_load(&w->state) & ~0xffu;
     /* release: who sees WAITING sees the rest; and a fence: of two threads that close a deadlock one sees both */
-    atomic_store_explicit(&w->state, SX_WAITING | (uint32_t)ticket << 8, memory_order_seq_cst);
+    atomic_store_explicit(&w->state, SX_WAITING | number, memory_order_seq_cst);
     atomic_thread_fence(memory_order_seq_cst);
     pause->record = w;
 }
@@ -187,6 +188,15 @@ static bool awake(struct sx_pause *pause)
                                                       memory_order_acq_rel, memory_order_acquire))
             ;
     return sx_wait_state(state) == SX_VICTIM;
+}
+
+/* The deadlock is over, and the wait goes on: the caller looks again. */
+static void revive(struct sx_pause *pause)
+{
+    struct sx_wait *w = pause->record;
+    uint32_t state = atomic_load_explicit(&w->state, memory_order_relaxed);
+    atomic_store_explicit(&w->state, (state & ~0xffu) | (uint32_t)(pause->kept ? SX_NOTIFIED : SX_AWAKE),
+                          memory_order_release);
 }
 
 static void keep(struct sx_pause *pause, struct sx_wait *w, uint32_t state)
@@ -235,6 +245,26 @@ struct sx_wait *sx_pause_enrol_file(struct sx_pause *pause, const struct sx_file
     return w;
 }
 
+/* The same for the end of a process, join.c. */
+struct sx_wait *sx_pause_enrol_join(struct sx_pause *pause, uint32_t pid, uint64_t start_time)
+{
+    struct sx_wait *w = next_record(pause->arena);
+    if (w == NULL)
+        return NULL;
+    tell_where(pause, w);
+    atomic_store_explicit(&w->kind, SX_KIND_JOIN, memory_order_relaxed);
+    atomic_store_explicit(&w->units, pid, memory_order_relaxed);
+    atomic_store_explicit(&w->cell, start_time, memory_order_relaxed);
+    atomic_store_explicit(&w->holder, sx_pid_namespace(), memory_order_relaxed);
+    atomic_store_explicit(&w->address, 0, memory_order_relaxed);
+    atomic_store_explicit(&w->mode, unwilling(), memory_order_relaxed);
+    atomic_store_explicit(&w->since_ns, (uint64_t)sx_now(), memory_order_relaxed);
+    atomic_store_explicit(&w->deadline_ns, (uint64_t)pause->deadline, memory_order_relaxed);
+    atomic_fetch_add_explicit(&w->ticket, 1, memory_order_relaxed);
+    keep(pause, w, SX_WAITING);
+    return w;
+}
+
 /* The end of that; the caller has seen to the state.  In a forked child the record was the parent's. */
 void sx_pause_withdraw(struct sx_pause *pause)
 {
@@ -267,8 +297,9 @@ enum sx_wake sx_pause_sleep(struct sx_pause *pause, struct sx_cell *cell, sx_a32
     publish(pause, cell, holder);
     sx_deadlock_forget();
     uint64_t me;
-    bool looks = !sx_deadlock_off && pause->record != NULL && pause->deadline == SX_NEVER;
-    if (looks && sx_identity(pause->arena, &me) == SX_OK && sx_deadlock_closed(pause->arena, me)) {
+    bool looks = !sx_deadlock_off && pause->record != NULL && pause->deadline == SX_NEVER &&
+                 sx_identity(pause->arena, &me) == SX_OK;
+    if (looks && (pause->belted ? sx_deadlock_scan : sx_deadlock_closed)(pause->arena, me)) {
         awake(pause);
         return SX_STOP;
     }
@@ -288,9 +319,11 @@ enum sx_wake sx_pause_sleep(struct sx_pause *pause, struct sx_cell *cell, sx_a32
     for (int i = 0; i < watched; i++)
         if (atomic_load_explicit(watch[i].word, memory_order_relaxed) != watch[i].value)
             sx_futex_wake(watch[i].word, INT_MAX);
+    pause->belted = belt && r == -ETIMEDOUT;
     if (awake(pause)) {
-        sx_deadlock_tell(pause->arena, me);
-        return SX_STOP;
+        if (sx_deadlock_tell(pause->arena, me))
+            return SX_STOP;
+        revive(pause);
     }
     switch (r) {
     case 0:

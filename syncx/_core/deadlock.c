@@ -195,7 +195,8 @@ static bool is_member(const struct sx_node *n)
     return n->stuck && n->ahead && n->behind;
 }
 
-/* The deadlock that a thread is in: it waits for itself, by way of others.  Then its members are marked. */
+/* The deadlock that a thread is in: it waits for itself, by way of others.  Then its members are marked.  Others may wait
+ * for another deadlock on top of that: they have to wait until that one is over, and may go on then, unless it is hopeless. */
 static bool closed(struct sx_graph *g, uint32_t i)
 {
     if (!g->node[i].stuck)
@@ -207,6 +208,8 @@ static bool closed(struct sx_graph *g, uint32_t i)
     bool back = false;
     for (uint32_t e = g->node[i].in; e != SX_NO_EDGE; e = g->edge[e].next_in)
         back = back || is_member(&g->node[g->edge[e].from]);
+    for (uint32_t j = 0; j < g->count && back; j++)
+        back = !g->node[j].ahead || is_member(&g->node[j]) || g->node[j].hopeless;
     return back;
 }
 
@@ -220,13 +223,29 @@ static bool unchanged(struct sx_graph *g, const struct sx_node *n)
            state == n->state;
 }
 
-/* All that the verdict rests upon. */
-static bool holds(struct sx_graph *g)
+/* All that the verdict rests upon; but for `me`, which has been claimed, if that is not 0. */
+static bool holds(struct sx_graph *g, uint64_t me)
 {
     atomic_thread_fence(memory_order_seq_cst);
     for (uint32_t i = 0; i < g->count; i++)
-        if (g->node[i].stuck && g->node[i].ahead && !unchanged(g, &g->node[i]))
+        if (g->node[i].stuck && g->node[i].ahead && g->node[i].id != me && !unchanged(g, &g->node[i]))
             return false;
+    return true;
+}
+
+/* A process may have died without the kernel's mark (participant.c): then the deadlock is over, and this says so to all. */
+static bool all_live(struct sx_graph *g)
+{
+    for (uint32_t i = 0; i < g->count; i++) {
+        if (!g->node[i].stuck || !g->node[i].ahead)
+            continue;
+        struct sx_participant *p = sx_participant(g->arena, g->node[i].id);
+        uint32_t process = atomic_load_explicit(&p->process, memory_order_acquire);
+        uint32_t generation = atomic_load_explicit(&p->process_generation, memory_order_relaxed);
+        if (process != 0 && !sx_process_alive(g->arena, process - 1, generation) &&
+            sx_holder_examine(g->arena, g->node[i].id) != SX_ALIVE)
+            return false;
+    }
     return true;
 }
 
@@ -245,11 +264,15 @@ static struct sx_node *victim_of(struct sx_graph *g)
     return victim;
 }
 
-/* Tells the victim of the deadlock whose members are marked; of several who see it one does.  Is it this thread? */
+/* Tells the victim of the deadlock whose members are marked; of several who see it one does.  Is it this thread?
+ *
+ * Two who look at the same time may see different deadlocks with a member in common (a writer waits for two readers, and the
+ * second of those has just begun to wait), so two victims may be claimed.  Each victim looks once more, behind a fence: who
+ * finds another of the members chosen takes his own claim back.  If both do, the next scan finds what is left. */
 static bool claim(struct sx_graph *g, uint64_t me)
 {
     struct sx_node *victim = victim_of(g);
-    if (victim == NULL)
+    if (victim == NULL || !all_live(g))
         return false;
     if (sx_deadlock_hook != NULL)
         sx_deadlock_hook();
@@ -257,8 +280,12 @@ static bool claim(struct sx_graph *g, uint64_t me)
     if (!atomic_compare_exchange_strong_explicit(&victim->record->state, &state, (state & ~0xffu) | SX_VICTIM,
                                                  memory_order_acq_rel, memory_order_relaxed))
         return false;
-    if (victim->id == me)
-        return true;
+    if (victim->id == me) {
+        if (holds(g, me))
+            return true;
+        atomic_store_explicit(&victim->record->state, victim->state, memory_order_seq_cst);
+        return false;
+    }
     sx_futex_wake(&victim->record->state, INT_MAX);
     return false;
 }
@@ -280,6 +307,7 @@ static void remember(struct sx_graph *g, uint64_t me)
         free(place);
         return;
     }
+    uint64_t here = sx_pid_namespace();
     for (uint32_t first = 0; n != NULL;) {
         struct sx_member *m = &told.member[listed];
         struct sx_participant *p = sx_participant(g->arena, n->id);
@@ -295,8 +323,7 @@ static void remember(struct sx_graph *g, uint64_t me)
         }
         uint32_t process = atomic_load_explicit(&p->process, memory_order_relaxed);
         m->here = process != 0 && process <= SX_MAX_PROCESSES &&
-                  sx_process_seen(
-                      atomic_load_explicit(&g->arena->processes[process - 1].pid_namespace, memory_order_relaxed));
+                  atomic_load_explicit(&g->arena->processes[process - 1].pid_namespace, memory_order_relaxed) == here;
         n->listed = true;
         place[n - g->node] = (uint16_t)listed++;
         struct sx_node *next = NULL;
@@ -348,7 +375,7 @@ bool sx_deadlock_closed(struct sx_arena *arena, uint64_t me)
     if (plainly_runs(arena, me) || !begin(&g, arena, 0))
         return false;
     add(&g, me);
-    if (g.count == 1 && collect(&g) && reduce(&g) && closed(&g, 0) && holds(&g)) {
+    if (g.count == 1 && collect(&g) && reduce(&g) && closed(&g, 0) && holds(&g, 0)) {
         ours = claim(&g, me);
         if (ours)
             remember(&g, me);
@@ -378,14 +405,22 @@ bool sx_deadlock_scan(struct sx_arena *arena, uint64_t me)
     for (uint32_t i = 0; i < g.count && !g.failed; i++)
         if (g.node[i].stuck)
             sx_gets_it(&g, i, add);
-    if (!g.failed && reduce(&g))
+    bool again = !g.failed && reduce(&g);
+    while (again) { /* once more if some are hopeless: now those that wait for them on top of their own deadlock */
+        again = false;
         for (uint32_t i = 0; i < g.count; i++) {
             if (!g.node[i].stuck || g.node[i].listed || g.node[i].in == SX_NO_EDGE || !closed(&g, i))
                 continue;
+            bool hopeless = victim_of(&g) == NULL;
+            again = again || hopeless;
             for (uint32_t j = 0; j < g.count; j++)
-                g.node[j].listed = g.node[j].listed || is_member(&g.node[j]);
-            ours = (holds(&g) && claim(&g, me)) || ours;
+                if (is_member(&g.node[j])) {
+                    g.node[j].listed = true;
+                    g.node[j].hopeless = hopeless;
+                }
+            ours = (!hopeless && holds(&g, 0) && claim(&g, me)) || ours;
         }
+    }
     end(&g);
     return ours && sx_deadlock_tell(arena, me);
 }
@@ -425,7 +460,7 @@ bool sx_deadlock_tell(struct sx_arena *arena, uint64_t me)
     if (!begin(&g, arena, me))
         return false;
     add(&g, me);
-    if (g.count == 1 && collect(&g) && reduce(&g) && closed(&g, 0) && holds(&g)) {
+    if (g.count == 1 && collect(&g) && reduce(&g) && closed(&g, 0) && holds(&g, 0)) {
         remember(&g, me);
         told = sx_deadlock.count != 0;
     }

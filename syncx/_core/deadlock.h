@@ -15,6 +15,7 @@ struct sx_node { /* a thread */
     bool stuck;
     bool ahead, behind; /* reached from the thread in question; reaches it */
     bool listed;
+    bool hopeless; /* of a deadlock without a victim: nobody of it can give up */
 };
 
 struct sx_edge { /* `from` waits for something that `to` has */

@@ -1,4 +1,4 @@
-"""The command line: `syncx demo`, `run`, `ls`, `ps`, `locks`, `doctor`, `rm`, `completion`.
+"""The command line: `syncx demo`, `run`, `ls`, `ps`, `why`, `deadlocks`, `watch` and the others.
 
 Only what a command needs is imported, when it is run, so that `syncx --help` and the completion of a shell are quick.
 """
@@ -400,6 +400,72 @@ examples:
     ps.add_argument("--all", action="store_true", help="all that a thread holds, not the first ten")
     ps.add_argument("--json", action="store_true", help="the whole snapshot as a JSON object")
 
+    why = command(
+        "why",
+        _why,
+        "tell in words why a process, an object or a file stands still",
+        """\
+WHAT is the number of a process or thread, the name of an object of the arena, or the path of a file.  A paragraph tells
+who waits for it, since when and in which line of Python, who has it and what that one does now, whether that ends by
+itself, and what to do.  Nothing is attached to, stopped or changed.
+
+exit status: 0 told, 1 there is no such process, name or file, 2 wrong usage.
+
+examples:
+  syncx why 4711
+  syncx why nightly
+  syncx why ./records.db""",
+    )
+    why.add_argument("what", metavar="WHAT", type=_path, help="a process or thread, a name, or a path")
+    arena(why)
+
+    deadlocks = command(
+        "deadlocks",
+        _deadlocks,
+        "list deadlocks, for people and for monitoring",
+        """\
+Prints each knot of threads that wait for each other, with its members: since when, where, and who has what they want.
+Where there is none nothing is printed, but on a terminal.
+
+deadlock    will not end unless a member is killed or gives up
+suspected   will not end unless somebody acts of whom nothing is known, say by setting an event
+resolves    will end when a time limit of a member runs out; no reason for an alarm
+
+exit status: 0 neither of the first two, 1 failure, 2 wrong usage, 3 a deadlock, 4 suspected only.
+
+examples:
+  syncx deadlocks --arena myapp || mail -s 'myapp stands still' ops
+  syncx deadlocks --json | jq '.knots[].members[].pid'""",
+    )
+    deadlocks.add_argument("place", metavar="ARENA", nargs="?", type=_arena_name, help="the arena, a name or a path")
+    arena(deadlocks)
+    deadlocks.add_argument("--json", action="store_true", help="the whole wait-for graph as a JSON object")
+
+    watch = command(
+        "watch",
+        _watch,
+        "stay, and report deadlocks and long waits as they come and go",
+        """\
+Looks every second, and writes a line for each deadlock, suspected deadlock and long wait, once, and another one when it
+is over.  A deadlock is told at once, all else when it was there at two looks.  Idle workers, who wait for an event, a
+condition or a unit of a semaphore, are not told of without --all.  An arena that is not there yet is waited for.
+
+exit status: 130 interrupted; with --once that of `syncx deadlocks`.
+
+examples:
+  syncx watch --longer 10
+  syncx watch --json --arena myapp | while read -r line; do ./alert "$line"; done""",
+    )
+    watch.add_argument("place", metavar="ARENA", nargs="?", type=_arena_name, help="the arena, a name or a path")
+    arena(watch)
+    watch.add_argument(
+        "--longer", metavar="S", type=_seconds, default=60.0, help="report waits of S seconds or more, default 60"
+    )
+    watch.add_argument("--every", metavar="S", type=_interval, default=1.0, help="look every S seconds, default 1")
+    watch.add_argument("--once", action="store_true", help="look once, and end")
+    watch.add_argument("--all", action="store_true", help="the waits of idle workers too")
+    watch.add_argument("--json", action="store_true", help="a JSON object in each line")
+
     locks = command(
         "locks",
         _locks,
@@ -586,6 +652,40 @@ def _ps(options: argparse.Namespace) -> int:
     try:
         return ps.main(name, as_json=options.json, everything=options.all)
     except FileNotFoundError:
+        return _fail(f"there is no arena {name!r}")
+
+
+def _why(options: argparse.Namespace) -> int:
+    from . import why
+
+    return _looking(options, lambda name: why.main(options.what, name))
+
+
+def _deadlocks(options: argparse.Namespace) -> int:
+    from . import deadlocks
+
+    return _looking(options, lambda name: deadlocks.main(name, as_json=options.json))
+
+
+def _watch(options: argparse.Namespace) -> int:
+    from . import watch
+
+    how = {"longer": options.longer, "every": options.every, "once": options.once, "everything": options.all}
+    return _looking(options, lambda name: watch.main(name, as_json=options.json, **how))
+
+
+def _looking(options: argparse.Namespace, look: Callable[[str], int]) -> int:
+    """Of one arena, which may be given in two ways."""
+    place: str | None = getattr(options, "place", None)
+    if place is not None and options.arena is not None:
+        print("syncx: that takes one arena, as an argument or with --arena", file=sys.stderr)
+        return USAGE
+    name = place or _arena_of(options)
+    try:
+        return look(name)
+    except FileNotFoundError as e:
+        if e.filename is not None and os.fspath(e.filename) == getattr(options, "what", None):
+            raise
         return _fail(f"there is no arena {name!r}")
 
 
@@ -798,6 +898,7 @@ def _completion(options: argparse.Namespace) -> int:
         complete = {
             "NAME": names,
             "NAME=N": names,
+            "WHAT": names,
             "DIR": shtab.DIRECTORY,
             "PATH": shtab.FILE,
             "ARENA": shtab.FILE,

@@ -58,6 +58,23 @@ def current_wait(seen: Snapshot, who: Participant) -> Wait | None:
     return waits[-1] if waits and waits[-1].state in _BLOCKED else None
 
 
+def _file_of(wait: Wait) -> tuple[int, int] | None:
+    return None if wait.range is None else (wait.range.device, wait.range.inode)
+
+
+def _overlap(a: Wait, b: Wait) -> bool:
+    """Do two who wait want something that only one of them can have?"""
+    x, y = a.range, b.range
+    return (
+        x is not None
+        and y is not None
+        and (x.style == "flock") == (y.style == "flock")
+        and x.first <= y.last
+        and y.first <= x.last
+        and not a.mode == b.mode == "shared"
+    )
+
+
 def in_the_way(wait: Wait, hold: Hold) -> bool:
     """Does that hold of a file range exclude what is awaited?  Locks of flock(2) and of fcntl(2) ignore each other."""
     a, b = wait.range, hold.range
@@ -85,8 +102,6 @@ def requests_of(seen: Snapshot, *, outside: bool = True) -> Rules:
         if wait is None:
             continue
         certain, nominal, blockers = reader.request(who, wait)
-        if certain is _GOES_ON:
-            blockers = list[Source]()
         rules.waits[who.id] = wait
         rules.certain[who.id], rules.nominal[who.id] = certain, nominal
         rules.blockers[who.id] = blockers
@@ -161,6 +176,10 @@ class _Reader:
         for p in seen.participants:
             if p.alive and p.process is not None:
                 self.threads_of.setdefault(p.process, []).append(p.id)
+        self.lines: dict[tuple[int, int] | None, list[Wait]] = {}
+        for w in seen.waits:
+            if w.range is not None and w.state in _BLOCKED:
+                self.lines.setdefault(_file_of(w), []).append(w)
         self.ranges: dict[tuple[int, int], list[Hold]] = {}
         self.arena: list[Hold] = []
         for h in seen.holds:
@@ -173,7 +192,7 @@ class _Reader:
         """The certain request, the nominal one, and who is in the way."""
         if wait.range is not None:
             holds = self.ranges.get((wait.range.device, wait.range.inode), [])
-            return _lock([h for h in holds if in_the_way(wait, h)], who.id)
+            return self._in_line(wait, _lock([h for h in holds if in_the_way(wait, h)], who.id))
         if wait.kind == "arena":
             return _lock(self.arena, who.id)
         found = self.seen.at(wait.object)
@@ -205,6 +224,26 @@ class _Reader:
             if ready.get(wait.kind, False):
                 return _GOES_ON, _GOES_ON, []
         return self._signal()
+
+    def _in_line(
+        self, wait: Wait, found: tuple[Request, Request, list[Source]]
+    ) -> tuple[Request, Request, list[Source]]:
+        """Who stands behind another who waits lets that one go first; for order's sake, so it is not certain."""
+        certain, nominal, blockers = found
+        if wait.state != "behind":
+            return found
+        ahead = [
+            w
+            for w in self.lines.get(_file_of(wait), ())
+            if w.ticket < wait.ticket and w.thread in self.alive and _overlap(wait, w)
+        ]
+        if not ahead:
+            return found
+        before = max(ahead, key=lambda w: w.ticket).thread
+        if before not in blockers:
+            blockers = [*blockers, before]
+        nominal = Request(nominal.need + 1, nominal.free, (*nominal.supplies, Supply(1, (before,))))
+        return Request(certain.need, certain.free, certain.supplies), nominal, blockers
 
     @staticmethod
     def _signal() -> tuple[Request, Request, list[Source]]:

@@ -10,6 +10,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from .proctable import command_of, process_state, state_of, stopped, thread_numbers
@@ -171,7 +172,13 @@ class WaitGraph:
 
     def _next(self, at: Blocked | ForeignProcess, seen: set[Any]) -> Blocker | Blocked | None:
         """Whom to go on with: towards the knot if there is one, else whoever runs."""
-        found: list[Blocker | Blocked] = [self.of(b) or b if isinstance(b, Participant) else b for b in at.blockers]
+        whole = {f.pid: f for f in self.foreign}
+        found: list[Blocker | Blocked] = []
+        for b in at.blockers:
+            if isinstance(b, ForeignProcess):
+                found.append(whole.get(b.pid, b))
+            else:
+                found.append(self.of(b) or b if isinstance(b, Participant) else b)
         knot = at.knot if isinstance(at, Blocked) else None
         if isinstance(at, Blocked) and knot is None:
             found.sort(key=lambda b: isinstance(b, Blocked))
@@ -220,7 +227,7 @@ def describe(who: Participant | None, process: ProcessInfo | None) -> str:
     if who is None:
         return "somebody unknown"
     elsewhere = " of another pid namespace" if process is not None and not process.here else ""
-    name = f" ({who.name})" if who.name else ""
+    name = f" ({who.name})" if who.name and who.name != "MainThread" else ""
     thread = f", thread {who.tid}" if who.tid != who.pid else ""
     return f"process {who.pid}{elsewhere}{thread}{name}"
 
@@ -418,8 +425,8 @@ class _Assembler:
             blocked=tuple(sorted(blocked.values(), key=lambda b: (b.wait.since_ns, b.participant.id))),
             knots=tuple(knots),
             foreign=tuple(self.foreign[pid] for pid in sorted(self.foreign)),
-            states=self.states,
-            _index=blocked,
+            states=MappingProxyType(self.states),
+            _index=MappingProxyType(blocked),
         )
 
     def _knot(self, knot: Found, limit: float | None, blocked: Mapping[int, Blocked]) -> Knot:

@@ -1,4 +1,4 @@
-"""The command line: `syncx demo`, `run`, `ls`, `ps`, `why`, `deadlocks`, `watch` and the others.
+"""The command line: `syncx demo`, `run`, `ls`, `ps`, `graph`, `why`, `deadlocks`, `watch` and the others.
 
 Only what a command needs is imported, when it is run, so that `syncx --help` and the completion of a shell are quick.
 """
@@ -211,6 +211,7 @@ examples:
   syncx run --semaphore cc=4 -- cc -c big.c   at most four at once
   syncx run --file log --no-wait -- ./rotate  a file, as flock(1) does
   syncx ls                                    who holds what, who waits
+  syncx graph -o stuck.svg                    who waits for whom, drawn
   syncx locks records.db                      the same of a file, whatever program locks it
   eval "$(syncx completion bash)"
 
@@ -466,6 +467,43 @@ examples:
     watch.add_argument("--all", action="store_true", help="the waits of idle workers too")
     watch.add_argument("--json", action="store_true", help="a JSON object in each line")
 
+    graph = command(
+        "graph",
+        _graph,
+        "draw who waits for whom: the wait-for graph",
+        """\
+A thread that waits points at what it wants, and that at whoever holds it.  Without an option the drawing is lines of
+text: rings, which are deadlocks, read downwards and back to their beginning; all else are trees, below each thread what
+it holds, and below that who wants it.  What nobody waits for is left out.
+
+--svg, or -o FILE.svg, makes a picture for a browser that needs nothing else; in it deadlocked threads have a thick
+frame and a filled title, perhaps deadlocked ones a dotted frame, waits with a time limit a dashed line, programs that
+do not use syncx a double frame, dead holders a name that is struck through.  The pointer on anything tells more.
+--dot is for graphviz.
+
+It looks without attaching, waiting, or stopping anybody, as `syncx ps` does.
+
+exit status: 0 the graph was drawn, whatever is in it; 1 there is no such arena, or FILE cannot be written.
+
+examples:
+  syncx graph
+  syncx graph -o stuck.svg
+  syncx graph --dot | dot -Tpdf > stuck.pdf
+  syncx graph --json | jq '.nodes[] | select(.state == "deadlocked") | .pid'""",
+    )
+    graph.add_argument("place", metavar="ARENA", nargs="?", type=_arena_name, help="the arena, a name or a path")
+    arena(graph)
+    shape = graph.add_mutually_exclusive_group()
+    for format, text in (
+        ("svg", "a picture for a browser"),
+        ("dot", "for graphviz"),
+        ("json", "nodes and edges as a JSON object"),
+    ):
+        shape.add_argument(f"--{format}", action="store_const", const=format, dest="format", help=text)
+    graph.add_argument(
+        "--output", "-o", metavar="PATH", type=_path, help="write there; .svg, .dot, .json or .txt tells the format"
+    )
+
     locks = command(
         "locks",
         _locks,
@@ -674,6 +712,16 @@ def _watch(options: argparse.Namespace) -> int:
     return _looking(options, lambda name: watch.main(name, as_json=options.json, **how))
 
 
+def _graph(options: argparse.Namespace) -> int:
+    from . import graph
+
+    format = options.format or (graph.format_of(options.output) if options.output else "text")
+    if format is None:
+        print(f"syncx: {graph.unclear(options.output)}", file=sys.stderr)
+        return USAGE
+    return _looking(options, lambda name: graph.main(name, format=format, output=options.output))
+
+
 def _looking(options: argparse.Namespace, look: Callable[[str], int]) -> int:
     """Of one arena, which may be given in two ways."""
     place: str | None = getattr(options, "place", None)
@@ -684,7 +732,8 @@ def _looking(options: argparse.Namespace, look: Callable[[str], int]) -> int:
     try:
         return look(name)
     except FileNotFoundError as e:
-        if e.filename is not None and os.fspath(e.filename) == getattr(options, "what", None):
+        named = (getattr(options, "what", None), getattr(options, "output", None))
+        if e.filename is not None and os.fspath(e.filename) in named:
             raise
         return _fail(f"there is no arena {name!r}")
 

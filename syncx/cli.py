@@ -1,4 +1,4 @@
-"""The command line: `syncx demo`, `run`, `ls`, `ps`, `graph`, `why`, `deadlocks`, `watch` and the others.
+"""The command line: `syncx demo`, `run`, `ls`, `ps`, `top`, `stats`, `graph`, `why`, `watch` and the others.
 
 Only what a command needs is imported, when it is run, so that `syncx --help` and the completion of a shell are quick.
 """
@@ -504,6 +504,75 @@ examples:
         "--output", "-o", metavar="PATH", type=_path, help="write there; .svg, .dot, .json or .txt tells the format"
     )
 
+    top = command(
+        "top",
+        _top,
+        "show live who waits longest, and for what is waited most",
+        """\
+Looks as `syncx ps` does, without attaching, waiting or stopping anybody, every second.  Above, the threads that wait;
+below, the objects for which somebody waits or had to.  Columns that do not fit are left out.
+
+WAITED   for how long the thread has waited (of an object: all waits together that are over)
+AWAITS   what it waits for, and HELD BY: the processes that have it
+WHERE    the line of Python where it waits
+PER S    waits that had to sleep, in a second; SLEPT: since the object was made
+LONGEST  the longest wait for it, this one included
+
+Red and !: a deadlock.  ?: a suspected one.  ~: a circle that ends by itself, since somebody in it waits for a limited
+time.  A dot: behind a deadlock.
+
+keys:
+  w c t n     longest wait first, most contended first, most time waited first, by name
+  / Esc       show only what contains some text; show everything again
+  space       freeze, and go on
+  a           objects too that nobody ever had to wait for
+  arrows, page up, page down: scroll; h: help; q: quit
+
+With --once, or where standard output is no terminal, it looks once and prints plain text.
+
+examples:
+  syncx top
+  syncx top myapp --every 0.2
+  ssh build7 syncx top --once""",
+    )
+    top.add_argument("place", metavar="ARENA", nargs="?", type=_arena_name, help="the arena, a name or a path")
+    arena(top)
+    top.add_argument("--every", metavar="S", type=_interval, default=1.0, help="look every S seconds, default 1")
+    top.add_argument("--once", action="store_true", help="look once, and print plain text")
+
+    stats = command(
+        "stats",
+        _stats,
+        "tell what happened to each lock since it was made, as a table, JSON, or for Prometheus",
+        """\
+NAME     the name; anonymous ones are shown with --all only
+TAKEN    how often it was taken; -: not counted, since several threads may have it at once
+SLEPT    waits that had to sleep
+WAITED   how long those slept together that are over
+LONGEST  the longest of them
+WAITERS  how many threads wait now
+HELD     for how long it has been held, where that is recorded (SYNCX_TRACE)
+DIED     holds taken over from the dead
+RESCUES  wake-ups that died with a thread and were made good
+
+--prometheus writes the text format that Prometheus reads; a file given with --output is replaced in one step, as the
+textfile collector of the node exporter wants it.  If the arena cannot be read it says so: syncx_arena_up is 0.
+
+exit status: 0, 1 if the arena is not there or cannot be read, or the file cannot be written.
+
+examples:
+  syncx stats
+  syncx stats myapp --json | jq '.objects[] | select(.waiters > 0)'
+  syncx stats --prometheus -o /var/lib/node_exporter/textfile/syncx.prom""",
+    )
+    stats.add_argument("place", metavar="ARENA", nargs="?", type=_arena_name, help="the arena, a name or a path")
+    arena(stats)
+    stats.add_argument("--all", action="store_true", help="anonymous ones too")
+    shape = stats.add_mutually_exclusive_group()
+    shape.add_argument("--json", action="store_true", help="a JSON object")
+    shape.add_argument("--prometheus", action="store_true", help="the text format of Prometheus")
+    stats.add_argument("--output", "-o", metavar="PATH", type=_path, help="of --json or --prometheus: where it goes")
+
     locks = command(
         "locks",
         _locks,
@@ -683,14 +752,23 @@ def _ls(options: argparse.Namespace) -> int:
 def _ps(options: argparse.Namespace) -> int:
     from . import ps
 
-    if options.place is not None and options.arena is not None:
-        print("syncx: ps takes one arena, as an argument or with --arena", file=sys.stderr)
+    return _looking(options, lambda name: ps.main(name, as_json=options.json, everything=options.all))
+
+
+def _top(options: argparse.Namespace) -> int:
+    from . import top
+
+    return _looking(options, lambda name: top.main(name, every=options.every, single=options.once))
+
+
+def _stats(options: argparse.Namespace) -> int:
+    from . import stats
+
+    if options.output is not None and not (options.json or options.prometheus):
+        print("syncx: --output is for --json and --prometheus: a table goes to standard output", file=sys.stderr)
         return USAGE
-    name = options.place or _arena_of(options)
-    try:
-        return ps.main(name, as_json=options.json, everything=options.all)
-    except FileNotFoundError:
-        return _fail(f"there is no arena {name!r}")
+    how = {"everything": options.all, "as_json": options.json, "prometheus": options.prometheus}
+    return _looking(options, lambda name: stats.main(name, output=options.output, **how))
 
 
 def _why(options: argparse.Namespace) -> int:

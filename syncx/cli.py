@@ -830,9 +830,11 @@ def _show(
 
         print(json.dumps(rows, indent=2))
     elif options.quiet:
+        from .terminal import printable
+
         for row in rows:
             if row["name"] is not None:
-                print(row["name"])
+                print(printable(row["name"]))
     elif rows:
         table(rows)
     return OK

@@ -12,8 +12,9 @@ from typing import Any
 from . import health, hidden, machine
 from .arena import DEFAULT_NAME, DIRECTORY, path_of
 from .errors import SyncxError
-from .findings import LEVELS, Finding, Tree
+from .findings import LEVELS, Finding, Tree, size
 from .leftovers import leftovers
+from .terminal import printable
 
 __all__ = ["main"]
 
@@ -90,7 +91,8 @@ def _place(place: str, blind: list[str]) -> Iterator[Finding]:
             yield from health.examine(path)
         elif os.path.isfile(path):
             with open(path, "rb"):  # or say why not
-                found = found or [Finding("ok", "file", f"{path}: no arena; nothing was left beside it")]
+                text = f"{printable(path)}: no arena, {size(os.stat(path).st_size)}; nothing was left beside it"
+                found = found or [Finding("note", "file", text)]
         elif not found:
             os.stat(path)
         yield from found
@@ -114,7 +116,7 @@ def _directory(place: str, blind: list[str]) -> Iterator[Finding]:
                 continue
             except OSError as e:
                 blind.append(f"{path}: {e.strerror}")
-    yield from found or [Finding("ok", "directory", f"{place}: no arena in it, and nothing left behind")]
+    yield from found or [Finding("ok", "directory", f"{printable(place)}: no arena in it, and nothing left behind")]
 
 
 def _row(finding: Finding, fix: bool) -> dict[str, Any]:

@@ -28,6 +28,8 @@ from .terminal import command_line, duration, printable
 __all__ = ["arenas_of", "examine", "in_child", "is_arena", "mend"]
 
 MAGIC = b"yncxARN1"
+_ORPHANS = 212
+"""Where the header says that objects of the dead wait to be collected, see docs/reference/layout.md."""
 PROCESSES = 4096
 CELL_BYTES, NAME_BYTES = 64 << 20, 32 << 20
 """Room for objects and for names: the capacities of syncx/_core/layout.h."""
@@ -192,6 +194,18 @@ def _over(seen: Snapshot, topic: str) -> Finding | None:
     return None
 
 
+def _orphaned(path: str) -> bool:
+    """The word of the header that says so, of an arena that has been found to be one."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except OSError:
+        return False
+    try:
+        return os.pread(fd, 4, _ORPHANS) not in (b"", bytes(4))
+    finally:
+        os.close(fd)
+
+
 def _death(seen: Snapshot, topic: str) -> Iterator[Finding]:
     """What the dead left."""
     living = any(p.alive for p in seen.processes)
@@ -206,6 +220,9 @@ def _death(seen: Snapshot, topic: str) -> Iterator[Finding]:
         kept = f", and {_count(orphans, 'nameless object')} with them" if orphans else ""
         what = f"{_count(len(dead), 'process', 'processes')} died without leaving ({pids}){kept}"
         yield Finding("warning", topic, what, advice, repair=_repair(seen.path))
+    elif _orphaned(seen.path):
+        what = "a process left while others were busy, and its nameless objects are still there"
+        yield Finding("note", topic, what, advice, repair=_repair(seen.path))
     threads = [p for p in seen.participants if not p.alive]
     if threads and seen.this_boot:
         held = sum(len(seen.held_by(p.id)) for p in threads)
@@ -310,7 +327,10 @@ def mend(path: str) -> str:
         return "removed"
     after = {p.id for p in snapshot(path).processes}
     cleared = sum(not p.alive and p.id not in after for p in before.processes)
-    return f"cleared up after {_count(cleared, 'process', 'processes')}" if cleared else ""
+    gone = len(before.objects) - len(snapshot(path).objects)
+    return (
+        f"cleared up after {_count(cleared, 'process', 'processes')}" if cleared else "cleared up" if gone > 0 else ""
+    )
 
 
 def in_child(path: str, work: Callable[[str], str]) -> str:

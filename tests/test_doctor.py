@@ -25,7 +25,7 @@ from syncx import doctor, health, hidden, leftovers, machine
 from syncx.findings import LEVELS, Finding, Tree, size
 
 GOOD = machine.Probes(True, True, True, True)
-RETIRED, BOOT = 208, 192  # offsets in the header, see docs/reference/layout.md
+BOOT, RETIRED, ORPHANS = 192, 208, 212  # offsets in the header, see docs/reference/layout.md
 COMMAND = [sys.executable, "-m", "syncx", "doctor"]
 
 
@@ -474,6 +474,13 @@ def test_a_machine_that_was_started_anew(arena, child, tmp_path):
     told(look(path)["findings"], "note", "started anew")
     assert told(mend(path)["findings"], "note", "started anew")["done"] == "cleared up after 1 process"
     assert not any("anew" in f["text"] for f in look(path)["findings"])
+
+
+def test_objects_that_wait_to_be_collected(arena):
+    patch(arena.path, ORPHANS, b"\1")
+    assert told(look(arena.path)["findings"], "note", "left while others were busy")["fixable"]
+    arena.collect()
+    assert {f["level"] for f in look(arena.path)["findings"]} == {"ok"}
 
 
 @pytest.mark.core

@@ -26,6 +26,8 @@ class Supply(NamedTuple):
     """Numbers of threads; ANYBODY among them: any thread at all.  None of them: it never comes."""
     stable: bool = True
     """It was read at the one moment of which all else is."""
+    awaited: bool = True
+    """False: these threads could bring it about, but nobody waits for them; no edge."""
 
 
 class Request(NamedTuple):
@@ -80,7 +82,7 @@ def edges(requests: Mapping[int, Request], stuck: Collection[int]) -> dict[int, 
     found: dict[int, list[int]] = {}
     anybody = False
     for who in stuck:
-        to = dict.fromkeys(s for supply in requests[who].supplies for s in supply.sources)
+        to = dict.fromkeys(s for supply in requests[who].supplies if supply.awaited for s in supply.sources)
         anybody = anybody or ANYBODY in to
         found[who] = [s for s in to if s in stuck or s == ANYBODY]
     if anybody:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from .foreignlocks import Foreign, foreign_locks
+from .foreignlocks import UNKNOWN, Foreign, foreign_locks, number_of
 from .proctable import thread_numbers
 from .reduction import ANYBODY, Request, Supply
 from .snapshots import Hold, Participant, ProcessInfo, Snapshot, Wait
@@ -134,6 +134,9 @@ def _add_foreign(seen: Snapshot, rules: Rules) -> None:
             nominal.need + n, nominal.free, (*nominal.supplies, *(Supply(1, h.nominal) for h in held))
         )
         rules.blockers[wait.thread] += dict.fromkeys(s for h in held for s in h.named)
+    for wait in rules.waits.values():
+        if wait.pid is not None and number_of(wait.pid) in rules.blockers[wait.thread]:
+            foreign.processes[number_of(wait.pid)] = wait.pid
     rules.certain.update(foreign.certain)
     rules.nominal.update(foreign.nominal)
 
@@ -193,6 +196,8 @@ class _Reader:
         if wait.range is not None:
             holds = self.ranges.get((wait.range.device, wait.range.inode), [])
             return self._in_line(wait, _lock([h for h in holds if in_the_way(wait, h)], who.id))
+        if wait.kind == "process":
+            return self._end(who, wait)
         if wait.kind == "arena":
             return _lock(self.arena, who.id)
         found = self.seen.at(wait.object)
@@ -249,6 +254,18 @@ class _Reader:
     def _signal() -> tuple[Request, Request, list[Source]]:
         return Request(1, 0, (Supply(1, (ANYBODY,)),)), Request(1, 0, ()), [0]
 
+    def _end(self, who: Participant, wait: Wait) -> tuple[Request, Request, list[Source]]:
+        """The end of a process: any of its threads can bring it about; as a rule it is the main thread that does."""
+        mine = self.seen.process(who.process)
+        for p in self.seen.processes:
+            threads = tuple(self.threads_of.get(p.id, ()))
+            if p.alive and p.pid == wait.pid and mine is not None and p.namespace == mine.namespace:
+                main = tuple(t for t in threads if (q := self.seen.participant(t)) is not None and q.tid == q.pid)
+                certain = Request(1, 0, (Supply(1, threads or (UNKNOWN,)),))
+                return certain, Request(1, 0, (Supply(1, main or threads or (UNKNOWN,)),)), list(main or threads or [p])
+        outside = mine is not None and mine.here and wait.pid
+        return Request(0, 0, ()), _GOES_ON, [number_of(wait.pid) if outside and wait.pid else UNKNOWN]
+
     def _elsewhere(self, wait: Wait) -> tuple[Request, Request, list[Source]]:
         """In memory of the user's own, which we cannot see: when it fell asleep the thread wrote down who had it."""
         if wait.kind in (*_SIGNALS, "Barrier"):
@@ -291,8 +308,8 @@ class _Reader:
             process = tuple(self.threads_of.get(h.process or 0, ()))
             thread = (h.thread,) if h.thread in self.alive and h.thread is not None else ()
             if not process:  # all its threads have ended, but for such as are not attached
-                certain.append(Supply(h.units, (-1,), h.stable))
-                nominal.append(Supply(h.units, (-1,), h.stable))
+                certain.append(Supply(h.units, (UNKNOWN,), h.stable))
+                nominal.append(Supply(h.units, (UNKNOWN,), h.stable))
             else:
                 scoped = thread if thread and "scoped" in h.flags else process
                 certain.append(Supply(h.units, scoped, h.stable))
@@ -312,9 +329,12 @@ class _Reader:
             return _GOES_ON, _GOES_ON, []
         need = parties - arrived
         known = [Supply(1, (h.thread or 0,), h.stable) for h in missing]
-        nominal = Request(need, 0, tuple(known))
+        # who waits with us, and gives up, breaks it for all
+        there = tuple(h.thread or 0 for h in holds if "arrived" in h.flags and h.thread != who.id)
+        breaks = (Supply(need, there, awaited=False),) if there else ()
+        nominal = Request(need, 0, (*known, *breaks))
         blockers: list[Source] = [h.thread or 0 for h in missing]
         if need > len(known):
             known.append(Supply(need - len(known), (ANYBODY,)))
             blockers.append(0)
-        return Request(need, 0, tuple(known)), nominal, blockers
+        return Request(need, 0, (*known, *breaks)), nominal, blockers

@@ -75,7 +75,7 @@ def knots_of(rules: Rules) -> list[Found]:
     graph = edges(both, reduce(both, rules.running))
     graph = {who: [o for o in to if o in limited] for who, to in graph.items() if who in limited}
     for members in components(graph):
-        if not taken.intersection(members) and not rules.timed.isdisjoint(members):
+        if not taken.intersection(members):
             found.append(Found(_in_order(members, graph, rules), "resolves", set(members)))
             taken.update(members)
     return found

@@ -442,9 +442,16 @@ class _Assembler:
         return Knot(members=tuple(members.values()), verdict=knot.verdict, resolves_in=limit, victim=told)
 
     def _earliest(self, knot: Found) -> float | None:
-        waits = [self.rules.waits[m].remaining for m in knot.members if m in self.rules.waits]
-        limits = [r for r in waits if r is not None]
-        return min(limits) if limits and knot.verdict == "resolves" else None
+        """The time limit that ends it: of a member, or else of somebody else who could free one."""
+        if knot.verdict != "resolves":
+            return None
+        inside = [m for m in knot.members if m in self.rules.waits]
+        outside = [s for m in inside for supply in self.rules.certain[m].supplies for s in supply.sources]
+        for group in (inside, outside, self.rules.timed):
+            limits = [r for m in group if m in self.rules.waits and (r := self.rules.waits[m].remaining) is not None]
+            if limits:
+                return min(limits)
+        return 0.0
 
 
 def wait_graph(

@@ -209,7 +209,7 @@ class _Teller:
         for before, after in pairwise(chain):
             assert isinstance(before, (Blocked, ForeignProcess))
             text.append(self._link(before, after, chain, len(text)))
-        text.append(self._end(b, chain[-1]))
+        text.append(self._end(b, chain))
         return " ".join(t for t in text if t)
 
     def _who(self, who: Participant) -> str:
@@ -287,6 +287,8 @@ class _Teller:
             return "Permits of it are with"
         if kind == "Barrier" and before.wait.part is None:
             return "Not there yet is"
+        if kind == "process":
+            return "That is"
         if kind == "Once":
             return "It is worked out by"
         return "That is held by"
@@ -298,7 +300,7 @@ class _Teller:
 
     # ---- how it ends, and what to do ---------------------------------------------------------------------------
 
-    def _end(self, b: Blocked, last: Blocker | Blocked) -> str:
+    def _end(self, b: Blocked, chain: tuple[Blocker | Blocked, ...]) -> str:
         knot = None if b.knot is None else self.graph.knots[b.knot]
         if knot is not None and knot.verdict == "deadlock":
             return self._deadlock(b)
@@ -310,7 +312,9 @@ class _Teller:
                 "That looks like a deadlock, but is not certain: a thread that does not wait could still end it. If "
                 "none will, kill one of those that wait; what it holds goes to the next in line."
             )
-        return self._runs(last)
+        before = chain[-2] if len(chain) > 1 else None
+        joins = isinstance(before, Blocked) and before.wait.kind == "process"
+        return self._runs(chain[-1], "ends" if joins else "gives it back")
 
     def _deadlock(self, b: Blocked) -> str:
         assert b.knot is not None
@@ -332,7 +336,7 @@ class _Teller:
             text += " What it holds goes to the next in line."
         return text
 
-    def _runs(self, last: Blocker | Blocked) -> str:
+    def _runs(self, last: Blocker | Blocked, does: str) -> str:
         if isinstance(last, str):
             return ""
         if isinstance(last, Blocked):
@@ -343,8 +347,8 @@ class _Teller:
         if isinstance(last, Participant):
             process = self.seen.process(last.process)
             if process is None or not process.here:
-                return "It is no deadlock: everything goes on when that process gives it back."
+                return f"It is no deadlock: everything goes on when that process {does}."
         return (
-            f"It is no deadlock: everything goes on when process {last.pid} gives it back. If that takes too long, "
+            f"It is no deadlock: everything goes on when process {last.pid} {does}. If that takes too long, "
             f"look what it does, or end it: kill {last.pid}."
         )

@@ -57,6 +57,8 @@ def object_name(seen: Snapshot, what: Hold | Wait, pid: int | None = None) -> st
     if what.range is not None:
         part, path = extent(what.range.first, what.range.last), file_name(pid, what.range)
         return f"{part} of {path}" if part else path
+    if what.kind == "process":
+        return f"the end of process {getattr(what, 'pid', None)}"
     found = seen.at(what.object)
     if found is None:
         return "the lock of the arena itself" if what.kind == "arena" else f"a {what.kind} in memory of its own"

@@ -59,7 +59,7 @@ def knots_of(rules: Rules) -> list[Found]:
         taken.update(inside)
     # of the others who wait for a signal, or for a permit of a thread that others could give back, all that is stuck
     # together with somebody whom it keeps waiting
-    stuck = reaching({who: [o for o in to if o != ANYBODY] for who, to in graph.items()}, taken)
+    stuck = reaching({w: [o for o in to if o != ANYBODY] for w, to in graph.items() if w != ANYBODY}, taken)
     rest = {who: r for who, r in nominal.items() if who not in stuck and who not in rules.timed}
     both = {**rest, **{who: certain[who] for who in stuck}}
     graph = edges(both, reduce(both, False))

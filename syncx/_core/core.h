@@ -215,6 +215,7 @@ bool sx_pause_interrupted(struct sx_pause *pause, bool belt);
 bool sx_pause_enrol(struct sx_pause *pause, struct sx_cell *cell, uint64_t place, uint64_t mark);
 void sx_pause_withdraw(struct sx_pause *pause);
 struct sx_wait *sx_pause_enrol_join(struct sx_pause *pause, uint32_t pid, uint64_t start_time);
+uint32_t sx_wait_number(void);
 struct sx_file_want { /* of what file which range, and how */
     uint32_t device;
     uint32_t mode; /* with the style, as in struct sx_file_hold */

@@ -77,6 +77,11 @@ enum sx_status sx_join(struct sx_arena *arena, int pidfd, uint32_t pid, uint64_t
             if (status != SX_OK)
                 break;
         }
+        if (w != NULL) { /* handlers may have run */
+            uint32_t state = atomic_load_explicit(&w->state, memory_order_relaxed);
+            atomic_store_explicit(&w->state, (state & ~0xffu) | SX_WAITING, memory_order_seq_cst);
+            atomic_thread_fence(memory_order_seq_cst);
+        }
     }
     int error = errno;
     if (w != NULL)

@@ -8,8 +8,9 @@
  * A thread that must wait enrols: a wait record in its slot (file, range, mode, a ticket), and FILE_WAITERS in the
  * file's line.  The state of the record is its futex:
  *
- *   NOTIFIED   awake: about to look, or spinning, or asleep in the kernel   the waiter; a releaser, from WAITING
- *   BEHIND     asleep until the one before it in line has left              the waiter
+ *   NOTIFIED   awake: about to look, or spinning, or in a signal handler    the waiter; a releaser, from WAITING
+ *   BEHIND     asleep until the one before it in line has left, or in the   the waiter
+ *              kernel, which wakes it
  *   WAITING    first in line, asleep, or about to try and then to sleep     the waiter; a releaser makes it NOTIFIED
  *   RUNNING    no wait                                                      the waiter, which then steps `ticket` to 0
  *
@@ -133,7 +134,7 @@ struct line {
     struct sx_want *want;
     struct sx_pause pause;
     struct sx_wait *record;
-    uint32_t number; /* of the wait, in the upper bits of its state */
+    uint32_t number; /* of the wait, in the upper bits of its state; a new one after handlers have run in it */
     uint64_t ticket;
     uint64_t before; /* the ticket of the one that it is behind */
     int64_t look;    /* when it looks whether to pass him over, and whether the range was free at the last look */
@@ -146,6 +147,7 @@ struct line {
 
 static void say(struct line *l, enum sx_wait_state state)
 {
+    l->number = atomic_load_explicit(&l->record->state, memory_order_relaxed) & ~0xffu;
     atomic_store_explicit(&l->record->state, l->number | state, memory_order_seq_cst);
     atomic_thread_fence(memory_order_seq_cst); /* said before we look */
 }
@@ -169,7 +171,6 @@ static enum sx_status enrol(struct line *l)
     l->record = sx_pause_enrol_file(&l->pause, &want);
     if (l->record == NULL)
         return SX_TOO_MANY;
-    l->number = atomic_load_explicit(&l->record->state, memory_order_relaxed) & ~0xffu;
     uint32_t waiters = atomic_load_explicit(&f->line->waiters, memory_order_relaxed);
     while (!atomic_compare_exchange_weak_explicit(&f->line->waiters, &waiters,
                                                   (waiters + FILE_WAITERS_STEP) | FILE_WAITERS, memory_order_seq_cst,
@@ -270,12 +271,16 @@ static int64_t pause_after(int64_t waited)
     return pause < LAST_PAUSE ? pause : LAST_PAUSE;
 }
 
-/* Until the kernel gives it to us, or a signal comes. */
+/* Until the kernel gives it to us, or a signal comes.  Another thread of ours may have got it since we looked, or get it
+ * before us, and then wait for something of ours.  That is found by its look or by this one; but it is the victim, for
+ * nothing of ours ends this sleep. */
 static enum sx_status sleep_in_kernel(struct line *l)
 {
     struct sx_want *w = l->want;
     struct sx_file *f = w->file;
-    say(l, SX_NOTIFIED);
+    say(l, SX_BEHIND);
+    if (!sx_deadlock_off)
+        sx_deadlock_closed(f->arena, w->me);
     sx_pause_block(&l->pause);
     pthread_mutex_lock(&f->guard);
     struct sx_segment *all = w->hold->segments; /* a signal handler may have changed them */
@@ -361,7 +366,11 @@ static enum sx_status first_in_line(struct line *l, enum sx_wake *wake)
             *wake = SX_STOP;
         if (*wake == SX_STOP || !sx_goes_on(w))
             return SX_BUSY;
+        atomic_store_explicit(&l->record->state, sx_wait_number() | SX_NOTIFIED, memory_order_seq_cst);
+        uint32_t mode = atomic_fetch_or_explicit(&l->record->mode, WAIT_UNWILLING, memory_order_relaxed);
         s = sleep_in_kernel(l);
+        atomic_store_explicit(&l->record->state, sx_wait_number() | SX_NOTIFIED, memory_order_seq_cst);
+        atomic_store_explicit(&l->record->mode, mode, memory_order_relaxed);
         if (s == SX_INTERRUPTED) {
             *wake = sx_pause_interrupted(&l->pause, false) ? SX_STOP : SX_CHANGED;
             s = SX_BUSY;
@@ -426,12 +435,13 @@ static enum sx_status behind(struct line *l, struct sx_wait *other, uint64_t tic
     say(l, SX_BEHIND);
     if (!sx_slot_alive(w->file->arena, slot))
         return SX_BUSY;
-    do /* at the belt nothing has changed: a look at all records by all who wait would be too much for many */
+    do { /* at the belt nothing has changed: a look at all records by all who wait would be too much for many */
+        say(l, SX_BEHIND); /* signal handlers may have run */
         *wake = sx_pause_sleep(&l->pause, NULL, &l->record->state, l->number | SX_BEHIND, watch, 2, (uint64_t)w->first,
                                l->look);
-    while (*wake == SX_BELT && sx_goes_on(w) &&
-           atomic_load_explicit(watch[0].word, memory_order_relaxed) == watch[0].value &&
-           atomic_load_explicit(watch[1].word, memory_order_relaxed) == life);
+    } while (*wake == SX_BELT && sx_goes_on(w) &&
+             atomic_load_explicit(watch[0].word, memory_order_relaxed) == watch[0].value &&
+             atomic_load_explicit(watch[1].word, memory_order_relaxed) == life);
     return sx_goes_on(w) && *wake != SX_STOP && sx_now() >= l->look ? look_for_a_gap(l, slot) : SX_BUSY;
 }
 

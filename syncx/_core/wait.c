@@ -97,9 +97,14 @@ bool sx_pause_interrupted(struct sx_pause *pause, bool belt)
 {
     if (sx_hostless)
         return false;
-    if (pause->record != NULL && !pause->kept) {
-        atomic_store_explicit(&pause->record->state, SX_RUNNING, memory_order_release);
+    struct sx_wait *w = pause->record;
+    if (w != NULL && !pause->kept) {
+        atomic_store_explicit(&w->state, SX_RUNNING, memory_order_release);
         pause->record = NULL;
+    } else if (w != NULL && atomic_load_explicit(&w->kind, memory_order_relaxed) != SX_KIND_CONDITION) {
+        /* what a handler takes it gives back: whoever waits for that waits for a thread that runs.  The caller says
+         * again what it is about before it sleeps. */
+        atomic_store_explicit(&w->state, sx_wait_number() | SX_NOTIFIED, memory_order_seq_cst);
     }
     sx_pause_block(pause);
     return sx_host.interrupted(&pause->host_state, belt);
@@ -127,6 +132,16 @@ static struct sx_wait *next_record(struct sx_arena *arena)
         if (atomic_load_explicit(&me->wait[i].state, memory_order_relaxed) == SX_RUNNING)
             return &me->wait[i];
     return NULL;
+}
+
+/* For the upper bits of a state: whoever saw another wait of this thread, or this one before handlers ran in it, must not
+ * take it for this one, nor change it.  One count for all records and kinds, for a record is used for any of them. */
+uint32_t sx_wait_number(void)
+{
+    static _Thread_local uint32_t number __attribute__((tls_model("initial-exec")));
+    if (number == 0)
+        number = (uint32_t)sx_now();
+    return ++number << 8;
 }
 
 static uint32_t unwilling(void)
@@ -167,8 +182,8 @@ static void publish(struct sx_pause *pause, struct sx_cell *cell, uint64_t holde
         atomic_thread_fence(memory_order_seq_cst);
         return;
     }
-    uint64_t ticket = atomic_fetch_add_explicit(&w->ticket, 1, memory_order_relaxed) + 1;
-    uint32_t number = pause->record == NULL ? (uint32_t)ticket << 8 : atomic_load(&w->state) & ~0xffu;
+    atomic_fetch_add_explicit(&w->ticket, 1, memory_order_relaxed);
+    uint32_t number = pause->record == NULL ? sx_wait_number() : atomic_load(&w->state) & ~0xffu;
     /* release: who sees WAITING sees the rest; and a fence: of two threads that close a deadlock one sees both */
     atomic_store_explicit(&w->state, SX_WAITING | number, memory_order_seq_cst);
     atomic_thread_fence(memory_order_seq_cst);
@@ -201,13 +216,9 @@ static void revive(struct sx_pause *pause)
 
 static void keep(struct sx_pause *pause, struct sx_wait *w, uint32_t state)
 {
-    static _Thread_local uint32_t number __attribute__((tls_model("initial-exec")));
-    if (number == 0)
-        number = (uint32_t)sx_now();
     pause->record = w;
     pause->kept = true;
-    /* the number of the wait: who saw an earlier one of this record must not change this one */
-    atomic_store_explicit(&w->state, state | ++number << 8, memory_order_seq_cst);
+    atomic_store_explicit(&w->state, state | sx_wait_number(), memory_order_seq_cst);
 }
 
 /* For a wait whose record others change (a condition's): takes the thread's next record until sx_pause_withdraw, over

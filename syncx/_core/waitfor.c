@@ -160,26 +160,47 @@ static bool ask_rwlock(struct sx_graph *g, const struct sx_node *n, sx_ask ask)
     return ask_holder(g, &rw->writer, n->id, ask);
 }
 
+static bool is_hold_of(struct sx_file_hold *h, uint32_t state, const struct sx_node *n)
+{
+    bool flock = (n->wait.mode & FILE_STYLE) >> FILE_STYLE_SHIFT == SX_FLOCK_STYLE;
+    return state & FILE_HELD && flock == ((state & FILE_STYLE) >> FILE_STYLE_SHIFT == SX_FLOCK_STYLE) &&
+           atomic_load_explicit(&h->device, memory_order_relaxed) == n->wait.units && load(&h->inode) == n->wait.cell;
+}
+
+/* Does that part of the file concern it?  Of an upgrade the record has the first byte and the last one of what the
+ * thread has, and others may have what lies between. */
+static bool wants_of_it(struct sx_graph *g, const struct sx_node *n, int64_t first, int64_t last)
+{
+    if (first > (int64_t)n->wait.address || last < (int64_t)n->wait.holder)
+        return false;
+    if ((n->wait.mode & FILE_MODE) != SX_UPGRADE_MODE)
+        return true;
+    struct sx_participant *p = sx_participant(g->arena, n->id);
+    for (uint32_t i = 0; p != NULL && i < SX_FILE_HOLDS; i++) {
+        struct sx_file_hold *own = &p->files[i];
+        uint32_t state = atomic_load_explicit(&own->state, memory_order_acquire);
+        if (is_hold_of(own, state, n) && (int64_t)load(&own->first) <= last && (int64_t)load(&own->last) >= first)
+            return true;
+    }
+    return false;
+}
+
 /* All who hold what is in the way. */
 static bool ask_file(struct sx_graph *g, const struct sx_node *n, sx_ask ask)
 {
     bool all = true;
-    uint32_t ready = sx_participants_ready(g->arena), style = n->wait.mode & FILE_STYLE;
-    bool shared = (n->wait.mode & FILE_MODE) == SX_SHARED_MODE, flock = style >> FILE_STYLE_SHIFT == SX_FLOCK_STYLE;
+    uint32_t ready = sx_participants_ready(g->arena);
+    bool shared = (n->wait.mode & FILE_MODE) == SX_SHARED_MODE;
     for (uint32_t i = 0; i < ready; i++) {
         struct sx_participant *p = &g->arena->participants[i];
         if (atomic_load_explicit(&p->filed, memory_order_acquire) == 0 || i == sx_slot_of(n->id))
             continue;
-        uint64_t id = (uint64_t)atomic_load_explicit(&p->generation, memory_order_acquire) << 32 | (uint64_t)(i + 1)
-                                                                                                       << SX_SLOT_SHIFT;
+        uint64_t id = sx_slot_id(g->arena, i);
         for (uint32_t j = 0; j < SX_FILE_HOLDS; j++) {
             struct sx_file_hold *h = &p->files[j];
             uint32_t state = atomic_load_explicit(&h->state, memory_order_acquire);
-            if (!(state & FILE_HELD) || (shared && (state & FILE_MODE) == SX_SHARED_MODE) ||
-                flock != ((state & FILE_STYLE) >> FILE_STYLE_SHIFT == SX_FLOCK_STYLE) ||
-                atomic_load_explicit(&h->device, memory_order_relaxed) != n->wait.units ||
-                load(&h->inode) != n->wait.cell || (int64_t)load(&h->first) > (int64_t)n->wait.address ||
-                (int64_t)load(&h->last) < (int64_t)n->wait.holder ||
+            if (!is_hold_of(h, state, n) || (shared && (state & FILE_MODE) == SX_SHARED_MODE) ||
+                !wants_of_it(g, n, (int64_t)load(&h->first), (int64_t)load(&h->last)) ||
                 atomic_load_explicit(&h->state, memory_order_acquire) != state || !alive(g->arena, id))
                 continue;
             all = ask(g, id) && all;

@@ -224,7 +224,7 @@ static void *contend(void *argument)
                 s = sx_range_upgrade(r, (n >> 36) % 2 == 0 ? SX_NEVER : in(MS));
                 if (s == SX_OK)
                     visit(c->oracle, r->first, r->last, false);
-                else if (s != SX_DEADLOCK)
+                else if (s != SX_DEADLOCK && s != SX_INTERRUPTED) /* the victim of a deadlock */
                     STATUS(s, SX_TIMEOUT);
                 if (s == SX_OK && (n >> 37) % 2 == 0) {
                     STATUS(sx_range_downgrade(r), SX_OK);
@@ -405,7 +405,7 @@ static void *upgrades(void *argument)
         STATUS(sx_range_acquire(r, SX_NEVER), SX_OK);
         visit(c->oracle, 0, 9, true);
         enum sx_status s = sx_range_upgrade(r, SX_NEVER);
-        if (s != SX_DEADLOCK)
+        if (s != SX_INTERRUPTED) /* the victim of a deadlock */
             STATUS(s, SX_OK);
         visit(c->oracle, 0, 9, s != SX_OK);
         atomic_fetch_add(&c->oracle->missed, s != SX_OK);
@@ -638,7 +638,9 @@ static void nothing(int signal)
 
 static void handlers_run(void)
 {
-    sx_host = (struct sx_host){no_block, no_unblock, run_handler};
+    sx_host.block = no_block;
+    sx_host.unblock = no_unblock;
+    sx_host.interrupted = run_handler;
     struct sigaction action = {.sa_handler = nothing}; /* without SA_RESTART */
     sigaction(SIGUSR1, &action, NULL);
     atomic_store(&handled, 0);

@@ -230,9 +230,9 @@ class _Metric(NamedTuple):
 
 
 def _escaped(value: str) -> str:
-    """Of a label.  What is no character (of a path in another encoding) is replaced, since the format is UTF-8."""
-    value = value.replace("\\", r"\\").replace("\n", r"\n").replace('"', r"\"")
-    return value.encode("utf-8", "replace").decode()
+    """Of a label.  What cannot be printed (of a path in another encoding, of a damaged name) becomes a question mark."""
+    value = "".join(c if c.isprintable() or c == "\n" else "?" for c in value)
+    return value.replace("\\", r"\\").replace("\n", r"\n").replace('"', r"\"")
 
 
 def _text(metrics: Iterable[_Metric]) -> str:

@@ -10,6 +10,7 @@ Layers, imports going down only:
     cli, demo, run, ps  ->  mutex, filelock, snapshots  ->  handle  ->  arena  ->  objects, _core (C)  ->  errors
 """
 
+import os
 import sys
 
 if not sys.platform.startswith("linux"):
@@ -33,6 +34,7 @@ from .errors import (
     DeadlockError,
     Gone,
     InUse,
+    LockOrderError,
     NotOwner,
     OwnerDiedError,
     SyncxError,
@@ -56,6 +58,7 @@ if TYPE_CHECKING:
     from .objects import Holder, ObjectInfo, Range, Statistics
     from .records import RecordLocks
     from .snapshots import Snapshot, snapshot
+    from .tracing import trace
     from .waitgraph import WaitGraph, wait_graph
 
 __version__ = "0.1.0"
@@ -78,8 +81,10 @@ __all__ = [
     "Held",
     "Holder",
     "InUse",
+    "Inversion",
     "Latch",
     "Lock",
+    "LockOrderError",
     "LockParty",
     "Mutex",
     "NotOwner",
@@ -101,7 +106,9 @@ __all__ = [
     "default_arena",
     "file_locks",
     "join",
+    "order_check",
     "snapshot",
+    "trace",
     "update",
     "wait_graph",
 ]
@@ -137,8 +144,36 @@ def __getattr__(name: str) -> object:
         from . import lockinfo
 
         return getattr(lockinfo, name)
+    if name in ("Inversion", "order_check"):
+        from . import order
+
+        return getattr(order, name)
+    if name == "trace":
+        from .tracing import trace
+
+        return trace
     if name == "BrokenBarrierError":
         from . import errors
 
         return errors.BrokenBarrierError
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def _switch_on() -> None:
+    """What the environment asks for."""
+    trace, order = os.environ.get("SYNCX_TRACE", ""), os.environ.get("SYNCX_ORDER", "")
+    for name, value, known in (("SYNCX_TRACE", trace, ("1",)), ("SYNCX_ORDER", order, ("1", "warn", "raise"))):
+        if value not in ("", "0", *known):
+            raise ValueError(f"the environment variable {name} must be 0 or {' or '.join(known)}, not {value!r}")
+    if trace == "1":
+        from .tracing import trace as switch
+
+        switch(True)
+    if order in ("1", "warn", "raise"):
+        from .order import order_check
+
+        order_check(True, on_inversion="raise" if order == "raise" else "warn")
+
+
+if "SYNCX_TRACE" in os.environ or "SYNCX_ORDER" in os.environ:
+    _switch_on()

@@ -18,6 +18,7 @@ __all__ = [
     "DeadlockError",
     "Gone",
     "InUse",
+    "LockOrderError",
     "NotOwner",
     "OwnerDiedError",
     "SyncxError",
@@ -46,6 +47,16 @@ class DeadlockError(SyncxError, RuntimeError):
     cycle: tuple[Any, ...] = ()
     """Of a deadlock of several threads: its members, `syncx.Waiting`, this thread first, each waiting for what the next
     one has, the last for what the first has; members that are not on this way come after.  Else empty."""
+
+
+class LockOrderError(SyncxError, RuntimeError):
+    """With `order_check(on_inversion="raise")`: a lock was asked for in an order that could become a deadlock.
+
+    It was not taken.
+    """
+
+    inversion: Any = None
+    """The `syncx.order.Inversion`: both orders, with their lines of Python, processes and times."""
 
 
 class OwnerDiedError(SyncxError, RuntimeError):

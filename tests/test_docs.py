@@ -361,6 +361,7 @@ def test_layout_page_tells_the_real_layout(tmp_path):
 
 
 SIZES = {"uint8_t": 1, "unsigned char": 1, "sx_a16": 2, "uint32_t": 4, "sx_a32": 4, "uint64_t": 8, "sx_a64": 8}
+SIZES |= {"int64_t": 8, "char": 1}
 
 
 def fields_of(header: str, struct: str, known: dict[str, tuple[int, int]]) -> tuple[list[tuple[int, str]], int, int]:
@@ -369,7 +370,7 @@ def fields_of(header: str, struct: str, known: dict[str, tuple[int, int]]) -> tu
     known: size and alignment of the structs that it has inside.
     """
     constants = {name: int(value) for name, value in re.findall(r"#define (SX_\w+) (\d+)u", header)}
-    constants["SX_REGIONS"] = 7
+    constants["SX_REGIONS"] = 9
     body = re.search(rf"struct {struct} \{{\n(.*?)\n\}};", header, re.S)[1]
     body = re.sub(r"union \{.*?\} (\w+);", r"unsigned char \1[SX_LINE];", body, flags=re.S)
     offset, widest, fields = 0, 1, []

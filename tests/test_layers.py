@@ -39,7 +39,9 @@ LEVELS = {
     "joins": 3,
     "append": 3,
     "handle": 3,
+    "order": 3,
     "snapshots": 3,
+    "tracing": 3,
     "health": 4,
     "lockinfo": 4,
     "foreignlocks": 5,
@@ -203,6 +205,7 @@ def shared_structs(files: dict[str, str]) -> dict[str, set[str]]:
         "sx_futex_waitv", "sx_host", "sx_known", "sx_arena", "sx_self", "sx_pause", "sx_waiter", "sx_object",
         "sx_watch", "sx_attempt", "sx_counts", "sx_request", "sx_look", "sx_death",
         "sx_kind_operations", "sx_arrival", "sx_own_marks", "sx_reader",
+        "sx_held", "sx_holds", "sx_order_what", "sx_order_step", "sx_order_told", "sx_order_link",
         "sx_spot", "sx_member", "sx_link", "sx_deadlock", "sx_node", "sx_edge", "sx_graph",
         "sx_segment", "sx_hold", "sx_want", "sx_file", "sx_range",
         "sx_file_want", "sx_source", "sx_list", "sx_window", "sx_collect", "sx_snapshot", "sx_seen_process",
@@ -236,7 +239,7 @@ def test_futexes_are_never_private(c):
 
 
 def test_headers_go_down_only(c):
-    order = ["layout.h", "futex.h", "core.h", "deadlock.h", "files.h", "snapshot.h", "py_common.h"]
+    order = ["layout.h", "futex.h", "core.h", "held.h", "deadlock.h", "files.h", "snapshot.h", "py_common.h"]
     for name in order:
         own = [i for i in includes(c[name]) if i in order]
         assert all(order.index(i) < order.index(name) for i in own), name

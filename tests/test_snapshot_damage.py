@@ -15,8 +15,8 @@ from test_snapshot import copy_sparse
 
 import syncx
 
-HEADER, READY = 4096, 216
-NAMES_CURSOR, CELLS_CURSOR = 304, 472  # offsets in the header, see docs/reference/layout.md
+HEADER, READY = 4096, 248
+NAMES_CURSOR, CELLS_CURSOR = 352, 520  # offsets in the header, see docs/reference/layout.md
 
 
 def regions(arena):
@@ -240,7 +240,7 @@ FUZZ = """
 
 
 def fuzz(child, used, arena, seed, rounds, take="syncx.snapshot"):
-    areas = [(192, HEADER - 1200), (0, 192), (192, 720)]
+    areas = [(224, HEADER - 1200), (0, 224), (224, 752)]
     for name, (offset, _, _, ready) in regions(arena).items():
         if name in ("names", "cells", "processes"):
             areas.append((offset, offset + min(ready, 4096)))

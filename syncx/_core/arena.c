@@ -29,6 +29,8 @@ static const struct {
     [SX_REFERENCES] = {sizeof(uint64_t), SX_MAX_REFERENCES},
     [SX_NAMES] = {SX_NAME_UNIT, SX_MAX_NAME_UNITS},
     [SX_CELLS] = {SX_LINE, SX_MAX_CELL_UNITS},
+    [SX_HOLD_TIMES] = {sizeof(struct sx_hold_time), SX_TIMES},
+    [SX_ORDER] = {sizeof(struct sx_order), 1},
 };
 
 static uint64_t fnv64(const void *data, size_t n)

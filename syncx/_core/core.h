@@ -98,10 +98,11 @@ struct sx_arena {
     atomic_int outside; /* locks open in the user's memory */
     struct sx_known *known;
     uint32_t known_size, known_used;
-    uint32_t forks;     /* of this process, while it knew anything */
-    uint32_t lingering; /* entries without handles, kept for a forked child that has not registered yet */
-    int fork_fd;        /* between the two halves of a fork: see process.c */
-    bool fork_unseen;   /* a fork could not be followed: keep everything to the end */
+    uint32_t forks;       /* of this process, while it knew anything */
+    uint32_t lingering;   /* entries without handles, kept for a forked child that has not registered yet */
+    int fork_fd;          /* between the two halves of a fork: see process.c */
+    _Atomic bool ordered; /* lock order is checked here, if not everywhere */
+    bool fork_unseen;     /* a fork could not be followed: keep everything to the end */
     char path[];
 };
 

@@ -3,7 +3,7 @@
  * Every process of every version that maps an arena agrees on this file; a change here is a change of
  * SX_ABI.  An arena is one file:
  *
- *     header | process slots | participant slots | two name indexes | references | names | cells
+ *     header | process slots | participant slots | two name indexes | references | names | cells | times | order
  *
  * The header carries the offset, item size and capacity of every region, so that a tool which does not
  * share this header can still read the file.  Units: offsets and sizes in bytes, times in nanoseconds of
@@ -70,6 +70,11 @@ typedef _Atomic(uint16_t) sx_a16;
 #define SX_TRACES 16u          /* holds of a thread of which a trace is kept, if it is asked for */
 #define SX_WHERE_WORDS 16u     /* a line of a program, as text: words of 8 bytes */
 #define SX_NAME_WORDS 4u       /* the name of a thread, likewise */
+#define SX_TIMES 4096u         /* objects whose holds are timed, with SYNCX_TRACE */
+#define SX_ORDER_CLASSES 1024u /* lock classes whose order is known, with SYNCX_ORDER */
+#define SX_ORDER_EDGES 4096u   /* ... and which of them was taken under which */
+#define SX_ORDER_OBJECTS 8192u /* nameless objects whose class is known */
+#define SX_ORDER_GATES 6u      /* locks under which an order was always seen */
 #define SX_FILE_LINES 128u     /* in which threads wait for file ranges, by the file's hash */
 #define SX_MAX_UNITS INT32_MAX /* of a Semaphore */
 #define SX_MAX_PERMITS (1u << 18)
@@ -84,6 +89,8 @@ enum sx_region_number {
     SX_REFERENCES,
     SX_NAMES,
     SX_CELLS,
+    SX_HOLD_TIMES,
+    SX_ORDER,
     SX_REGIONS
 };
 
@@ -416,6 +423,62 @@ struct sx_heap {
     sx_a32 free[SX_CLASSES]; /* derived: heads of the free lists, unit + 1 */
 };
 
+/* ---- what is noted on demand only: these regions have no pages before ---------------------------------- */
+
+/* How long an object was held, trace.c. */
+struct sx_hold_time {
+    sx_a64 key;        /* its unit + 1 in the low half, its generation in the high half; 0: not in use */
+    sx_a64 total_ns;   /* of all holds that are over */
+    sx_a64 longest_ns; /* of one of them */
+    sx_a64 holds;      /* how many */
+};
+
+/* A set of locks that are taken in one order, order.c. */
+struct sx_order_class {
+    uint64_t key;  /* a hash of what it is */
+    uint64_t file; /* of a range of a file, and of a file: a hash of that; else 0 */
+    int64_t range_first, range_last;
+    uint32_t kind;     /* enum sx_kind */
+    uint32_t length;   /* of the text */
+    sx_a32 flags;      /* ORDER_* */
+    sx_a32 first_edge; /* of those that lead away from it: number + 1 */
+    char text[208];
+};
+#define ORDER_WRITTEN 0x01u /* of a readers-writer lock: somebody wrote */
+#define ORDER_UNIQUE 0x02u  /* it is one object */
+
+/* Somebody asked for a lock of the class `to` while it held one of the class `from`. */
+struct sx_order_edge {
+    uint64_t key;     /* enum sx_mode of the hold, and of what was asked for, and both classes: see order.c */
+    sx_a32 next_edge; /* of those that lead away from the same class: number + 1 */
+    sx_a32 flags;
+    sx_a64 ranges[4]; /* of files: the first and last byte that were held, and those that were asked for, all told */
+    sx_a32 gates[SX_ORDER_GATES]; /* class + 1: of locks that were held each time */
+    uint32_t pid, tid;
+    uint64_t seen_ns; /* CLOCK_REALTIME */
+    char held[128];   /* the line of the program where the one was taken */
+    char stack[552];  /* ... and the lines of the stack, innermost first, where the other was asked for */
+};
+#define ORDER_TOLD 0x01u /* part of a cycle that was told */
+
+struct sx_order_object {
+    sx_a64 key;    /* as in struct sx_hold_time, or the key of a cell in a user's memory */
+    sx_a32 number; /* of its class, + 1 */
+    sx_a32 epoch;
+};
+
+struct sx_order {
+    sx_a32 epoch;   /* steps when all is forgotten */
+    sx_a32 classes; /* how many there are; a class or an edge is there once it counts */
+    sx_a32 edges;
+    sx_a32 lost;                              /* that found no room */
+    sx_a32 class_index[2 * SX_ORDER_CLASSES]; /* number + 1, by hash */
+    sx_a32 edge_index[2 * SX_ORDER_EDGES];
+    struct sx_order_object object[SX_ORDER_OBJECTS];
+    struct sx_order_class class[SX_ORDER_CLASSES];
+    struct sx_order_edge edge[SX_ORDER_EDGES];
+};
+
 /* ---- the header ------------------------------------------------------------------------------------- */
 
 struct sx_region {
@@ -511,6 +574,7 @@ _Static_assert(offsetof(struct sx_semaphore, tally) == SX_TALLY_AT &&
                "and so does what follows them");
 _Static_assert(sizeof(struct sx_process) == SX_LINE, "a process is one cache line");
 _Static_assert(sizeof(struct sx_wait) == SX_LINE, "a wait record is one cache line");
+_Static_assert(sizeof(struct sx_order_class) == 4 * SX_LINE && sizeof(struct sx_order_edge) == 12 * SX_LINE, "");
 _Static_assert(sizeof(struct sx_name) == 16, "a name's header");
 _Static_assert(sizeof(struct sx_header) <= SX_PAGE, "the header is one page");
 _Static_assert(sizeof(pthread_mutex_t) <= SX_LINE, "a life lock fits in a line");

@@ -428,6 +428,8 @@ static int execute(PyObject *module)
         (state->descriptor_type = add_type(module, &sx_descriptor_spec)) == NULL ||
         (state->handle_type = add_type(module, &sx_handle_spec)) == NULL || add_handle_types(module, state) < 0)
         return -1;
+    if (PyModule_AddFunctions(module, sx_trace_functions) < 0)
+        return -1;
     static const struct {
         const char *name;
         long value;

@@ -20,7 +20,7 @@
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
 
-#include "core.h"
+#include "held.h"
 
 #define LOCK_BASE (INT64_C(1) << 40)
 
@@ -462,6 +462,7 @@ static void after_fork_parent(void)
 static void after_fork_child(void)
 {
     sx_forget_registrations();
+    sx_held_forget();
     sx_hostless = true; /* the interpreter mends its own locks later */
     for (struct sx_arena *a = sx_arenas; a != NULL; a = a->next) {
         int inherited = sx_is_arena(a, a->fd) ? a->fd : -1;

@@ -330,8 +330,8 @@ static PyObject *arena_description(PyObject *op, PyObject *unused)
     if (self == NULL)
         return NULL;
     struct sx_header *h = self->core->header;
-    static const char *const names[SX_REGIONS] = {"processes",  "participants", "index_a", "index_b",
-                                                  "references", "names",        "cells"};
+    static const char *const names[SX_REGIONS] = {"processes", "participants", "index_a",    "index_b", "references",
+                                                  "names",     "cells",        "hold_times", "order"};
     PyObject *regions = PyDict_New();
     for (int i = 0; regions != NULL && i < SX_REGIONS; i++) {
         PyObject *r = Py_BuildValue("KIIK", (unsigned long long)h->regions[i].offset, h->regions[i].item_size,

@@ -5,7 +5,7 @@
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 
-#include "core.h"
+#include "held.h"
 
 struct module_state {
     PyTypeObject *arena_type;
@@ -73,8 +73,10 @@ struct handle_methods {
     Py_buffer buffer;   /* of an object in the user's memory */                                                        \
     PyObject *weak;                                                                                                    \
     enum sx_kind kind;                                                                                                 \
-    _Atomic int waiting; /* threads in a slow call through this handle */                                              \
-    bool plain           /* hand out ordinary bound methods from now on */
+    uint32_t spot;          /* where in the program it was made, see py_trace.c */                                     \
+    _Atomic uint64_t order; /* its lock class, as sx_order_class returns it */                                         \
+    _Atomic int waiting;    /* threads in a slow call through this handle */                                           \
+    bool plain              /* hand out ordinary bound methods from now on */
 
 struct HandleObject {
     HANDLE_HEAD;
@@ -123,6 +125,29 @@ int sx_parse_units(PyObject *const *args, Py_ssize_t n, PyObject *names, const c
                    uint32_t *count);
 bool sx_too_many(const char *name, Py_ssize_t count, PyObject *keywords, Py_ssize_t want);
 
+/* ---- what is held, while anybody wants to know: py_trace.c ------------------------------------------------- */
+
+/* What is about to be taken, or was. */
+struct note {
+    HandleObject *handle;
+    uint32_t mode;  /* enum sx_mode; of what is asked for, also SX_ORDER_UPGRADE */
+    uint32_t units; /* how often, or how many permits */
+    bool loose;     /* another thread may give it back */
+    int64_t deadline;
+    int64_t first, last; /* of a range */
+};
+int sx_note_wanted(const struct note *n); /* -1: an exception, and nothing was taken */
+void sx_note_taken(const struct note *n);
+void sx_note_given(HandleObject *handle, uint32_t units);
+void sx_note_given_range(HandleObject *handle, int64_t first, int64_t last);
+void sx_note_mode(HandleObject *handle, uint32_t mode);
+void sx_note_made(HandleObject *handle);
+void sx_note_lost(HandleObject *handle);
+uint32_t sx_note_spot(void);
+/* Of a RangeLock: its path, or NULL, the file as the kernel numbers it, and which of the kernel's locks. */
+const char *sx_range_identity(HandleObject *handle, uint64_t *device, uint64_t *inode, int *style);
+extern PyMethodDef sx_trace_functions[];
+
 /* ---- mutexes ----------------------------------------------------------------------------------------------- */
 typedef struct MutexObject MutexObject;
 
@@ -130,6 +155,7 @@ typedef struct MutexObject MutexObject;
 struct mutex_ways {
     enum sx_status (*lock)(MutexObject *self, int64_t deadline);
     enum sx_status (*unlock)(MutexObject *self, bool keep_mark);
+    enum sx_mode mode;
     bool (*owned)(MutexObject *self); /* by the calling thread, which has the mutex or not */
 };
 

@@ -129,6 +129,10 @@ static int wait_until(ConditionObject *self, int64_t deadline)
         return -1;
     }
     MutexObject *lock = self->lock;
+    /* the lock will be asked for again, under all else that the thread holds: an order that must not be is told here */
+    if (sx_noting() &&
+        sx_note_wanted(&(struct note){(HandleObject *)lock, SX_ORDER_AGAIN, 1, .deadline = SX_NEVER}) < 0)
+        return -1;
     HANDLE_BEGIN(self);
     HANDLE_BEGIN(lock);
     int r = wait_once(self, deadline);
@@ -265,7 +269,7 @@ static MutexObject *lock_of(PyObject *op)
 /* By the words alone, where that can be: the handle and its lock are open, and in the arena. */
 static inline bool quick(ConditionObject *self)
 {
-    return self->lock != NULL && sx_self.arena == self->core && self->lock->core == self->core &&
+    return !sx_noting() && self->lock != NULL && sx_self.arena == self->core && self->lock->core == self->core &&
            self->lock->object.unit != SX_NOBODY;
 }
 

@@ -34,6 +34,8 @@ static void opened(HandleObject *self, PyObject *arena, struct sx_arena *core)
     self->core = core;
     if (self->methods->opened != NULL)
         self->methods->opened(self);
+    if (sx_noting())
+        sx_note_made(self);
 }
 
 static PyObject *not_opened(HandleObject *self, enum sx_status s, PyObject *arena, struct sx_arena *core,

@@ -10,6 +10,8 @@ static enum sx_status unlock(MutexObject *self, bool keep_mark)
     enum sx_status s = identity_of(self, &me);
     if (s != SX_OK)
         return s;
+    if (sx_noting() && is_owned(self)) /* before: it may be another's at once */
+        sx_note_given((HandleObject *)self, 1);
     if (self->ways != NULL)
         return self->ways->unlock(self, keep_mark);
     if (self->recursive && sx_rlock_back(self->mutex, me))
@@ -17,15 +19,19 @@ static enum sx_status unlock(MutexObject *self, bool keep_mark)
     return sx_mutex_give(self->mutex, me) ? SX_OK : sx_mutex_unlock_slow(self->mutex, me, keep_mark);
 }
 
-/* One acquisition by the words alone: SX_OK, SX_OWNER_DIED, or why not. */
-static enum sx_status lock(MutexObject *self, int64_t deadline)
+/* One acquisition by the words alone: SX_OK, SX_OWNER_DIED, or why not.  again: given up for a while, by a wait. */
+static enum sx_status lock(MutexObject *self, int64_t deadline, bool again)
 {
     uint64_t me;
+    struct note note = {(HandleObject *)self, self->ways == NULL ? SX_EXCLUSIVE_MODE : self->ways->mode, 1,
+                        .deadline = deadline};
     enum sx_status s = identity_of(self, &me);
     if (s != SX_OK)
         return s;
     if (outlived(self))
         return SX_RETIRED;
+    if (sx_noting() && !again && sx_note_wanted(&note) < 0)
+        return SX_INTERRUPTED;
     if (self->ways != NULL) {
         HANDLE_BEGIN(self);
         s = self->ways->lock(self, deadline);
@@ -33,7 +39,7 @@ static enum sx_status lock(MutexObject *self, int64_t deadline)
     } else if (sx_mutex_take(self->mutex, me))
         s = SX_OK;
     else if (self->recursive && sx_rlock_again(self->mutex, me))
-        return SX_OK;
+        s = SX_OK;
     else {
         HANDLE_BEGIN(self);
         s = sx_mutex_lock_slow(self->core, self->mutex, me, deadline);
@@ -43,6 +49,8 @@ static enum sx_status lock(MutexObject *self, int64_t deadline)
         unlock(self, true);
         return SX_RETIRED;
     }
+    if (sx_noting() && (s == SX_OK || s == SX_OWNER_DIED))
+        sx_note_taken(&note);
     return s;
 }
 
@@ -112,7 +120,7 @@ static enum sx_status unlock_and_tell(MutexObject *self, bool keep_mark, int *to
 /* 1: held; 0: not within the time; -1: an exception. */
 static int acquire(MutexObject *self, int64_t deadline)
 {
-    enum sx_status s = lock(self, deadline);
+    enum sx_status s = lock(self, deadline, false);
     switch (s) {
     case SX_OK:
         return 1;
@@ -181,7 +189,7 @@ PyObject *sx_mutex_acquire(PyObject *op, PyObject *const *args, Py_ssize_t n, Py
     if (n != 0 || names != NULL)
         if (sx_parse_acquire(self->state, args, n, names, &deadline, NULL) < 0)
             return NULL;
-    if (sx_self.arena == self->core && self->object.unit != SX_NOBODY &&
+    if (!sx_noting() && sx_self.arena == self->core && self->object.unit != SX_NOBODY &&
         self->ways == NULL) { /* answers that need no more than the word */
         if (sx_mutex_take(self->mutex, sx_self.id))
             Py_RETURN_TRUE;
@@ -202,7 +210,8 @@ PyObject *sx_mutex_release(PyObject *op, PyObject *unused)
 {
     (void)unused;
     MutexObject *self = (MutexObject *)op;
-    if (sx_self.arena == self->core && !self->recursive && self->ways == NULL && sx_mutex_give(self->mutex, sx_self.id))
+    if (!sx_noting() && sx_self.arena == self->core && !self->recursive && self->ways == NULL &&
+        sx_mutex_give(self->mutex, sx_self.id))
         Py_RETURN_NONE;
     int told;
     enum sx_status s = unlock_and_tell(self, false, &told);
@@ -226,7 +235,7 @@ PyObject *sx_mutex_recover(PyObject *op, PyObject *const *args, Py_ssize_t n, Py
     uint64_t me;
     if (sx_parse_acquire(self->state, args, n, names, &deadline, NULL) < 0)
         return NULL;
-    enum sx_status s = lock(self, deadline);
+    enum sx_status s = lock(self, deadline, false);
     if (s == SX_BUSY || s == SX_TIMEOUT)
         Py_RETURN_FALSE;
     if (s != SX_OK && s != SX_OWNER_DIED)
@@ -295,13 +304,15 @@ enum sx_status sx_mutex_release_save(MutexObject *self, uint32_t *depth, int *to
     enum sx_status s = identity_of(self, &me);
     if (s != SX_OK || !is_owned(self))
         return s == SX_OK ? SX_NOT_OWNER : s;
+    if (sx_noting())
+        sx_note_given((HandleObject *)self, SX_ALL);
     *depth = atomic_exchange_explicit(&self->mutex->depth, 0, memory_order_relaxed);
     return unlock_and_tell(self, true, told); /* a mark stays: nobody has said that the data are whole */
 }
 
 enum sx_status sx_mutex_lock_again(MutexObject *self)
 {
-    return lock(self, SX_NEVER);
+    return lock(self, SX_NEVER, true);
 }
 
 /* The lock was acquired again, with that status: as deep as before, and what the policy says of a dead owner.  Under
@@ -316,6 +327,8 @@ int sx_mutex_after_restore(MutexObject *self, enum sx_status status, uint32_t de
         return -1;
     /* on top of what a signal handler in the wait has taken and not given back */
     atomic_fetch_add_explicit(&self->mutex->depth, depth, memory_order_relaxed);
+    if (sx_noting() && depth != 0)
+        sx_note_taken(&(struct note){(HandleObject *)self, SX_EXCLUSIVE_MODE, depth});
     return 0;
 }
 
@@ -353,6 +366,8 @@ static PyObject *mutex_at_fork_reinit(PyObject *op, PyObject *unused)
     (void)unused;
     MutexObject *self = (MutexObject *)op;
     if (is_owned(self)) {
+        if (sx_noting())
+            sx_note_given((HandleObject *)self, SX_ALL);
         atomic_store_explicit(&self->mutex->depth, 0, memory_order_relaxed);
         unlock(self, false);
     }
@@ -393,7 +408,7 @@ static PyObject *enter_mutex(PyObject *gate, PyObject *const *args, size_t nargs
     MutexObject *m = (MutexObject *)((GateObject *)gate)->handle;
     if (!gate_enter_ok(nargsf, keywords))
         return NULL;
-    if (sx_self.arena == m->core && sx_mutex_take(m->mutex, sx_self.id)) {
+    if (!sx_noting() && sx_self.arena == m->core && sx_mutex_take(m->mutex, sx_self.id)) {
         Py_INCREF(m);
         return (PyObject *)m;
     }
@@ -406,7 +421,7 @@ static PyObject *exit_mutex(PyObject *gate, PyObject *const *args, size_t nargsf
     if (!gate_exit_ok(nargsf, keywords))
         return NULL;
     /* the fast path gives back words without a mark only, so it need not know whether the body raised */
-    if (sx_self.arena == m->core && sx_mutex_give(m->mutex, sx_self.id))
+    if (!sx_noting() && sx_self.arena == m->core && sx_mutex_give(m->mutex, sx_self.id))
         Py_RETURN_NONE;
     return sx_mutex_exit((HandleObject *)m, args[0] != Py_None);
 }
@@ -417,7 +432,8 @@ static PyObject *enter_rlock(PyObject *gate, PyObject *const *args, size_t nargs
     MutexObject *m = (MutexObject *)((GateObject *)gate)->handle;
     if (!gate_enter_ok(nargsf, keywords))
         return NULL;
-    if (sx_self.arena == m->core && (sx_mutex_take(m->mutex, sx_self.id) || sx_rlock_again(m->mutex, sx_self.id))) {
+    if (!sx_noting() && sx_self.arena == m->core &&
+        (sx_mutex_take(m->mutex, sx_self.id) || sx_rlock_again(m->mutex, sx_self.id))) {
         Py_INCREF(m);
         return (PyObject *)m;
     }
@@ -429,7 +445,8 @@ static PyObject *exit_rlock(PyObject *gate, PyObject *const *args, size_t nargsf
     MutexObject *m = (MutexObject *)((GateObject *)gate)->handle;
     if (!gate_exit_ok(nargsf, keywords))
         return NULL;
-    if (sx_self.arena == m->core && (sx_rlock_back(m->mutex, sx_self.id) || sx_mutex_give(m->mutex, sx_self.id)))
+    if (!sx_noting() && sx_self.arena == m->core &&
+        (sx_rlock_back(m->mutex, sx_self.id) || sx_mutex_give(m->mutex, sx_self.id)))
         Py_RETURN_NONE;
     return sx_mutex_exit((HandleObject *)m, args[0] != Py_None);
 }

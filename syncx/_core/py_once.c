@@ -113,6 +113,9 @@ static PyObject *run(OnceObject *self, PyObject *const *args, Py_ssize_t n, PyOb
 {
     bool done;
     int64_t deadline = self->patience == SX_NEVER ? SX_NEVER : sx_after(self->patience);
+    struct note note = {(HandleObject *)self, SX_EXCLUSIVE_MODE, 1, .deadline = deadline};
+    if (sx_noting() && !sx_once_done(self->once) && sx_note_wanted(&note) < 0)
+        return NULL;
     enum sx_status s = outlived(self) ? SX_RETIRED : sx_once_begin(self->core, self->once, deadline, &done);
     if (s != SX_OK && s != SX_OWNER_DIED)
         return raise(self, s == SX_BUSY ? SX_TIMEOUT : s);
@@ -125,7 +128,11 @@ static PyObject *run(OnceObject *self, PyObject *const *args, Py_ssize_t n, PyOb
     struct sx_statistics *statistics = &self->once->running.statistics;
     long pid = (long)atomic_load_explicit(&statistics->dead_pid, memory_order_relaxed);
     long tid = (long)atomic_load_explicit(&statistics->dead_tid, memory_order_relaxed);
+    if (sx_noting())
+        sx_note_taken(&note);
     PyObject *result = run_it(self, args, n, names);
+    if (sx_noting())
+        sx_note_given((HandleObject *)self, 1);
     if (s == SX_OWNER_DIED && tell(self, pid, tid) < 0)
         Py_CLEAR(result);
     return result;

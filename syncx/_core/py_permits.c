@@ -54,6 +54,12 @@ static int acquire(PermitsObject *self, uint32_t n, uint32_t scoped, int64_t dea
     struct sx_death death = {0};
     uint32_t hint = atomic_load_explicit(&self->hint, memory_order_relaxed);
     enum sx_status s = closed(self) ? SX_CLOSED : outlived(self) ? SX_RETIRED : SX_OK;
+    /* who has all of them keeps everybody out, who has some keeps out who wants all */
+    struct note note = {(HandleObject *)self, SX_SHARED_MODE, n, scoped == 0, deadline};
+    if (s == SX_OK && n == self->permits->cell.parameter)
+        note.mode = SX_EXCLUSIVE_MODE;
+    if (s == SX_OK && sx_noting() && sx_note_wanted(&note) < 0)
+        return -1;
     if (s == SX_OK) {
         HANDLE_BEGIN(self);
         s = sx_permits_acquire(self->core, self->permits, n, scoped, deadline, &hint, &death);
@@ -71,6 +77,8 @@ static int acquire(PermitsObject *self, uint32_t n, uint32_t scoped, int64_t dea
     switch (s) {
     case SX_OK:
         atomic_store_explicit(&self->hint, hint, memory_order_relaxed);
+        if (sx_noting())
+            sx_note_taken(&note);
         return 1;
     case SX_BUSY:
     case SX_TIMEOUT:
@@ -83,7 +91,10 @@ static int acquire(PermitsObject *self, uint32_t n, uint32_t scoped, int64_t dea
 
 static enum sx_status give_back(PermitsObject *self, uint32_t n, uint32_t scoped)
 {
-    return closed(self) ? SX_CLOSED : sx_permits_release(self->core, self->permits, n, scoped);
+    enum sx_status s = closed(self) ? SX_CLOSED : sx_permits_release(self->core, self->permits, n, scoped);
+    if (s == SX_OK && sx_noting())
+        sx_note_given((HandleObject *)self, n);
+    return s;
 }
 
 /* The slow half of `with`. */
@@ -142,7 +153,7 @@ static PyObject *permits_acquire(PyObject *op, PyObject *const *args, Py_ssize_t
     if (nargs != 0 || names != NULL)
         if (sx_parse_acquire(self->state, args, nargs, names, &deadline, &n) < 0 || count_in_range(self, n) < 0)
             return NULL;
-    if (n == 1 && sx_self.arena == self->core && self->quick &&
+    if (n == 1 && !sx_noting() && sx_self.arena == self->core && self->quick &&
         sx_permit_take(self->permits, atomic_load_explicit(&self->hint, memory_order_relaxed), self->core->self,
                        sx_self.id))
         Py_RETURN_TRUE;
@@ -163,7 +174,7 @@ static PyObject *permits_release(PyObject *op, PyObject *const *args, Py_ssize_t
     PermitsObject *self = (PermitsObject *)op;
     uint32_t n = 1;
     if (nargs == 0 && names == NULL) {
-        if (sx_self.arena == self->core && self->quick && PyList_GET_SIZE(self->untold) == 0 &&
+        if (!sx_noting() && sx_self.arena == self->core && self->quick && PyList_GET_SIZE(self->untold) == 0 &&
             sx_permit_give(self->permits, atomic_load_explicit(&self->hint, memory_order_relaxed), self->core->self,
                            sx_self.id))
             Py_RETURN_NONE;
@@ -248,7 +259,7 @@ static PyObject *enter_permits(PyObject *gate, PyObject *const *args, size_t nar
     PermitsObject *self = (PermitsObject *)((GateObject *)gate)->handle;
     if (!gate_enter_ok(nargsf, keywords))
         return NULL;
-    if (sx_self.arena == self->core &&
+    if (!sx_noting() && sx_self.arena == self->core &&
         sx_permit_take(self->permits, atomic_load_explicit(&self->hint, memory_order_relaxed),
                        self->core->self | PERMIT_SCOPED, sx_self.id)) {
         Py_INCREF(self);
@@ -262,7 +273,7 @@ static PyObject *exit_permits(PyObject *gate, PyObject *const *args, size_t narg
     PermitsObject *self = (PermitsObject *)((GateObject *)gate)->handle;
     if (!gate_exit_ok(nargsf, keywords))
         return NULL;
-    if (sx_self.arena == self->core && PyList_GET_SIZE(self->untold) == 0 &&
+    if (!sx_noting() && sx_self.arena == self->core && PyList_GET_SIZE(self->untold) == 0 &&
         sx_permit_give(self->permits, atomic_load_explicit(&self->hint, memory_order_relaxed),
                        self->core->self | PERMIT_SCOPED, sx_self.id))
         Py_RETURN_NONE;

@@ -26,6 +26,22 @@ static struct sx_hold *hold_of_this_thread(RangeObject *self)
     return hold;
 }
 
+const char *sx_range_identity(HandleObject *handle, uint64_t *device, uint64_t *inode, int *style)
+{
+    RangeObject *self = (RangeObject *)handle;
+    uint64_t me;
+    if (sx_identity(self->core, &me) != SX_OK)
+        me = SX_INHERITED;
+    pthread_mutex_lock(&self->range.guard);
+    struct sx_hold *hold = sx_range_hold(&self->range, me);
+    struct sx_file *f = hold != NULL ? hold->file : self->range.file;
+    *device = f == NULL ? 0 : f->device;
+    *inode = f == NULL ? 0 : f->st_ino;
+    pthread_mutex_unlock(&self->range.guard);
+    *style = self->range.style;
+    return self->range.path;
+}
+
 /* ---- the file object: what Python keeps in its buffers must not outlive a hold --------------------------------- */
 
 /* A new hold: at the start, and nothing of what was read before. */
@@ -64,17 +80,30 @@ static bool is_new(RangeObject *self)
     return hold != NULL && hold->depth == 0;
 }
 
+static struct note note_of(RangeObject *self, int64_t first, int64_t last, bool shared, int64_t deadline)
+{
+    return (struct note){
+        (HandleObject *)self, shared ? SX_SHARED_MODE : SX_EXCLUSIVE_MODE, 1, false, deadline, first, last};
+}
+
 static int acquire(RangeObject *self, int64_t deadline)
 {
     enum sx_status s = SX_CLOSED;
+    struct note note = note_of(self, self->range.first, self->range.last, self->range.shared, deadline);
     if (!is_closed(self)) {
+        if (sx_noting() && sx_note_wanted(&note) < 0)
+            return -1;
         HANDLE_BEGIN(self);
         s = sx_range_acquire(&self->range, deadline);
         HANDLE_END(self);
+        if (s == SX_OK && sx_noting())
+            sx_note_taken(&note);
     }
     int r = acquired(self, s);
     if (r == 1 && self->file != NULL && is_new(self) && rewind_file(self) < 0) {
         sx_range_release(&self->range);
+        if (sx_noting())
+            sx_note_given((HandleObject *)self, 1);
         return -1;
     }
     return r;
@@ -89,6 +118,8 @@ static int release(RangeObject *self)
     if (r < 0)
         PyErr_Fetch(&et, &ev, &tb);
     enum sx_status s = is_closed(self) ? SX_CLOSED : sx_range_release(&self->range);
+    if (s == SX_OK && sx_noting())
+        sx_note_given((HandleObject *)self, 1);
     if (r < 0) {
         PyErr_Restore(et, ev, tb);
         return -1;
@@ -188,9 +219,15 @@ static PyObject *range_upgrade(PyObject *op, PyObject *const *args, Py_ssize_t n
         return NULL;
     enum sx_status s = SX_CLOSED;
     if (!is_closed(self)) {
+        struct note note = note_of(self, self->range.first, self->range.last, false, deadline);
+        note.mode = SX_ORDER_UPGRADE;
+        if (sx_noting() && sx_note_wanted(&note) < 0)
+            return NULL;
         HANDLE_BEGIN(self);
         s = sx_range_upgrade(&self->range, deadline);
         HANDLE_END(self);
+        if (s == SX_OK && sx_noting())
+            sx_note_mode((HandleObject *)self, SX_EXCLUSIVE_MODE);
     }
     if (s == SX_DEADLOCK)
         return sx_raise(self->state, s, op, 2);
@@ -207,6 +244,8 @@ static PyObject *range_downgrade(PyObject *op, PyObject *unused)
     enum sx_status s = is_closed(self) ? SX_CLOSED : sx_range_downgrade(&self->range);
     if (s != SX_OK)
         return sx_raise(self->state, s, op, 0);
+    if (sx_noting())
+        sx_note_mode((HandleObject *)self, SX_SHARED_MODE);
     Py_RETURN_NONE;
 }
 
@@ -223,9 +262,14 @@ static PyObject *range_add(PyObject *op, PyObject *args)
         return NULL;
     enum sx_status s = SX_CLOSED;
     if (!is_closed(self)) {
+        struct note note = note_of(self, first, last, shared, deadline);
+        if (sx_noting() && sx_note_wanted(&note) < 0)
+            return NULL;
         HANDLE_BEGIN(self);
         s = sx_range_add(&self->range, first, last, shared, deadline);
         HANDLE_END(self);
+        if (s == SX_OK && sx_noting())
+            sx_note_taken(&note);
     }
     int r = acquired(self, s);
     return r < 0 ? NULL : PyBool_FromLong(r);
@@ -243,6 +287,8 @@ static PyObject *range_remove(PyObject *op, PyObject *args)
     enum sx_status s = is_closed(self) ? SX_CLOSED : sx_range_remove(&self->range, first, last);
     if (s != SX_OK)
         return sx_raise(self->state, s, op, 0);
+    if (sx_noting())
+        sx_note_given_range((HandleObject *)self, first, last);
     Py_RETURN_NONE;
 }
 
@@ -436,6 +482,8 @@ static bool held_here(HandleObject *op)
 static void closing(HandleObject *op)
 {
     RangeObject *self = (RangeObject *)op;
+    if (sx_noting())
+        sx_note_lost(op);
     if (self->range.file != NULL)
         sx_range_close(&self->range);
     PyMem_RawFree(self->range.path);

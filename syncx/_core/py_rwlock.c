@@ -280,10 +280,13 @@ PyType_Spec sx_rwlock_spec = {
 /* ---- reading ------------------------------------------------------------------------------------------------ */
 static enum sx_status read_lock(ReadViewObject *self, int64_t deadline)
 {
+    struct note note = {(HandleObject *)self, SX_SHARED_MODE, 1, .deadline = deadline};
     if (closed(self))
         return SX_CLOSED;
     if (outlived(self))
         return SX_RETIRED;
+    if (sx_noting() && sx_note_wanted(&note) < 0)
+        return SX_INTERRUPTED;
     HANDLE_BEGIN(self);
     enum sx_status s = sx_rwlock_read(self->core, self->rw, deadline);
     HANDLE_END(self);
@@ -291,6 +294,16 @@ static enum sx_status read_lock(ReadViewObject *self, int64_t deadline)
         sx_rwlock_read_end(self->core, self->rw);
         return SX_RETIRED;
     }
+    if (s == SX_OK && sx_noting())
+        sx_note_taken(&note);
+    return s;
+}
+
+static enum sx_status read_unlock(ReadViewObject *self)
+{
+    enum sx_status s = closed(self) ? SX_CLOSED : sx_rwlock_read_end(self->core, self->rw);
+    if (s == SX_OK && sx_noting())
+        sx_note_given((HandleObject *)self, 1);
     return s;
 }
 
@@ -305,8 +318,7 @@ static PyObject *read_enter(HandleObject *op)
 
 static PyObject *read_exit(HandleObject *op, bool raised)
 {
-    ReadViewObject *self = (ReadViewObject *)op;
-    enum sx_status s = closed(self) ? SX_CLOSED : sx_rwlock_read_end(self->core, self->rw);
+    enum sx_status s = read_unlock((ReadViewObject *)op);
     /* the exception of the body is worth more, see py_mutex.c */
     if (s == SX_OK || (s == SX_NOT_OWNER && raised))
         Py_RETURN_NONE;
@@ -319,7 +331,7 @@ static PyObject *gate_read(PyObject *gate, PyObject *const *args, size_t nargsf,
     ReadViewObject *v = (ReadViewObject *)((GateObject *)gate)->handle;
     if (!gate_enter_ok(nargsf, keywords))
         return NULL;
-    if (sx_self.arena == v->core && sx_rwlock_read_fast(sx_self.slot, v->rw, v->key)) {
+    if (!sx_noting() && sx_self.arena == v->core && sx_rwlock_read_fast(sx_self.slot, v->rw, v->key)) {
         Py_INCREF(v);
         return (PyObject *)v;
     }
@@ -338,7 +350,7 @@ static PyObject *gate_read_end(PyObject *gate, PyObject *const *args, size_t nar
     ReadViewObject *v = (ReadViewObject *)((GateObject *)gate)->handle;
     if (!gate_exit_ok(nargsf, keywords))
         return NULL;
-    if (sx_self.arena == v->core && sx_rwlock_read_end_fast(sx_self.slot, v->rw, v->key))
+    if (!sx_noting() && sx_self.arena == v->core && sx_rwlock_read_end_fast(sx_self.slot, v->rw, v->key))
         Py_RETURN_NONE;
     return read_exit((HandleObject *)v, args[0] != Py_None);
 }
@@ -349,7 +361,7 @@ static PyObject *read_acquire(PyObject *op, PyObject *const *args, Py_ssize_t n,
     int64_t deadline = SX_NEVER;
     if ((n != 0 || names != NULL) && sx_parse_acquire(self->state, args, n, names, &deadline, NULL) < 0)
         return NULL;
-    if (sx_self.arena == self->core && self->object.unit != SX_NOBODY &&
+    if (!sx_noting() && sx_self.arena == self->core && self->object.unit != SX_NOBODY &&
         sx_rwlock_read_fast(sx_self.slot, self->rw, self->key))
         Py_RETURN_TRUE;
     enum sx_status s = read_lock(self, deadline);
@@ -364,9 +376,9 @@ static PyObject *read_release(PyObject *op, PyObject *unused)
 {
     (void)unused;
     ReadViewObject *self = (ReadViewObject *)op;
-    if (sx_self.arena == self->core && sx_rwlock_read_end_fast(sx_self.slot, self->rw, self->key))
+    if (!sx_noting() && sx_self.arena == self->core && sx_rwlock_read_end_fast(sx_self.slot, self->rw, self->key))
         Py_RETURN_NONE;
-    enum sx_status s = closed(self) ? SX_CLOSED : sx_rwlock_read_end(self->core, self->rw);
+    enum sx_status s = read_unlock(self);
     if (s != SX_OK)
         return refused((HandleObject *)self, s);
     Py_RETURN_NONE;
@@ -488,8 +500,9 @@ static bool upgradable_owned(MutexObject *self)
     return has_mutex((HandleObject *)self, true);
 }
 
-static const struct mutex_ways write_ways = {write_lock, write_unlock, write_owned};
-static const struct mutex_ways upgradable_ways = {upgradable_lock, upgradable_unlock, upgradable_owned};
+static const struct mutex_ways write_ways = {write_lock, write_unlock, SX_EXCLUSIVE_MODE, write_owned};
+static const struct mutex_ways upgradable_ways = {upgradable_lock, upgradable_unlock, SX_UPGRADE_MODE,
+                                                  upgradable_owned};
 
 static void write_opened(HandleObject *op)
 {
@@ -554,6 +567,8 @@ static PyObject *write_downgrade(PyObject *op, PyObject *unused)
     enum sx_status s = closed(self) ? SX_CLOSED : sx_rwlock_downgrade(self->core, lock_of(self));
     if (s != SX_OK)
         return refused(self, s);
+    if (sx_noting())
+        sx_note_mode(self, SX_SHARED_MODE);
     Py_RETURN_NONE;
 }
 
@@ -606,9 +621,14 @@ static PyObject *upgradable_upgrade(PyObject *op, PyObject *const *args, Py_ssiz
         return NULL;
     if (closed(self))
         return sx_raise(self->state, SX_CLOSED, op, 0);
+    struct note note = {self, SX_ORDER_UPGRADE, 1, .deadline = deadline};
+    if (sx_noting() && sx_note_wanted(&note) < 0)
+        return NULL;
     HANDLE_BEGIN(self);
     enum sx_status s = sx_rwlock_upgrade(self->core, lock_of(self), deadline);
     HANDLE_END(self);
+    if (s == SX_OK && sx_noting())
+        sx_note_mode(self, SX_EXCLUSIVE_MODE);
     if (s == SX_OK)
         Py_RETURN_TRUE;
     if (s == SX_BUSY || s == SX_TIMEOUT)
@@ -625,6 +645,8 @@ static PyObject *upgradable_downgrade(PyObject *op, PyObject *unused)
         return PyErr_Format(PyExc_RuntimeError, "%R is not upgraded: there is nothing to downgrade", op);
     if (s != SX_OK)
         return refused(self, s);
+    if (sx_noting())
+        sx_note_mode(self, SX_UPGRADE_MODE);
     Py_RETURN_NONE;
 }
 

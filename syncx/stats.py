@@ -230,7 +230,7 @@ class _Metric(NamedTuple):
 
 
 def _escaped(value: str) -> str:
-    """Of a label.  What cannot be printed (of a path in another encoding, of a damaged name) becomes a question mark."""
+    """Of a label.  What cannot be shown (of a path in another encoding, of a damaged name) becomes a question mark."""
     value = "".join(c if c.isprintable() or c == "\n" else "?" for c in value)
     return value.replace("\\", r"\\").replace("\n", r"\n").replace('"', r"\"")
 

@@ -207,6 +207,7 @@ def _parser() -> _Parser:
         epilog="""\
 examples:
   syncx demo                                  see two workers killed, and nothing lost
+  syncx demo deadlock                         see philosophers stuck, and one told
   syncx run --lock backup -- rsync -a src/ /mnt/
   syncx run --semaphore cc=4 -- cc -c big.c   at most four at once
   syncx run --file log --no-wait -- ./rotate  a file, as flock(1) does
@@ -241,7 +242,7 @@ environment: SYNCX_ARENA, the arena where no --arena is given (a name, or a path
     demo = command(
         "demo",
         _demo,
-        "count the words of a tree with several processes, two of which are killed",
+        "see two workers killed and nothing lost, or five philosophers stuck and told",
         """\
 Worker processes index every text and source file under DIR, by default the standard library of this Python.  They
 start together at a barrier, share counters in shared memory and one file of results, guarded by syncx mutexes, and use
@@ -249,11 +250,20 @@ the disk with permits of a syncx semaphore.  Half-way two workers are killed wit
 with a record half written and a permit taken.  The permit comes back, the others repair what it left, and the totals
 are compared with those of a single process.
 
-exit status: 0 the totals agree, 1 they do not.
-example: syncx demo ~/src --workers 8""",
+`syncx demo deadlock` is another story: dining philosophers, each a process, take their forks so that all are stuck.
+One is told, with the whole deadlock in the message, gives its fork back, and all eat.  Then they take the forks in an
+order in which that cannot happen.  (For a directory of that name: ./deadlock.)
+
+exit status: 0 the totals agree, or all have eaten; 1 not.
+
+examples:
+  syncx demo ~/src --workers 8
+  syncx demo deadlock --philosophers 12 --svg stuck.svg""",
     )
-    demo.add_argument("directory", metavar="DIR", nargs="?", help="default: the standard library")
-    demo.add_argument("--workers", "-w", metavar="N", type=_integer(3, 32), default=4, help="3 to 32, default 4")
+    demo.add_argument("directory", metavar="DIR", nargs="?", help="default: the standard library; or deadlock")
+    demo.add_argument("--workers", "-w", metavar="N", type=_integer(3, 32), help="3 to 32, default 4")
+    demo.add_argument("--philosophers", "-p", metavar="N", type=_integer(2, 64), help="2 to 64, default 5")
+    demo.add_argument("--svg", metavar="PATH", type=_path, help="of deadlock: draw it into this file")
     demo.add_argument("--json", action="store_true", help="print the outcome as one JSON object")
 
     run = command(
@@ -675,9 +685,19 @@ examples:
 
 
 def _demo(options: argparse.Namespace) -> int:
+    if options.directory == "deadlock":
+        from . import demo_deadlock
+
+        if options.workers is not None:
+            print("syncx: --workers is of the other demo; here it is --philosophers", file=sys.stderr)
+            return USAGE
+        return demo_deadlock.main(philosophers=options.philosophers or 5, svg=options.svg, as_json=options.json)
     from . import demo
 
-    return demo.main(options.directory, workers=options.workers, as_json=options.json)
+    if options.philosophers is not None or options.svg is not None:
+        print("syncx: --philosophers and --svg are of `syncx demo deadlock`", file=sys.stderr)
+        return USAGE
+    return demo.main(options.directory, workers=options.workers or 4, as_json=options.json)
 
 
 def _run(options: argparse.Namespace) -> int:

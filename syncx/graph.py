@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -37,8 +38,8 @@ def format_of(path: str) -> str | None:
 def unclear(path: str) -> str:
     """What to say where `format_of` does not know."""
     return (
-        f"the name {path!r} does not tell what is to be in the file: let it end in {', '.join(FORMATS)}, or give --svg, "
-        "--dot or --json"
+        f"the name {path!r} does not tell what is to be in the file: let it end in {', '.join(FORMATS)}, "
+        "or give --svg, --dot or --json"
     )
 
 
@@ -95,6 +96,12 @@ def _short(command: str) -> str:
     return " ".join([*(os.path.basename(w) if w[:1] != "-" else w for w in words[:2]), *words[2:]])
 
 
+def _arena_name(path: str) -> str:
+    """The name of an arena; the path of one that has none."""
+    named = re.fullmatch(r"/dev/shm/syncx-\d+-(.+)", path)
+    return f"arena {printable(named[1])}" if named else printable(path)
+
+
 def _place(where: str) -> str:
     """Where a thread waits, without the directory."""
     path, colon, rest = where.rpartition(":")
@@ -118,10 +125,8 @@ class _Maker:
         for f in self.graph.foreign:
             if f.awaits and f.pid in self.nodes:
                 self._foreign_wants(f)
-        summary = [headline(k) for k in self.graph.knots[:MOST]]
-        if len(self.graph.knots) > MOST:
-            summary.append(f"and {len(self.graph.knots) - MOST} more")
-        return Picture(self._title(), tuple(self.nodes.values()), tuple(self.edges.values()), tuple(summary))
+        title, summary = self._words()
+        return Picture(title, tuple(self.nodes.values()), tuple(self.edges.values()), summary)
 
     def _in_order(self) -> list[Blocked]:
         """The members of each knot along their ring, then the others."""
@@ -129,16 +134,21 @@ class _Maker:
         found = {b.participant.id: b for b in [*members, *self.graph.blocked]}
         return list(found.values())
 
-    def _title(self) -> str:
-        waiting = len(self.graph.blocked)
-        name = printable(self.seen.path)
+    def _words(self) -> tuple[str, tuple[str, ...]]:
+        """The title, and a line for each knot, if that is not the title."""
+        waiting, knots = len(self.graph.blocked), self.graph.knots
+        where = f"in {_arena_name(self.seen.path)}"
         if not waiting:
-            return f"nobody waits in {name}"
-        threads = f"{waiting} thread{'s' if waiting != 1 else ''} wait{'s' if waiting == 1 else ''} in {name}"
-        deadlocks = len(self.graph.deadlocks)
-        if deadlocks:
-            return f"{deadlocks} deadlock{'s' if deadlocks != 1 else ''}: {threads}"
-        return threads
+            return f"nobody waits {where}", ()
+        if len(knots) == 1 and len(knots[0].members) == waiting:
+            return f"{headline(knots[0])}, {where}", ()
+        lines = [headline(k) for k in knots[:MOST]]
+        if len(knots) > MOST:
+            lines.append(f"and {len(knots) - MOST} more")
+        threads = f"{waiting} threads wait" if waiting != 1 else "1 thread waits"
+        number = len(self.graph.deadlocks)
+        deadlocks = f"{number} deadlock{'s' if number != 1 else ''}, " if number else ""
+        return f"{deadlocks}{threads} {where}", tuple(lines)
 
     # -- threads and processes
 

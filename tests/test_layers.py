@@ -66,6 +66,8 @@ LEVELS = {
     "deadlocks": 10,
     "demo_work": 10,
     "graph": 10,
+    "demo_dine": 10,
+    "demo_deadlock": 11,
     "doctor": 10,
     "ps": 10,
     "screen": 1,

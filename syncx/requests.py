@@ -296,12 +296,12 @@ class _Reader:
         certain: list[Supply] = []
         nominal: list[Supply] = []
         blockers: list[Source] = []
-        free, own = capacity, 0
+        free, new = capacity, 0
         for h in holds:
             if h.part is not None:
                 continue
-            if h.alive and h.thread == who.id:
-                own += h.units
+            if h.alive and h.thread == who.id and not (h.stable and wait.stable):
+                new += h.units
             if not h.alive or {"tentative", "leaving"}.intersection(h.flags):
                 continue
             free -= h.units
@@ -316,7 +316,7 @@ class _Reader:
                 nominal.append(Supply(h.units, thread or process, h.stable))
             owner = self.seen.process(h.process)
             blockers += thread or ([owner] if owner is not None else [])
-        if own >= wait.units:  # perhaps it has them, and has not said so yet
+        if new >= wait.units:  # perhaps it has them, and has not said so yet; what it had before is not what it wants
             return _GOES_ON, _GOES_ON, []
         blockers = list(dict.fromkeys(blockers))
         return Request(wait.units, free, tuple(certain)), Request(wait.units, free, tuple(nominal)), blockers

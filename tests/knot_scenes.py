@@ -50,6 +50,8 @@ class Scene:
     """Each holds what the one before it wants, so `.cycle` has them in that order."""
     instant: bool = False
     """All who ask at once spin until a word in their common memory changes."""
+    without: bool = False
+    """It is found without the detector too."""
     namespaces: frozenset[int] = frozenset()
     """Who lives in another pid namespace."""
 
@@ -235,7 +237,7 @@ def two_upgrades(place: Place) -> Scene:
         held = Part("file", None, _within(mine), _refused(lambda: syncx.RangeLock(place.file, 0, 10)))
         return Member(held, Part("file", None, _upgraded(mine)))
 
-    return Scene([member(0), member(1)], [{0, 1}])
+    return Scene([member(0), member(1)], [{0, 1}], without=True)
 
 
 def upgrade_behind_reader(place: Place) -> Scene:
@@ -281,6 +283,7 @@ SCENES: dict[str, Callable[[Place], Scene]] = {
     "permits by acquire()": lambda p: pool(2, lambda: permits(2, 1), permits(2, 1)),
     "permits, one way out": lambda p: pool_with_a_way_out(3),
     "two at a time": lambda p: ring([mutex(), permits(3, 2)]),
+    "more of the same": lambda p: ring([permits(4, 2), permits(4, 2)]),
     "two upgrades": two_upgrades,
     "upgrade behind reader": upgrade_behind_reader,
     "writer behind readers": writer_behind_readers,

@@ -463,6 +463,8 @@ class Result:
     played_live: int = 0
     told_live: int = 0
     """More than the deadlocks beside the live one."""
+    graph: list[list[int]] = field(default_factory=list)
+    """The deadlocks that syncx.wait_graph() sees where the detector is off."""
     wrong: list[str] = field(default_factory=list)
 
     def to_dict(self) -> dict[str, Any]:
@@ -494,7 +496,23 @@ def play(name: str, times: int = 1, twin: str = "") -> dict[str, Any]:
             result.played_live += 1
             result.told_live += len(stage.victims()) - len([k for k in stage.scene.knots if live not in k])
             result.wrong += [f"{i}, {live} being alive: {w}" for w in judge(stage, record)]
+        if scene.knots and not twin and not scene.without:
+            result.graph = _seen_by_graph(stage)  # and there they stand until they are killed
+            if result.graph != sorted(sorted(k) for k in scene.knots):
+                result.wrong.append(f"the graph shows {result.graph}")
     return result.to_dict()
+
+
+def _seen_by_graph(stage: Stage) -> list[list[int]]:
+    """All ask, nobody is told: what does syncx.wait_graph() say, which shares no code with the detector?"""
+    stage.twin = "off"
+    scene, _ = stage.prepare()
+    for step in scene.order or [list(range(len(scene.members)))]:
+        stage.go(step)
+        stage.settle()
+    who = {(a.pid, a.tid): m for m, a in enumerate(stage.actors)}
+    knots = [k for k in syncx.wait_graph().knots if k.verdict == "deadlock"]
+    return sorted(sorted(who[b.pid, b.tid] for b in k.members) for k in knots)
 
 
 def stopped(times: int = 1) -> dict[str, Any]:

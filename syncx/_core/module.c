@@ -296,14 +296,18 @@ static PyObject *set_deadlock(PyObject *module, PyObject *on)
 }
 
 static int hook_says, hook_hears;
+static pthread_mutex_t hook_guard = PTHREAD_MUTEX_INITIALIZER;
 
+/* One thread of the process at a time: the answer is to the one that asked. */
 static void verdict(void)
 {
     char byte = 'v';
+    pthread_mutex_lock(&hook_guard);
     while (write(hook_says, &byte, 1) < 0 && errno == EINTR)
         ;
     while (read(hook_hears, &byte, 1) < 0 && errno == EINTR)
         ;
+    pthread_mutex_unlock(&hook_guard);
 }
 
 static PyObject *set_verdict_hook(PyObject *module, PyObject *args)

@@ -445,7 +445,8 @@ class Judge:
             self._report.false += 1
             self._report.why += [f"{who} was told of {sorted(cycle)}, not {sorted(members)}", message["text"]]
             self._report.why += ["what the judge saw at the last verdict of which it saw none:", self._unseen]
-        party.line.say(answer=message["answer"])
+        if message["answer"] >= 0:  # the liar does not wait for one
+            party.line.say(answer=message["answer"])
 
     def look(self) -> None:
         """Does a deadlock stand?"""

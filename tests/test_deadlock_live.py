@@ -43,7 +43,7 @@ _HOLDER = """
 
 
 def test_an_upgrade_does_not_wait_for_what_lies_between_its_parts(child: Any, arena: syncx.Arena, path: str) -> None:
-    """It waits for a reader of one part, who runs.  Who has bytes between the parts, and waits for it, is not in the way."""
+    """It waits for a reader of one part, who runs.  Who has bytes between the parts is not in its way."""
     reader = child(
         """
         with syncx.RangeLock(path, 0, 10, shared=True, arena=arena):

@@ -62,6 +62,7 @@ struct sx_host {
     void (*unblock)(void *); /* take it back */
     /* a signal came, or (belt) may have come unseen: run handlers; true: give the wait up */
     bool (*interrupted)(void **state, bool belt);
+    bool (*handles)(void); /* may handlers run in this thread on the belt? */
     void (*place)(struct sx_spot *);                                /* before `block`: where in the program is this? */
     void (*where)(const struct sx_spot *, char *text, size_t size); /* ... that in words, cut to fit; after it */
     /* at registration: the thread's name, cut to fit, if that can be told */

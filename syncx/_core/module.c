@@ -137,9 +137,14 @@ static void find_package(PyObject *module)
 
 /* PEP 475: handlers run, and unless one raises the wait goes on.  On the belt there is nothing to do but for a
  * signal that came just before the sleep, and handlers run in the main thread only. */
+static bool handles(void)
+{
+    return !sx_quiet && syscall(SYS_gettid) == getpid();
+}
+
 static bool run_handlers(void **state, bool belt)
 {
-    if (sx_quiet || (belt && syscall(SYS_gettid) != getpid()))
+    if (sx_quiet || (belt && !handles()))
         return false;
     PyEval_RestoreThread(*state);
     bool stop = PyErr_CheckSignals() < 0;
@@ -420,7 +425,7 @@ static int add_handle_types(PyObject *module, struct module_state *state)
 static int execute(PyObject *module)
 {
     struct module_state *state = PyModule_GetState(module);
-    sx_host = (struct sx_host){release_gil, take_gil, run_handlers, find_place, tell_place, thread_name};
+    sx_host = (struct sx_host){release_gil, take_gil, run_handlers, handles, find_place, tell_place, thread_name};
     find_package(module);
     if ((state->translate = import("syncx.errors", "translate")) == NULL ||
         (state->deadlock = import("syncx.errors", "deadlock")) == NULL ||

@@ -196,8 +196,8 @@ class _Teller:
                 people.append("somebody who cannot be told")
             if people:
                 text.append(f"{listing(people)} {one if len(people) == 1 else more} locks of {shown}")
-        ours = "" if found.waiting else "; nobody waits for one"
-        return [f"{_first_upper('; '.join(text))}{ours}. None of those who wait uses this arena."]
+        ours = ". None of those who wait uses this arena" if found.waiting else "; nobody waits for one"
+        return [f"{_first_upper('; '.join(text))}{ours}."]
 
     # ---- a thread that waits -----------------------------------------------------------------------------------
 

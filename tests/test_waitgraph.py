@@ -28,7 +28,7 @@ def ring(n, **last):
 # ---- mutexes ---------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("n", [2, 3, 8, 64, 1000])
+@pytest.mark.parametrize("n", [2, 3, 8, 64, pytest.param(1000, marks=pytest.mark.core)])
 def test_a_ring(n):
     s = ring(n)
     ((verdict, members),) = s.knots()

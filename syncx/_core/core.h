@@ -62,7 +62,7 @@ struct sx_host {
     void (*unblock)(void *); /* take it back */
     /* a signal came, or (belt) may have come unseen: run handlers; true: give the wait up */
     bool (*interrupted)(void **state, bool belt);
-    bool (*handles)(void); /* may handlers run in this thread on the belt? */
+    bool (*handles)(void);                                          /* may handlers run in this thread on the belt? */
     void (*place)(struct sx_spot *);                                /* before `block`: where in the program is this? */
     void (*where)(const struct sx_spot *, char *text, size_t size); /* ... that in words, cut to fit; after it */
     /* at registration: the thread's name, cut to fit, if that can be told */
@@ -200,6 +200,7 @@ struct sx_pause {
     bool kept;        /* the record is a condition's: it stays while handlers run */
     bool placed;      /* `place` is filled in */
     bool belted;      /* the last sleep ended with the belt */
+    int64_t looked;   /* the holder was read after this time; 0: not known */
     void *host_state;
     struct sx_wait *record;
     struct sx_spot place;  /* for those who look */
@@ -290,7 +291,7 @@ static inline void sx_tally_take(struct sx_tally *t)
 struct sx_member {
     uint64_t id;
     uint32_t pid, tid, kind, units, mode;
-    uint64_t cell, address, holder, since_ns;
+    uint64_t cell, address, holder, since_ns, ticket;
     char where[SX_WHERE_WORDS * 8 + 1], name[SX_NAME_WORDS * 8 + 1];
     bool here; /* its pid means the same process to us */
 };

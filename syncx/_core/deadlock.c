@@ -19,10 +19,11 @@
  * at the same time: their records were both there before either looked (a fence on both sides), so at least one sees all.
  *
  * Never part of one: a wait that ends by itself (a time limit), a thread that was chosen or notified and has not run yet, a
- * dead thread (its locks are to be had), a wait whose end no lock decides (event, latch, condition, plain semaphore, a free place at a barrier),
- * a lock in the user's memory, which not everybody can read, and what is held by programs without syncx.  Whoever waits
- * for one of those may go on, as far as can be known here.  A permit that was taken by acquire() may be released by any
- * thread of its process.
+ * dead thread (its locks are to be had), a wait whose end no lock decides (event, latch, condition, plain semaphore, a free
+ * place at a barrier), what is held by programs without syncx, or in another arena.  Whoever waits for one of those may go
+ * on, as far as can be known here.  A permit that was taken by acquire() may be released by any thread of its process.
+ * The word of a mutex in the user's memory cannot be read by everybody: its waiters tell whom it named when they last
+ * looked, so such a deadlock is found at the belt (waitfor.c); other locks that lie there are never part of one.
  *
  * Death of the thread that looks leaves nothing; of the victim before it wakes: its locks come free by that.
  */

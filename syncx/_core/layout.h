@@ -340,7 +340,8 @@ struct sx_wait {
     sx_a64 deadline_ns; /* INT64_MAX: none */
     sx_a32 units; /* how many it asks for; of a condition: how many tickets later it was notified; of a range: device */
     sx_a32 mode;  /* enum sx_mode, WAIT_* flags; of a range with its style, as in sx_file_hold, and FILE_TURN */
-    sx_a64 ticket; /* steps with every sleep, so that a reader sees what moved; of a condition, a range: its place */
+    sx_a64 ticket; /* steps with every sleep, so that a reader sees what moved; of a condition, a range: its place; of a
+                    * lock in the user's memory: a time, the holder was read after it, or 0 */
 };
 enum sx_mode { SX_EXCLUSIVE_MODE, SX_SHARED_MODE, SX_UPGRADE_MODE };
 #define WAIT_MODE 0x0fu       /* of a mode, enum sx_mode; the rest is flags: of a file range, FILE_*, and for all: */

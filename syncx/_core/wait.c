@@ -188,7 +188,9 @@ static void publish(struct sx_pause *pause, struct sx_cell *cell, uint64_t holde
         atomic_thread_fence(memory_order_seq_cst);
         return;
     }
-    atomic_fetch_add_explicit(&w->ticket, 1, memory_order_relaxed);
+    uint64_t ticket = atomic_load_explicit(&w->ticket, memory_order_relaxed) + 1;
+    bool inside = atomic_load_explicit(&w->cell, memory_order_relaxed) != 0;
+    atomic_store_explicit(&w->ticket, inside ? ticket : (uint64_t)pause->looked, memory_order_relaxed);
     uint32_t number = pause->record == NULL ? sx_wait_number() : atomic_load(&w->state) & ~0xffu;
     /* release: who sees WAITING sees the rest; and a fence: of two threads that close a deadlock one sees both */
     atomic_store_explicit(&w->state, SX_WAITING | number, memory_order_seq_cst);
@@ -337,6 +339,8 @@ enum sx_wake sx_pause_sleep(struct sx_pause *pause, struct sx_cell *cell, sx_a32
         if (atomic_load_explicit(watch[i].word, memory_order_relaxed) != watch[i].value)
             sx_futex_wake(watch[i].word, INT_MAX);
     pause->belted = belt && r == -ETIMEDOUT;
+    if (pause->record != NULL && atomic_load_explicit(&pause->record->cell, memory_order_relaxed) == 0)
+        pause->looked = sx_now();
     if (awake(pause)) {
         if (sx_deadlock_tell(pause->arena, me))
             return SX_STOP;

@@ -41,6 +41,7 @@ struct sx_wait *sx_blocking(struct sx_participant *p, uint32_t *state, bool vict
     case SX_KIND_MUTEX:
     case SX_KIND_RLOCK:
     case SX_KIND_GUARD:
+        return load(&last->cell) != 0 || load(&last->ticket) != 0 ? last : NULL;
     case SX_KIND_PERMITS:
     case SX_KIND_RWLOCK:
     case SX_KIND_BARRIER:
@@ -66,7 +67,8 @@ void sx_read_wait(struct sx_node *n, struct sx_participant *p, struct sx_wait *w
                             .cell = load(&w->cell),
                             .address = load(&w->address),
                             .holder = load(&w->holder),
-                            .since_ns = load(&w->since_ns)};
+                            .since_ns = load(&w->since_ns),
+                            .ticket = load(&w->ticket)};
 }
 
 /* The cell a record names, if it lies in the arena as a whole; noise names none. */
@@ -79,6 +81,19 @@ static void *cell_of(struct sx_graph *g, const struct sx_node *n, size_t size)
     return sx_cell_kind(cell) == n->wait.kind ? cell : NULL;
 }
 
+/* The clock of another time namespace is another one. */
+static bool one_clock(struct sx_graph *g, uint64_t a, uint64_t b)
+{
+    uint64_t of[2], id[2] = {a, b};
+    for (int i = 0; i < 2; i++) {
+        uint32_t process = atomic_load_explicit(&sx_participant(g->arena, id[i])->process, memory_order_acquire);
+        if (process == 0 || process > SX_MAX_PROCESSES)
+            return false;
+        of[i] = load(&g->arena->processes[process - 1].pid_namespace);
+    }
+    return (uint32_t)of[0] == (uint32_t)of[1];
+}
+
 /* ---- who can give it ----------------------------------------------------------------------------------------- */
 
 static bool ask_holder(struct sx_graph *g, struct sx_mutex *m, uint64_t me, sx_ask ask)
@@ -87,6 +102,19 @@ static bool ask_holder(struct sx_graph *g, struct sx_mutex *m, uint64_t me, sx_a
     if (sx_is_free(w) || w & MUTEX_RETIRED || (w & SX_ID_MASK) == me || !alive(g->arena, w))
         return true;
     return ask(g, w & SX_ID_MASK);
+}
+
+/* Of a lock that lies in a user's memory the word cannot be read here, but the waiter has told whom it named, and a time
+ * before it read that.  Whoever has slept in one wait since then has it still. */
+static bool ask_seen_holder(struct sx_graph *g, const struct sx_node *n, sx_ask ask)
+{
+    uint64_t holder = n->wait.holder & SX_ID_MASK;
+    uint32_t state;
+    if (sx_is_free(holder) || holder == n->id || !alive(g->arena, holder) || ask(g, holder))
+        return true;
+    struct sx_participant *p = sx_participant(g->arena, holder);
+    struct sx_wait *w = sx_blocking(p, &state, holder == g->me);
+    return w == NULL || load(&w->since_ns) >= n->wait.ticket || !one_clock(g, n->id, holder);
 }
 
 /* Any thread of a process that is attached. */
@@ -270,6 +298,8 @@ bool sx_gets_it(struct sx_graph *g, uint32_t number, sx_ask ask)
     case SX_KIND_JOIN:
         return ask_end(g, n, ask);
     default: {
+        if (n->wait.cell == 0)
+            return ask_seen_holder(g, n, ask);
         struct sx_mutex *m = cell_of(g, n, sizeof *m);
         return m == NULL || ask_holder(g, m, n->id, ask);
     }

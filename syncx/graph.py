@@ -173,8 +173,8 @@ class _Maker:
             if blocked.where is not None:
                 lines.append(cut(_place(blocked.where), WIDE, end=True))
             lines.append(cut(self._since(blocked.wait, blocked), WIDE + 8))
-        elif not who.alive:
-            lines.append("dead")
+        else:
+            lines.append("does not wait" if who.alive else "dead")
         if stopped:
             lines.append("stopped by a signal or a debugger")
         knot = self._knot(blocked)

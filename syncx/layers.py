@@ -12,7 +12,7 @@ from itertools import pairwise
 
 from .shapes import Box, Point, curve, moved
 
-__all__ = ["GAP", "Block", "Layers", "Sizes", "Unit", "spread"]
+__all__ = ["GAP", "Block", "Edges", "Layers", "Sizes", "Unit", "queues", "spread"]
 
 GAP = 20.0
 """Between boxes."""

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 
-from .layers import GAP, Block, Edges, Layers, Sizes, Unit, spread
+from .layers import GAP, Block, Edges, Layers, Sizes, Unit, queues, spread
 from .shapes import Box, Point, around, clipped, curve, distance, hits, unconnected
 
 __all__ = ["Around"]
@@ -31,7 +32,9 @@ class Around:
         self.middle = sum(b.centre[0] for b in boxes.values()) / len(boxes)
         outside = [key for key in sizes if key not in self.core]
         inner = [(a, b) for _, a, b in edges if a not in self.core and b not in self.core]
-        self._stand([self._piece(keys) for keys in unconnected(outside, inner)])
+        # those that wait for one and the same stay together
+        together = [pair for group in queues(sizes, edges, self.core) for pair in pairwise(group)]
+        self._stand([self._piece(keys) for keys in unconnected(outside, inner + together)])
         for number, a, b in edges:
             if number not in self.block.routes:
                 self.block.routes[number] = best_line(a, b, self.block.boxes)

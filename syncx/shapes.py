@@ -90,7 +90,7 @@ def hits(line: Sequence[Point], boxes: Iterable[Box], margin: float) -> int:
     return sum(1 for b in boxes if extent.near(b, margin) and crosses(line, b, margin))
 
 
-def curve(a: Point, b: Point, steps: int = 14) -> list[Point]:
+def curve(a: Point, b: Point, steps: int = 20) -> list[Point]:
     """From a to b, level at both ends."""
     if abs(a[1] - b[1]) < 0.5:
         return [a, b]
@@ -108,7 +108,7 @@ def curve(a: Point, b: Point, steps: int = 14) -> list[Point]:
     return points
 
 
-def around(a: Point, b: Point, bulge: float, steps: int = 14) -> list[Point]:
+def around(a: Point, b: Point, bulge: float, steps: int = 20) -> list[Point]:
     """From a to b, bent aside by that part of the way."""
     if bulge == 0:
         return [a, b]

@@ -27,7 +27,10 @@ class Held(NamedTuple):
     kind: str
     name: str | None
     since: float
-    """It has been held for so many seconds at least: another thread has waited for it that long."""
+    """It has been held for so many seconds: exactly with tracing (then `where` is not None), else at least, since
+    another thread has waited for it that long."""
+    where: str | None
+    """With tracing (SYNCX_TRACE): the line of Python where it was taken, "FILE:LINE in FUNCTION"; else None."""
 
 
 class Waiting(NamedTuple):
@@ -71,18 +74,27 @@ class _Names:
     """Names of what the members wait for."""
 
     def __init__(self, arena: Arena | None) -> None:
+        self._arena = arena
         self._objects = sorted((row[0], row[1], row[2]) for row in arena._cells()) if arena is not None else []
         self._paths: dict[tuple[int, int], str] = {}
 
-    def object(self, kind: int, cell: int) -> tuple[str, str | None]:
+    def object(self, kind: int, cell: int) -> tuple[str, str | None, int]:
+        """Kind, name and place."""
         from bisect import bisect_right
 
         # perhaps a mutex inside the object: the last place that is not beyond it
         before = bisect_right(self._objects, cell, key=lambda o: o[0])
-        name = None
+        name, place = None, cell
         if cell and before:
-            _, kind, name = self._objects[before - 1]
-        return KIND_NAMES.get(kind, f"kind {kind}"), name
+            place, kind, name = self._objects[before - 1]
+        return KIND_NAMES.get(kind, f"kind {kind}"), name, place
+
+    def traces(self, pid: int, tid: int) -> dict[tuple[int, int], tuple[int, str]]:
+        """What that thread has traced: of an object by its place, of a file by inode and device."""
+        if self._arena is None:
+            return {}
+        rows = self._arena._traces(pid, tid)
+        return {(key, device): (since, where) for key, device, since, where in rows}
 
     def file(self, device: int, inode: int, first: int, last: int) -> str:
         key = os.makedev(device >> 20, device & 0xFFFFF), inode
@@ -115,28 +127,35 @@ def _members(
     arena: Arena | None, rows: Sequence[tuple[Any, ...]], links: Sequence[tuple[int, int]]
 ) -> tuple[Waiting, ...]:
     names, now, commands = _Names(arena), time.monotonic_ns(), dict[int, str]()
-    wanted: list[tuple[str, str | None, str, int, float]] = []
+    wanted: list[tuple[str, str | None, str, int, float, tuple[int, int]]] = []
     for _, _, kind, cell, address, holder, units, mode, since, *_ in rows:
         waited, how = max(0, now - since) / 1e9, _MODES.get(mode & 0xF, "?")
         if kind == _FILE:
-            wanted.append(("file", names.file(units, cell, holder, address), how, 1, waited))
+            wanted.append(("file", names.file(units, cell, holder, address), how, 1, waited, (cell, units)))
         elif kind == _JOIN:
-            wanted.append(("process", str(units), how, 1, waited))
+            wanted.append(("process", str(units), how, 1, waited, (0, 0)))
         else:
-            wanted.append((*names.object(kind, cell), how, units, waited))
-    held: list[dict[tuple[str, str | None], float]] = [{} for _ in rows]
+            of_kind, of_name, place = names.object(kind, cell)
+            wanted.append((of_kind, of_name, how, units, waited, (place, 0)))
+    held: list[dict[tuple[str, str | None], tuple[float, tuple[int, int]]]] = [{} for _ in rows]
     for who, whom in links:
-        kind_name, name, _, _, waited = wanted[who]
-        held[whom][kind_name, name] = max(waited, held[whom].get((kind_name, name), 0.0))
-    cycle = []
-    for row, (kind_name, name, how, units, waited), holds in zip(rows, wanted, held, strict=True):
+        kind_name, name, _, _, waited, key = wanted[who]
+        held[whom][kind_name, name] = max((waited, key), held[whom].get((kind_name, name), (0.0, key)))
+    cycle: list[Waiting] = []
+    for row, (kind_name, name, how, units, waited, _), holds in zip(rows, wanted, held, strict=True):
         pid, tid, thread, where, here = row[0], row[1], row[-3], row[-2], row[-1]
         if here and pid not in commands:
             commands[pid] = _command(pid)
+        traces = names.traces(pid, tid) if len(cycle) < TOLD else {}
+        listed = []
+        for (held_kind, held_name), (least, key) in holds.items():
+            since, line = traces.get(key, (0, None))
+            exactly = least if line is None else max(0, now - since) / 1e9
+            listed.append(Held(held_kind, held_name, exactly, _plain(line)))
         cycle.append(
             Waiting(
                 pid, tid, _plain(thread), commands.get(pid, ""), kind_name, name, how, units, waited, _plain(where),
-                tuple(Held(*what, since) for what, since in holds.items()),
+                tuple(listed),
             )
         )  # fmt: skip
     return tuple(cycle)
@@ -152,7 +171,8 @@ def _line(w: Waiting) -> list[str]:
     lines = [f"  process {w.pid}{thread}" + (f" ({w.command})" if w.command else "")]
     for held in w.holds:
         if held.kind != "process":
-            lines.append(f"    holds {_wants(held.kind, held.name)}, for {held.since:.3f} s at least")
+            how = " at least" if held.where is None else f", taken at {held.where}"
+            lines.append(f"    holds {_wants(held.kind, held.name)}, for {held.since:.3f} s{how}")
     where = f", at {w.where}" if w.where is not None else ""
     lines.append(f"    has waited {w.waited:.3f} s for {_wants(w.kind, w.name, w.mode, w.units)}{where}")
     return lines

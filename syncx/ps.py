@@ -122,7 +122,15 @@ def _hold(seen: Snapshot, hold: Hold) -> str:
         how = [str(hold.part)]
     if hold.held is not None:
         how.append(f"for {duration(hold.held)}")
+    if hold.where is not None:
+        how.append(f"at {_short(hold.where)}")
     return _object(seen, hold, hold.pid) + (f" ({', '.join(how)})" if how else "")
+
+
+def _short(where: str) -> str:
+    """A line of a program without the directories."""
+    path, _, line = where.rpartition(":")
+    return f"{path.rpartition('/')[2]}:{line}"
 
 
 def _in_the_way(wait: Wait, hold: Hold) -> bool:

@@ -183,7 +183,11 @@ class Hold(NamedTuple):
     alive: bool
     """Whether the holder lives.  What the dead hold, others may take."""
     held: float | None
-    """For how long, in seconds, where that is recorded: of file ranges."""
+    """For how long, in seconds, where that is recorded: of file ranges, and of what is traced (SYNCX_TRACE)."""
+    since: float | None
+    """When it was taken, in seconds since the epoch; recorded likewise."""
+    where: str | None
+    """The line of Python where it was taken, "FILE:LINE in FUNCTION", of a long path the end; None: not traced."""
     range: FileRange | None
     stable: bool
 
@@ -229,6 +233,10 @@ class ObjectState(NamedTuple):
     """How long all waits together have slept that are over, in seconds."""
     longest_wait: float
     """How long the longest of them took, in seconds, rounded down by a thousandth at most."""
+    hold_total: float | None
+    """How long all holds that were traced (SYNCX_TRACE) and are over took together, in seconds; None: none was."""
+    hold_longest: float | None
+    """How long the longest of them took."""
     stable: bool
     """It was the same, holders included, in both of two looks with everything else between them."""
 
@@ -462,7 +470,7 @@ def _assemble(path: str, seen: dict[str, Any]) -> Snapshot:
         processes=processes,
         participants=participants,
         objects=objects,
-        holds=tuple(_hold(row, kinds, threads, owners, now) for row in seen["holds"]),
+        holds=tuple(_hold(row, kinds, threads, owners, now, seen["realtime_ns"] / 1e9) for row in seen["holds"]),
         waits=tuple(_wait(row, kinds, now) for row in seen["waits"]),
         counters=Counters(
             seen["rescues"], seen["recoveries"], seen["deaths"], seen["names"], seen["cell_bytes"], seen["name_bytes"]
@@ -473,7 +481,8 @@ def _assemble(path: str, seen: dict[str, Any]) -> Snapshot:
 
 def _object(row: tuple[Any, ...]) -> ObjectState:
     id, generation, kind, name, parameter, value, broken, owner_died, retired, processes, created_ns, *rest = row
-    contended, recoveries, rescues, dead_pid, dead_tid, lock, acquired, waited_ns, longest_ns, stable = rest
+    contended, recoveries, rescues, dead_pid, dead_tid, lock, acquired, waited_ns, longest_ns, *rest = rest
+    held_ns, most_ns, stable = rest
     return ObjectState(
         id=id,
         generation=generation,
@@ -495,6 +504,8 @@ def _object(row: tuple[Any, ...]) -> ObjectState:
         acquisitions=None if acquired < 0 else acquired,
         waited=waited_ns / 1e9,
         longest_wait=longest_ns / 1e9,
+        hold_total=None if held_ns < 0 else held_ns / 1e9,
+        hold_longest=None if most_ns < 0 else most_ns / 1e9,
         stable=stable,
     )
 
@@ -555,8 +566,10 @@ def _hold(
     threads: Mapping[int, Participant],
     owners: Mapping[int, ProcessInfo],
     now: int | None,
+    taken: float,
 ) -> Hold:
-    place, number, part, mode, count, flags, thread, process, alive, _, device, inode, first, last, since, stable = row
+    place, number, part, mode, count, flags, thread, process, alive, _, device, inode, first, last, since, *rest = row
+    where, stable = rest
     kind = kinds.get(place) or _KINDS.get(number, f"kind {number}")
     who = threads.get(thread)
     owner = owners.get(process or (who.process if who is not None else None) or 0)
@@ -575,6 +588,8 @@ def _hold(
         tid=None if who is None else who.tid,
         alive=alive,
         held=_age(since, now),
+        since=None if now is None or since == 0 else taken - max(0, now - since) / 1e9,
+        where=_text(where),
         range=_range(device, inode, first, last, mode) if number == _FILE else None,
         stable=stable,
     )

@@ -402,7 +402,7 @@ def test_a_new_object_in_a_retired_arena_is_refused(path):
 # ---- files that are no arena -----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("size", [0, 1, 7, 8, 100, 2943, 2944, 4096, 100_000])
+@pytest.mark.parametrize("size", [0, 1, 7, 8, 100, 3007, 3008, 4096, 100_000])
 @pytest.mark.parametrize("create", [True, False])
 def test_other_files(path, size, create):
     data = random.Random(size).randbytes(size)

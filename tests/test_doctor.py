@@ -25,7 +25,7 @@ from syncx import doctor, health, hidden, leftovers, machine
 from syncx.findings import LEVELS, Finding, Tree, size
 
 GOOD = machine.Probes(True, True, True, True)
-BOOT, RETIRED, ORPHANS = 192, 208, 212  # offsets in the header, see docs/reference/layout.md
+BOOT, RETIRED, ORPHANS = 224, 240, 244  # offsets in the header, see docs/reference/layout.md
 COMMAND = [sys.executable, "-m", "syncx", "doctor"]
 
 

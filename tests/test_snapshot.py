@@ -22,7 +22,7 @@ from support import PATIENCE, until, until_waiting
 import syncx
 from syncx import snapshots
 
-BOOT_ID = 192  # offset in the header, see docs/reference/layout.md
+BOOT_ID = 224  # offset in the header, see docs/reference/layout.md
 
 
 # ---- what a snapshot says, in short ----------------------------------------------------------------------------------

@@ -127,7 +127,7 @@ def test_truncated(used, size):
         syncx.snapshot(used)
 
 
-@pytest.mark.parametrize("at", [0, 8, 12, 16, 24, 56, 72, 100, 184])
+@pytest.mark.parametrize("at", [0, 8, 12, 16, 24, 56, 72, 100, 216])
 def test_a_damaged_description(used, at):
     with open(used, "rb") as f:
         f.seek(at)

@@ -301,7 +301,7 @@ def test_an_arena_of_another_version(runner, image, tmp_path):
 def test_an_arena_of_before_a_reboot(runner, image, tmp_path):
     path = copy_sparse(image[0], f"{tmp_path}/image")
     with open(path, "r+b") as f:
-        f.seek(192)
+        f.seek(224)
         f.write(b"another boot id.")
     for command, argv, (status, out, err) in runner.all(image=path):
         assert status == 0 or command == "why", (argv, err)
@@ -319,7 +319,7 @@ def flip(f, rng, areas):
 
 def filled(regions):
     """Where something lies that changes, and is looked at."""
-    areas = [(192, 720)]
+    areas = [(224, 752)]
     for offset, size, _, ready in regions.values():
         if ready:
             areas.append((offset, offset + min(ready, max(4096, 4 * size))))

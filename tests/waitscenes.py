@@ -52,7 +52,8 @@ class Scene:
         who = self.thread(thread) if thread is not None else None
         owner = self.process(process) if process is not None else None
         plain: dict[str, Any] = {
-            "part": None, "mode": "exclusive", "units": 1, "flags": (), "held": None, "stable": True,
+            "part": None, "mode": "exclusive", "units": 1, "flags": (), "held": None, "since": None,
+            "where": None, "stable": True,
             "thread": None if who is None else who.id,
             "process": owner.id if owner is not None else None if who is None else who.process,
             "pid": owner.pid if owner is not None else None if who is None else who.pid,

@@ -404,6 +404,8 @@ static PyObject *arena_join(PyObject *op, PyObject *args)
 
 static PyMethodDef arena_methods[] = {
     {"close", arena_close, METH_NOARGS, close_doc},
+    {"_traces", sx_py_traces, METH_VARARGS,
+     "_traces($self, pid, tid, /)\n--\n\nWhat a thread has traced of its holds."},
     {"collect", arena_collect, METH_NOARGS,
      "collect($self, /)\n--\n\nTake back at once what dead processes knew: their anonymous objects, their slots.\n"
      "It happens by itself when a process attaches."},

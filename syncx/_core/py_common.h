@@ -146,6 +146,7 @@ void sx_note_lost(HandleObject *handle);
 uint32_t sx_note_spot(void);
 /* Of a RangeLock: its path, or NULL, the file as the kernel numbers it, and which of the kernel's locks. */
 const char *sx_range_identity(HandleObject *handle, uint64_t *device, uint64_t *inode, int *style);
+PyObject *sx_py_traces(PyObject *arena, PyObject *args);
 extern PyMethodDef sx_trace_functions[];
 
 /* ---- mutexes ----------------------------------------------------------------------------------------------- */

@@ -49,9 +49,17 @@ static PyObject *row_of_hold(const struct sx_snapshot *s, const struct sx_seen_h
     const struct sx_seen_participant *p = sx_seen_thread(s, h->thread);
     bool own = h->key != 0 || h->kind == SX_KIND_FILE || h->object == SX_NOBODY;
     bool stable = own ? p != NULL && p->stable : sx_seen_object(s, h->object)->stable;
-    return Py_BuildValue("KIIIIIKKOIIKKKKO", (U)place_of(s, h->object), h->kind, h->part, h->mode, h->count, h->flags,
+    const struct sx_trace *t = sx_seen_trace(s, h);
+    char line[sizeof t->where + 1] = {0};
+    if (t != NULL)
+        memcpy(line, (const void *)t->where, sizeof t->where);
+    PyObject *where = text(line);
+    if (where == NULL)
+        return NULL;
+    uint64_t since = h->since_ns == 0 && t != NULL ? t->since_ns : h->since_ns;
+    return Py_BuildValue("KIIIIIKKOIIKKKKNO", (U)place_of(s, h->object), h->kind, h->part, h->mode, h->count, h->flags,
                          (U)h->thread, (U)h->process, h->alive ? Py_True : Py_False, h->key, h->device, (U)h->inode,
-                         (U)h->first, (U)h->last, (U)h->since_ns, stable ? Py_True : Py_False);
+                         (U)h->first, (U)h->last, (U)since, where, stable ? Py_True : Py_False);
 }
 
 static PyObject *name_of(const struct sx_snapshot *s, const struct sx_seen_object *o)
@@ -67,13 +75,16 @@ static PyObject *row_of_object(const struct sx_snapshot *s, const struct sx_seen
     PyObject *name = name_of(s, o);
     if (name == NULL)
         return NULL;
-    return Py_BuildValue("KIINILOOOIKKKKIIKLKKO", (U)o->offset, o->generation, o->kind, name, o->parameter,
-                         (long long)o->value, o->broken ? Py_True : Py_False, o->owner_died ? Py_True : Py_False,
-                         o->retired ? Py_True : Py_False, o->references, (U)o->created_ns, (U)o->counts.contended,
-                         (U)o->counts.recoveries, (U)o->counts.rescues, o->dead_pid, o->dead_tid,
-                         (U)(o->lock == 0 ? 0 : cells + (uint64_t)(o->lock - 1) * SX_LINE),
-                         o->counts.counted ? (long long)o->counts.acquired : -1LL, (U)o->counts.waited_ns,
-                         (U)o->counts.longest_ns, o->stable ? Py_True : Py_False);
+    uint64_t total = 0, longest = 0, holds = 0, key = (o->offset - cells) / SX_LINE + 1;
+    key |= (uint64_t)(o->generation & INT32_MAX) << 32;
+    bool timed = s->times != NULL && sx_times_find(s->times, key, &total, &longest, &holds);
+    return Py_BuildValue(
+        "KIINILOOOIKKKKIIKLKKLLO", (U)o->offset, o->generation, o->kind, name, o->parameter, (long long)o->value,
+        o->broken ? Py_True : Py_False, o->owner_died ? Py_True : Py_False, o->retired ? Py_True : Py_False,
+        o->references, (U)o->created_ns, (U)o->counts.contended, (U)o->counts.recoveries, (U)o->counts.rescues,
+        o->dead_pid, o->dead_tid, (U)(o->lock == 0 ? 0 : cells + (uint64_t)(o->lock - 1) * SX_LINE),
+        o->counts.counted ? (long long)o->counts.acquired : -1LL, (U)o->counts.waited_ns, (U)o->counts.longest_ns,
+        timed ? (long long)total : -1LL, timed ? (long long)longest : -1LL, o->stable ? Py_True : Py_False);
 }
 
 enum rows { PROCESSES, PARTICIPANTS, WAITS, HOLDS, OBJECTS, PROBLEMS, LISTS };

@@ -615,29 +615,37 @@ static PyObject *order_counts(PyObject *module, PyObject *arena)
                      : Py_BuildValue("III", atomic_load(&o->classes), atomic_load(&o->edges), atomic_load(&o->lost));
 }
 
-/* _traces(arena, holder id) -> [(key, device, since_ns, where)] */
-static PyObject *traces(PyObject *module, PyObject *args)
+static void append_traces(PyObject *list, struct sx_participant *p)
 {
-    PyObject *arena, *list = PyList_New(0);
-    unsigned long long id;
-    struct sx_arena *core =
-        list != NULL && PyArg_ParseTuple(args, "OK:_traces", &arena, &id) ? arena_of(module, arena) : NULL;
-    if (core == NULL) {
-        Py_XDECREF(list);
-        return NULL;
-    }
-    struct sx_participant *p = sx_participant(core, id);
-    for (uint32_t i = 0; p != NULL && list != NULL && i < SX_TRACES; i++) {
+    for (uint32_t i = 0; i < SX_TRACES && !PyErr_Occurred(); i++) {
         struct sx_trace t;
-        if (!sx_trace_read(&p->trace[i], &t) || atomic_load(&p->generation) != (uint32_t)(id >> 32))
+        if (!sx_trace_read(&p->trace[i], &t))
             continue;
         char where[LINE + 1] = {0};
         memcpy(where, (const void *)t.where, LINE);
         PyObject *item = Py_BuildValue("KIKN", (unsigned long long)t.key, t.device, (unsigned long long)t.since_ns,
                                        PyUnicode_DecodeUTF8(where, (Py_ssize_t)strlen(where), "backslashreplace"));
-        if (item == NULL || PyList_Append(list, item) < 0)
-            Py_CLEAR(list);
+        if (item != NULL)
+            PyList_Append(list, item);
         Py_XDECREF(item);
+    }
+}
+
+/* _traces(pid, tid) -> [(key, device, since_ns, where)] */
+PyObject *sx_py_traces(PyObject *op, PyObject *args)
+{
+    struct sx_arena *core = ((ArenaObject *)op)->core;
+    unsigned int pid, tid;
+    if (!PyArg_ParseTuple(args, "II:_traces", &pid, &tid))
+        return NULL;
+    PyObject *list = PyList_New(0);
+    uint32_t n = core == NULL ? 0 : sx_participants_ready(core);
+    for (uint32_t slot = 0; list != NULL && slot < n; slot++) {
+        struct sx_participant *p = &core->participants[slot];
+        if (atomic_load(&p->pid) == pid && atomic_load(&p->tid) == tid && sx_slot_alive(core, slot))
+            append_traces(list, p);
+        if (PyErr_Occurred())
+            Py_CLEAR(list);
     }
     return list;
 }
@@ -651,7 +659,5 @@ PyMethodDef sx_trace_functions[] = {
     {"_order_clear", order_clear, METH_O, "_order_clear($module, arena, /)\n--\n\nForgets all orders of an arena."},
     {"_order_counts", order_counts, METH_O,
      "_order_counts($module, arena, /)\n--\n\n(classes, orders, how many found no room)."},
-    {"_traces", traces, METH_VARARGS,
-     "_traces($module, arena, id, /)\n--\n\nWhat a thread's slot says of what it holds."},
     {NULL, NULL, 0, NULL},
 };

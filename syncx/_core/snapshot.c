@@ -167,6 +167,7 @@ void sx_snapshot_free(struct sx_snapshot *s)
         free(lists[i]->items);
     free(s->process_at);
     free(s->participant_at);
+    free(s->times);
     memset(s, 0, sizeof *s);
 }
 
@@ -274,6 +275,7 @@ static void copy_slot(struct sx_collect *c, uint32_t slot, struct sx_participant
             return;
         memcpy((void *)p, (void *)&again, sizeof again);
     }
+    memset((void *)p->trace, 0, sizeof p->trace); /* of several moments, perhaps */
 }
 
 static void collect_waits(struct sx_collect *c, uint32_t slot, const struct sx_participant *p)
@@ -513,6 +515,44 @@ static void name_objects(struct sx_collect *c, struct sx_list *names)
     s->names = names->count;
 }
 
+/* ---- what was traced --------------------------------------------------------------------------------------------- */
+static void copy_times(struct sx_collect *c)
+{
+    size_t size = SX_TIMES * sizeof(struct sx_hold_time);
+    struct sx_snapshot *s = c->s;
+    if (enter(c, SX_HOLD_TIMES) < size || (s->times = malloc(size)) == NULL)
+        return;
+    uint64_t at = s->header.regions[SX_HOLD_TIMES].offset;
+    if (!sx_source_copy(c->source, at, s->times, size))
+        sx_note(s, SX_UNREADABLE, at, 0);
+}
+
+static uint64_t distance(uint64_t a, uint64_t b)
+{
+    return a > b ? a - b : b - a;
+}
+
+/* Of several ranges of one file the one that was taken at about that time. */
+const struct sx_trace *sx_seen_trace(const struct sx_snapshot *s, const struct sx_seen_hold *h)
+{
+    const struct sx_seen_participant *p = h->thread == 0 ? NULL : sx_seen_thread(s, h->thread);
+    bool file = h->kind == SX_KIND_FILE;
+    uint64_t key = file ? h->inode : h->object == SX_NOBODY ? 0 : sx_seen_object(s, h->object)->offset;
+    const struct sx_trace *found = NULL;
+    if (p == NULL || key == 0)
+        return NULL;
+    const struct sx_participant *slot =
+        (const struct sx_participant *)s->slots.items + (p - (const struct sx_seen_participant *)s->participants.items);
+    for (uint32_t i = 0; i < SX_TRACES; i++) {
+        const struct sx_trace *t = &slot->trace[i];
+        if (t->key != key || t->step & 1 || (file && t->device != h->device))
+            continue;
+        if (found == NULL || (file && distance(t->since_ns, h->since_ns) < distance(found->since_ns, h->since_ns)))
+            found = t;
+    }
+    return found;
+}
+
 /* ---- what belongs to what --------------------------------------------------------------------------------------- */
 
 /* The last object that does not begin beyond the offset. */
@@ -607,6 +647,7 @@ enum sx_status sx_snapshot_collect(const struct sx_source *source, struct sx_sna
         collect_names(&c, &names);
         collect_cells(&c);
         name_objects(&c, &names);
+        copy_times(&c);
         for (uint32_t i = 0; i < s->waits.count; i++)
             link_wait(s, sx_seen_wait(s, i));
         for (uint32_t i = 0; i < s->holds.count; i++)

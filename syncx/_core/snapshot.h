@@ -7,7 +7,7 @@
 #ifndef SYNCX_SNAPSHOT_H
 #define SYNCX_SNAPSHOT_H
 
-#include "core.h"
+#include "held.h"
 
 /* Where the bytes come from: the mapping of an arena this process is attached to, or a file, which is read with pread:
  * no page appears where none was, and a file cut short under our eyes is an error, not a SIGBUS. */
@@ -129,6 +129,7 @@ struct sx_snapshot {
     uint32_t *process_at, *participant_at; /* slot -> index + 1; 0: nobody */
     uint32_t passed_over;                  /* problems that were not kept */
     uint32_t names;                        /* found in the table of names */
+    struct sx_hold_time *times;            /* SX_TIMES of them; NULL: nobody has traced */
 };
 
 static inline struct sx_seen_process *sx_seen_process(const struct sx_snapshot *s, uint32_t i)
@@ -159,6 +160,9 @@ static inline struct sx_seen_problem *sx_seen_problem(const struct sx_snapshot *
 /* Who is that: by slot and generation; NULL: nobody that was seen. */
 struct sx_seen_participant *sx_seen_thread(const struct sx_snapshot *s, uint64_t id);
 struct sx_seen_process *sx_seen_owner(const struct sx_snapshot *s, uint64_t id);
+
+/* Since when and where, of a hold whose thread has traced it, or NULL. */
+const struct sx_trace *sx_seen_trace(const struct sx_snapshot *s, const struct sx_seen_hold *h);
 
 /* ---- taking it ----------------------------------------------------------------------------------------------- */
 

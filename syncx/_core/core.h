@@ -471,6 +471,12 @@ static inline bool sx_permit_take(struct sx_permits *p, uint32_t at, uint64_t wo
     return true;
 }
 
+/* Before it is given back: until the next taker has said which thread it is, nobody is named for it. */
+static inline void sx_permit_forget(struct sx_permit *permit)
+{
+    atomic_store_explicit(&permit->thread, 0, memory_order_relaxed);
+}
+
 /* Gives back the permit that this thread took with that word, if nobody sleeps.  Looks for sleepers again after it: the
  * exchange and that load are in the one order of all that is seq_cst, see permits.c. */
 static inline bool sx_permit_give(struct sx_permits *p, uint32_t at, uint64_t word, uint64_t thread)
@@ -478,7 +484,10 @@ static inline bool sx_permit_give(struct sx_permits *p, uint32_t at, uint64_t wo
     struct sx_permit *permit = &p->permit[at];
     if (atomic_load_explicit(&permit->thread, memory_order_relaxed) != thread ||
         atomic_load_explicit(&p->wake, memory_order_relaxed) & (PERMITS_WAITERS | PERMITS_SEVERAL) ||
-        !atomic_compare_exchange_strong_explicit(&permit->word, &word, 0, memory_order_seq_cst, memory_order_relaxed))
+        atomic_load_explicit(&permit->word, memory_order_relaxed) != word)
+        return false;
+    sx_permit_forget(permit);
+    if (!atomic_compare_exchange_strong_explicit(&permit->word, &word, 0, memory_order_seq_cst, memory_order_relaxed))
         return false;
     if (__builtin_expect(atomic_load_explicit(&p->wake, memory_order_seq_cst) & (PERMITS_WAITERS | PERMITS_SEVERAL), 0))
         sx_permits_wake(p, 1, false);

@@ -9,7 +9,8 @@
  *
  * Taking is one CAS and giving back is one, so every permit is at every instant free or in the hands of one process;
  * and a word gets an id only by a CAS from 0 or from a dead id, which never lives again (process.c): no permit is held
- * twice, none is lost.  `thread` is stored a moment after the word.  It is a hint, for people, for release() and for
+ * twice, none is lost.  `thread` is stored a moment after the word, and 0 before the word is freed: so it names the thread
+ * that took the permit, or none, or one of a dead process.  It is a hint, for people, for release(), for deadlock.c and for
  * which life to watch; if it names another process's thread, sx_process_life looks for one itself.
  *
  * Sleeping for one permit.  A sleeper (1) sees WAITERS in `wake`, or sets it (a CAS that also counts a step), (2) looks
@@ -226,8 +227,11 @@ static uint32_t let_go(struct sx_arena *arena, struct sx_permits *p, uint32_t n,
                 continue;
             int rank = (atomic_load_explicit(&permit->thread, memory_order_relaxed) == me ? 0 : 2) +
                        ((word & PERMIT_SCOPED) == scoped ? 0 : 1);
-            if (rank <= pass &&
-                atomic_compare_exchange_strong_explicit(&permit->word, &word, n == 1 ? 0 : word | PERMIT_LEAVING,
+            if (rank > pass)
+                continue;
+            if (n == 1)
+                sx_permit_forget(permit);
+            if (atomic_compare_exchange_strong_explicit(&permit->word, &word, n == 1 ? 0 : word | PERMIT_LEAVING,
                                                         memory_order_seq_cst, memory_order_relaxed))
                 gone++;
         }
@@ -240,9 +244,11 @@ static void settle_leaving(struct sx_arena *arena, struct sx_permits *p, bool le
     uint32_t capacity = capacity_of(p);
     for (uint32_t at = 0; at < capacity; at++) {
         uint64_t word = atomic_load_explicit(&p->permit[at].word, memory_order_relaxed);
-        if ((word & SX_ID_MASK) == arena->self && word & PERMIT_LEAVING)
-            atomic_store_explicit(&p->permit[at].word, leave ? 0 : word & ~(uint64_t)PERMIT_LEAVING,
-                                  memory_order_seq_cst);
+        if ((word & SX_ID_MASK) != arena->self || !(word & PERMIT_LEAVING))
+            continue;
+        if (leave)
+            sx_permit_forget(&p->permit[at]);
+        atomic_store_explicit(&p->permit[at].word, leave ? 0 : word & ~(uint64_t)PERMIT_LEAVING, memory_order_seq_cst);
     }
 }
 
@@ -279,10 +285,13 @@ static void decide(struct survey *s, bool keep)
     bool counted = keep ? false : announce(p);
     for (uint32_t at = 0; at < capacity; at++) {
         uint64_t word = atomic_load_explicit(&p->permit[at].word, memory_order_relaxed);
-        if (word & PERMIT_TENTATIVE && ((word & SX_ID_MASK) == s->arena->self || look_at(s, at, word) == SX_BUSY))
-            atomic_compare_exchange_strong_explicit(&p->permit[at].word, &word,
-                                                    keep ? word & ~(uint64_t)PERMIT_TENTATIVE : 0, memory_order_seq_cst,
-                                                    memory_order_relaxed);
+        if (!(word & PERMIT_TENTATIVE) || ((word & SX_ID_MASK) != s->arena->self && look_at(s, at, word) != SX_BUSY))
+            continue;
+        if (!keep)
+            sx_permit_forget(&p->permit[at]);
+        atomic_compare_exchange_strong_explicit(&p->permit[at].word, &word,
+                                                keep ? word & ~(uint64_t)PERMIT_TENTATIVE : 0, memory_order_seq_cst,
+                                                memory_order_relaxed);
     }
     if (!keep)
         sx_permits_wake(p, 0, counted);

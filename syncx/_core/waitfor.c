@@ -137,6 +137,40 @@ static bool ask_process(struct sx_graph *g, uint64_t process, sx_ask ask)
     return !found;
 }
 
+/* The thread that took a permit of that process; 0, or one of a dead process, while a taker has not said yet who it is. */
+static bool is_thread_of(struct sx_graph *g, uint64_t process, uint64_t thread)
+{
+    struct sx_participant *p = sx_participant(g->arena, thread);
+    return p != NULL && atomic_load_explicit(&p->process, memory_order_acquire) == sx_slot_of(process) + 1 &&
+           atomic_load_explicit(&p->process_generation, memory_order_relaxed) == (uint32_t)(process >> 32) &&
+           alive(g->arena, thread);
+}
+
+enum { KNOWN_ALIVE = 1, KNOWN_STUCK, KNOWN_GIVES };
+
+/* Does the process live that has a permit? */
+static bool lives(struct sx_graph *g, uint64_t process, uint64_t thread, uint8_t *known)
+{
+    struct sx_watch watch;
+    uint32_t slot = sx_slot_of(process);
+    bool present = slot < SX_MAX_PROCESSES && atomic_load_explicit(&g->arena->processes[slot].generation,
+                                                                   memory_order_acquire) == (uint32_t)(process >> 32);
+    if (present && known[slot] != 0)
+        return true;
+    if (sx_process_life(g->arena, process, thread, &watch) != SX_ALIVE)
+        return false;
+    known[slot] = KNOWN_ALIVE;
+    return true;
+}
+
+static bool any_of(struct sx_graph *g, uint64_t process, uint8_t *known, sx_ask ask)
+{
+    uint8_t *answer = &known[sx_slot_of(process)];
+    if (*answer == KNOWN_ALIVE)
+        *answer = ask_process(g, process & SX_ID_MASK, ask) ? KNOWN_GIVES : KNOWN_STUCK;
+    return *answer == KNOWN_GIVES;
+}
+
 static bool ask_permits(struct sx_graph *g, const struct sx_node *n, sx_ask ask)
 {
     struct sx_permits *p = cell_of(g, n, sizeof *p);
@@ -146,16 +180,15 @@ static bool ask_permits(struct sx_graph *g, const struct sx_node *n, sx_ask ask)
     uint32_t capacity = p->cell.parameter, come = 0;
     if (capacity > room)
         return true;
-    for (uint32_t i = 0; i < capacity; i++) {
-        uint64_t word = load(&p->permit[i].word), process = word & SX_ID_MASK, thread = load(&p->permit[i].thread);
-        struct sx_watch watch;
-        if (sx_is_free(word) || word & (PERMIT_TENTATIVE | PERMIT_LEAVING) ||
-            sx_process_life(g->arena, process, thread, &watch) != SX_ALIVE)
+    uint8_t known[SX_MAX_PROCESSES] = {0}; /* of their present generations: each is asked once */
+    for (uint32_t i = 0; i < capacity && come < n->wait.units; i++) {
+        uint64_t word = load(&p->permit[i].word), thread = load(&p->permit[i].thread);
+        if (sx_is_free(word) || word & (PERMIT_TENTATIVE | PERMIT_LEAVING) || !lives(g, word, thread, known))
             come++;
-        else if (word & PERMIT_SCOPED && alive(g->arena, thread))
+        else if (word & PERMIT_SCOPED && is_thread_of(g, word, thread))
             come += ask(g, thread);
         else
-            come += ask_process(g, process, ask);
+            come += any_of(g, word, known, ask);
     }
     return come >= n->wait.units;
 }

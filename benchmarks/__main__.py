@@ -23,6 +23,7 @@ from . import (
     pingpong,
     report,
     uncontended,
+    views,
     wakeup,
 )
 from .limits import judge
@@ -44,6 +45,7 @@ GROUPS: dict[str, Run] = {
     "files": files.run,
     "creation": creation.run,
     "import": imports.run,
+    "views": views.run,
 }
 
 

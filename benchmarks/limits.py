@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from . import creation, deadlocks, death, family, filepeers, manyranges, notify, pingpong, wakeup
+from . import creation, deadlocks, death, family, filepeers, manyranges, notify, pingpong, views, wakeup
 from .samples import Section, Summary
 
 Measure = Callable[[dict[str, Section]], "Summary | None"]
@@ -343,6 +343,17 @@ LIMITS = [
             ("one more above 10,000 ranges", manyranges.above(10_000)),
         )
         for locks, row in (("one object", manyranges.ONE), ("10,000 objects", manyranges.MANY))
+    ),
+    *(
+        Limit(
+            "views",
+            f"`syncx {view}`, {views.OBJECTS:,} objects, {views.PARTICIPANTS:,} threads",
+            _value("views", view),
+            at_most=500,
+            unit="ms",
+            every_version=True,
+        )
+        for view in views.VIEWS
     ),
     Limit("import", "to multiprocessing.synchronize", _ratio("import", "syncx"), at_most=0.5),
 ]

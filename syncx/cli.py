@@ -766,7 +766,8 @@ def _ls(options: argparse.Namespace) -> int:
     with arena:
         found = [o for o in arena.objects() if o.name is not None or options.all]
         found.sort(key=lambda o: (o.name is None, o.name))
-        return _show([_row(o, arena) for o in found], options, _object_table)
+        person = _People()
+        return _show([_row(o, arena, person) for o in found], options, _object_table)
 
 
 def _ps(options: argparse.Namespace) -> int:
@@ -860,17 +861,25 @@ def _show(
     return OK
 
 
-def _person(who: Holder) -> dict[str, Any]:
-    from .terminal import command_line
+class _People:
+    """Threads as the table and JSON tell them; of each /proc is asked once."""
 
-    return {"pid": who.pid, "tid": who.tid, "command": command_line(who.pid, who.tid)}
+    def __init__(self) -> None:
+        self._known: dict[Holder, dict[str, Any]] = {}
+
+    def __call__(self, who: Holder) -> dict[str, Any]:
+        from .terminal import command_line
+
+        if who not in self._known:
+            self._known[who] = {"pid": who.pid, "tid": who.tid, "command": command_line(who.pid, who.tid)}
+        return self._known[who]
 
 
-def _row(info: ObjectInfo, arena: Arena) -> dict[str, Any]:
+def _row(info: ObjectInfo, arena: Arena, person: _People) -> dict[str, Any]:
     holders: dict[tuple[Holder, str], dict[str, Any]] = {}
     for who, mode in zip(info.holders, info.modes, strict=True):
         if (who, mode) not in holders:
-            holders[who, mode] = {**_person(who), "mode": mode, "count": 0}
+            holders[who, mode] = {**person(who), "mode": mode, "count": 0}
         holders[who, mode]["count"] += 1
     return {
         "name": info.name,
@@ -879,10 +888,10 @@ def _row(info: ObjectInfo, arena: Arena) -> dict[str, Any]:
         "parameter": info.parameter,
         "value": info.value,
         "state": info.state,
-        "holder": None if info.holder is None else _person(info.holder),
+        "holder": None if info.holder is None else person(info.holder),
         "holders": list(holders.values()),
         "owner_died": info.owner_died,
-        "waiters": [_person(w) for w in info.waiters],
+        "waiters": [person(w) for w in info.waiters],
         "longest_wait": info.longest_wait,
         "processes": info.processes,
         "created": info.created,

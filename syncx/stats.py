@@ -120,7 +120,7 @@ def write_atomically(path: str, data: bytes) -> None:
     A file that is no regular one, such as /dev/null or a FIFO, is written to and stays.  Raises OSError with the file's
     name; nothing is left beside it then.
     """
-    path = os.path.realpath(path)  # of a symbolic link, what it leads to
+    given, path = path, os.path.realpath(path)  # of a symbolic link, what it leads to
     try:
         kind = stat.S_IFMT(os.stat(path).st_mode)
     except FileNotFoundError:
@@ -143,7 +143,7 @@ def write_atomically(path: str, data: bytes) -> None:
             _remove(new)
             raise
     except OSError as e:
-        raise OSError(e.errno, os.strerror(e.errno or 0), path) from None
+        raise OSError(e.errno, os.strerror(e.errno or 0), given) from None
 
 
 def _remove(path: str) -> None:
@@ -221,38 +221,40 @@ def _as_dict(graph: WaitGraph, rows: Sequence[Row]) -> dict[str, Any]:
 
 
 class _Metric(NamedTuple):
-    """A metric with its samples, each the labels and the value."""
+    """A metric with its samples, each the labels as they are written, and the value."""
 
     name: str
     type: str
     help: str
-    samples: Sequence[tuple[tuple[tuple[str, str], ...], float]]
+    samples: Sequence[tuple[str, float]]
 
 
-def _escaped(value: str) -> str:
-    """Of a label.  What cannot be shown (of a path in another encoding, of a damaged name) becomes a question mark."""
-    value = "".join(c if c.isprintable() or c == "\n" else "?" for c in value)
-    return value.replace("\\", r"\\").replace("\n", r"\n").replace('"', r"\"")
+def _labels(**labels: str) -> str:
+    """What cannot be shown (of a path in another encoding, of a damaged name) becomes a question mark."""
+    escaped = {}
+    for name, value in labels.items():
+        if not value.isprintable():
+            value = "".join(c if c.isprintable() or c == "\n" else "?" for c in value)
+        escaped[name] = value.replace("\\", r"\\").replace("\n", r"\n").replace('"', r"\"")
+    return ",".join(f'{name}="{text}"' for name, text in escaped.items())
 
 
 def _text(metrics: Iterable[_Metric]) -> str:
     lines = []
     for metric in metrics:
         lines += [f"# HELP {metric.name} {metric.help}", f"# TYPE {metric.name} {metric.type}"]
-        for labels, value in metric.samples:
-            inside = ",".join(f'{name}="{_escaped(text)}"' for name, text in labels)
-            lines.append(f"{metric.name}{{{inside}}} {value!r}")
+        lines += [f"{metric.name}{{{labels}}} {value!r}" for labels, value in metric.samples]
     return "\n".join(lines) + "\n"
 
 
 def _up(path: str, value: int) -> list[_Metric]:
-    return [_Metric("syncx_arena_up", "gauge", "Whether the arena could be read.", [((("arena", path),), value)])]
+    return [_Metric("syncx_arena_up", "gauge", "Whether the arena could be read.", [(_labels(arena=path), value)])]
 
 
 def exposition(graph: WaitGraph, rows: Sequence[Row]) -> str:
     """The numbers of an arena, and of each of these objects, in the text format that Prometheus reads (0.0.4)."""
     seen = graph.snapshot
-    arena = (("arena", seen.path),)
+    arena = _labels(arena=seen.path)
 
     def of_arena(name: str, type: str, help: str, value: float) -> _Metric:
         return _Metric(f"syncx_arena_{name}", type, help, [(arena, value)])
@@ -278,9 +280,9 @@ def exposition(graph: WaitGraph, rows: Sequence[Row]) -> str:
         of_arena("recoveries_total", "counter", "Holds taken over from the dead.", counters.recoveries),
         of_arena("rescues_total", "counter", "Wake-ups that died with a thread and were made good.", counters.rescues),
     ]  # fmt: skip
-    labelled: dict[tuple[tuple[str, str], ...], Row] = {}  # one of a kind and name: a damaged arena may have two
+    labelled: dict[str, Row] = {}  # one of a kind and name: a damaged arena may have two
     for row in rows:
-        labelled.setdefault((*arena, ("name", title(row.object)), ("kind", row.object.kind)), row)
+        labelled.setdefault(f"{arena},{_labels(name=title(row.object), kind=row.object.kind)}", row)
 
     def of_objects(name: str, type: str, help: str, value: Any) -> _Metric:
         samples = [(labels, v) for labels, row in labelled.items() if (v := value(row)) is not None]

@@ -19,13 +19,15 @@ if TYPE_CHECKING:
 
 __all__ = ["Progress", "Screen", "command_line", "duration", "paint", "printable"]
 
+_MANY = 300
+"""Rows, of a table that rich would take too long over."""
 _NARROW = 10
 """No column of a table becomes narrower: numbers and times are never cut."""
 
 
 def printable(text: str) -> str:
     """The text with everything that could upset a terminal, or an encoding, replaced by a question mark."""
-    return "".join(c if c.isprintable() else "?" for c in text)
+    return text if text.isprintable() else "".join(c if c.isprintable() else "?" for c in text)
 
 
 def command_line(pid: int, tid: int = 0) -> str:
@@ -91,6 +93,9 @@ class Screen:
         right: the numbers of columns that are set flush right.
         cut: on a terminal, the last column is cut where the line ends instead of being wrapped.
         """
+        if self._console is not None and len(rows) > _MANY:
+            paint(self.stream, headings, rows, [""] * len(rows), right)
+            return
         cells = [[printable(c) for c in row] for row in rows]
         if self._console is not None:
             from rich.table import Table
@@ -214,11 +219,13 @@ def paint(
     widths = _fitted(cells, width)
     lines = []
     for row, style in zip(cells, ["bold", *styles], strict=True):
-        fitted = (c if len(c) <= w else c[: w - 1] + "\u2026" for c, w in zip(row, widths, strict=True))
-        text = "  ".join(
-            c.rjust(w) if i in right else c.ljust(w) for i, (c, w) in enumerate(zip(fitted, widths, strict=True))
-        ).rstrip()
-        lines.append(f"{_COLOURS[style]}{text[:width]}\x1b[0m\n" if coloured and style else f"{text[:width]}\n")
+        aligned = []
+        for i, (c, w) in enumerate(zip(row, widths, strict=True)):
+            if len(c) > w:
+                c = c[: w - 1] + "\u2026"
+            aligned.append(c.rjust(w) if i in right else c.ljust(w))
+        text = "  ".join(aligned).rstrip()[:width]
+        lines.append(f"{_COLOURS[style]}{text}\x1b[0m\n" if coloured and style else f"{text}\n")
     encoding = stream.encoding or "utf-8"
     stream.write("".join(lines).encode(encoding, "replace").decode(encoding))
     stream.flush()

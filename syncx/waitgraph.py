@@ -370,12 +370,11 @@ class _Assembler:
 
     def _states(self) -> dict[int, str]:
         states = {}
+        concerned = self.rules.awaited.union(self.rules.certain)
         for p in self.seen.participants:
             process = self.seen.process(p.process)
-            if p.alive and process is not None and process.here:
-                state = state_of(p) if p.id in self.rules.certain or p.id in self.rules.awaited else ""
-                if state:
-                    states[p.id] = state
+            if p.alive and process is not None and process.here and p.id in concerned and (state := state_of(p)):
+                states[p.id] = state
         return states
 
     def _foreign(self, pid: int, *, deep: bool) -> ForeignProcess:

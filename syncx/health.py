@@ -28,8 +28,6 @@ from .terminal import command_line, duration, printable
 __all__ = ["arenas_of", "examine", "in_child", "is_arena", "mend"]
 
 MAGIC = b"yncxARN1"
-_ORPHANS = 212
-"""Where the header says that objects of the dead wait to be collected, see docs/reference/layout.md."""
 PROCESSES = 4096
 CELL_BYTES, NAME_BYTES = 64 << 20, 32 << 20
 """Room for objects and for names: the capacities of syncx/_core/layout.h."""
@@ -128,15 +126,20 @@ def _unusable(path: str, topic: str, status: os.stat_result, e: ArenaError) -> F
     if by_name:
         files = [f for f in files_in(Tree(), DIRECTORY) if f.key == (status.st_dev, status.st_ino)]
         users = {pid for f in files for pid in Users(Tree(), [f]).of(f)} - {os.getpid()}
-    what = str(e).replace(path, "it", 1)
+    what = str(e).replace(path, "it", 1).partition(";")[0]
     removal = _removal(path)
-    if users:
-        listed = ", ".join(map(str, sorted(users)[:_MOST]))
-        level = "note" if "another version" in what else "error"
-        return Finding(level, topic, f"{what}; in use by process {listed}", "when it has ended", removal)
     level = "warning" if "another version" in what else "error"
-    advice = "no process has it open" if by_name else "look with fuser whether somebody has it open"
-    return Finding(level, topic, what, advice, removal if by_name or is_arena(path) else "")
+    if users:
+        pids = ", ".join(map(str, sorted(users)[:_MOST]))
+        what += f"; in use by process{'es' if len(users) > 1 else ''} {pids}"
+        return Finding(
+            "note" if level == "warning" else level, topic, what, "to remove it when they have ended", removal
+        )
+    if by_name:
+        return Finding(level, topic, what, "no process has it open; to remove it", removal)
+    if is_arena(path):
+        return Finding(level, topic, what, "to remove it, if fuser tells that nobody has it open", removal)
+    return Finding(level, topic, what)
 
 
 def _summary(seen: Snapshot, topic: str, status: os.stat_result) -> Iterator[Finding]:
@@ -194,18 +197,6 @@ def _over(seen: Snapshot, topic: str) -> Finding | None:
     return None
 
 
-def _orphaned(path: str) -> bool:
-    """The word of the header that says so, of an arena that has been found to be one."""
-    try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
-    except OSError:
-        return False
-    try:
-        return os.pread(fd, 4, _ORPHANS) not in (b"", bytes(4))
-    finally:
-        os.close(fd)
-
-
 def _death(seen: Snapshot, topic: str) -> Iterator[Finding]:
     """What the dead left."""
     living = any(p.alive for p in seen.processes)
@@ -220,8 +211,8 @@ def _death(seen: Snapshot, topic: str) -> Iterator[Finding]:
         kept = f", and {_count(orphans, 'nameless object')} with them" if orphans else ""
         what = f"{_count(len(dead), 'process', 'processes')} died without leaving ({pids}){kept}"
         yield Finding("warning", topic, what, advice, repair=_repair(seen.path))
-    elif _orphaned(seen.path):
-        what = "a process left while others were busy, and its nameless objects are still there"
+    elif seen.orphans and any(o.name is None for o in seen.objects):
+        what = "a process left while others were busy; nameless objects that only it knew are still there"
         yield Finding("note", topic, what, advice, repair=_repair(seen.path))
     threads = [p for p in seen.participants if not p.alive]
     if threads and seen.this_boot:

@@ -133,8 +133,8 @@ _FEATURES: Mapping[str, tuple[str, str, str, str, str]] = {
         "error", "no arena can be opened", "Linux 3.15 has them; this sandbox does not",
     ),
     "pidfd": (
-        "pidfd", "the end of a process can be waited for",
-        "note", "the end of a process that is no child is found by looking again and again", "Linux 5.3 has it",
+        "pidfd", "join() can wait for the end of any process",
+        "note", "join() does not work", "Linux 5.3 has it, with Python 3.9; a sandbox must allow pidfd_open",
     ),
 }  # fmt: skip
 

@@ -271,6 +271,7 @@ class Snapshot:
         "holds",
         "id",
         "objects",
+        "orphans",
         "participants",
         "path",
         "problems",
@@ -301,6 +302,8 @@ class Snapshot:
     """The arena was unlinked."""
     damaged: bool
     """Somebody has found the arena damaged."""
+    orphans: bool
+    """A process ended and its objects without a name have not been looked for yet; the next to attach does."""
     processes: tuple[ProcessInfo, ...]
     participants: tuple[Participant, ...]
     objects: tuple[ObjectState, ...]
@@ -387,6 +390,7 @@ class Snapshot:
             "witnessed": self.witnessed,
             "retired": self.retired,
             "damaged": self.damaged,
+            "orphans": self.orphans,
             "counters": self.counters._asdict(),
             "processes": [_plain(p, "id") for p in self.processes],
             "participants": [_plain(p, "id", "process") for p in self.participants],
@@ -467,6 +471,7 @@ def _assemble(path: str, seen: dict[str, Any]) -> Snapshot:
         witnessed=seen["witnessed"],
         retired=seen["retired"],
         damaged=seen["damaged"],
+        orphans=seen["orphans"],
         processes=processes,
         participants=participants,
         objects=objects,

@@ -25,7 +25,6 @@ from syncx import doctor, health, hidden, leftovers, machine
 from syncx.findings import LEVELS, Finding, Tree, size
 
 GOOD = machine.Probes(True, True, True, True)
-BOOT, RETIRED, ORPHANS = 224, 240, 244  # offsets in the header, see docs/reference/layout.md
 COMMAND = [sys.executable, "-m", "syncx", "doctor"]
 
 
@@ -57,9 +56,11 @@ def told(findings, level, pattern):
     return one
 
 
-def patch(path, at, data):
+def patch(path, field, data):
+    """Writes a field of the header."""
+    boot = 80 + 16 * len(syncx.default_arena()._description()["regions"])  # see docs/reference/layout.md
     with open(path, "r+b") as f:
-        f.seek(at)
+        f.seek({"boot_id": boot, "retired": boot + 16, "orphans": boot + 20}[field])
         f.write(data)
 
 
@@ -456,7 +457,7 @@ def test_an_unlinking_that_was_cut_short_is_finished(arena, child):
     name = f"{arena.name}-retired"
     c = child("a = syncx.Arena(name); m = syncx.Mutex('m', arena=a); say(a.path); hear()", name=name)
     path = c.hear()
-    patch(path, RETIRED, b"\1")
+    patch(path, "retired", b"\1")
     c.kill()
     told(look(name, status=3)["findings"], "warning", "it was unlinked")
     assert told(mend(name)["findings"], "warning", "it was unlinked")["done"] == "removed"
@@ -470,27 +471,31 @@ def test_a_machine_that_was_started_anew(arena, child, tmp_path):
     c = child("a = syncx.Arena(path); m = syncx.Mutex('m', arena=a); m.acquire(); say(); hear()", path=path)
     c.hear()
     c.kill()
-    patch(path, BOOT, bytes(16))
+    patch(path, "boot_id", bytes(16))
     told(look(path)["findings"], "note", "started anew")
     assert told(mend(path)["findings"], "note", "started anew")["done"] == "cleared up after 1 process"
     assert not any("anew" in f["text"] for f in look(path)["findings"])
 
 
 def test_objects_that_wait_to_be_collected(arena):
-    patch(arena.path, ORPHANS, b"\1")
+    patch(arena.path, "orphans", b"\1")
+    assert {f["level"] for f in look(arena.path)["findings"]} == {"ok"}  # there is none
+    nameless = syncx.Mutex(arena=arena)
+    patch(arena.path, "orphans", b"\1")
     assert told(look(arena.path)["findings"], "note", "left while others were busy")["fixable"]
     arena.collect()
     assert {f["level"] for f in look(arena.path)["findings"]} == {"ok"}
+    nameless.close()
 
 
 @pytest.mark.core
 @pytest.mark.death
 def test_many_doctors_at_once(arena, child):
-    children = [child(KILLED) for _ in range(2)]
-    for c in children[:1]:
-        c.hear()
-        c.kill()
-    children[1].kill()  # wherever it is, attaching perhaps
+    first = child(KILLED)
+    first.hear()
+    second = child(KILLED.replace("jobs", "others"))
+    first.kill()
+    second.kill()  # wherever it is, attaching perhaps
     doctors = [subprocess.Popen([*COMMAND, "--fix", arena.path], stdout=-1, stderr=-1) for _ in range(3)]
     for d in doctors:
         out, err = d.communicate(timeout=PATIENCE)

@@ -301,7 +301,7 @@ def test_an_arena_of_another_version(runner, image, tmp_path):
 def test_an_arena_of_before_a_reboot(runner, image, tmp_path):
     path = copy_sparse(image[0], f"{tmp_path}/image")
     with open(path, "r+b") as f:
-        f.seek(224)
+        f.seek(boot_id(image[1]))
         f.write(b"another boot id.")
     for command, argv, (status, out, err) in runner.all(image=path):
         assert status == 0 or command == "why", (argv, err)
@@ -317,9 +317,14 @@ def flip(f, rng, areas):
         os.pwrite(f.fileno(), bytes([byte ^ 1 << rng.randrange(8)]), at)
 
 
+def boot_id(regions):
+    """Where the part of the header begins that changes, see docs/reference/layout.md."""
+    return 80 + 16 * len(regions)
+
+
 def filled(regions):
     """Where something lies that changes, and is looked at."""
-    areas = [(224, 752)]
+    areas = [(boot_id(regions), 768)]
     for offset, size, _, ready in regions.values():
         if ready:
             areas.append((offset, offset + min(ready, max(4096, 4 * size))))
@@ -342,7 +347,9 @@ def test_noise_behind_a_valid_header(runner, image, tmp_path, seed):
     path = copy_sparse(image[0], f"{tmp_path}/image")
     with open(path, "r+b") as f:
         for lo, hi in filled(image[1]):
-            lo = max(lo, 280) if seed % 2 else lo  # now and then the sizes stay right, and all is looked at
+            lo = (
+                lo if seed % 2 else max(lo, boot_id(image[1]) + 24 + 8 * len(image[1]))
+            )  # now and then the sizes stay right, and all is looked at
             os.pwrite(f.fileno(), rng.randbytes(hi - lo), lo)
     for _ in runner.all(image=path):
         continue

@@ -128,12 +128,13 @@ static PyObject *result(const struct sx_snapshot *s)
 {
     const struct sx_header *h = &s->header;
     PyObject *all = Py_BuildValue(
-        "{sy#sIsKsKsKsOsOsOsOsIsIsKsKsKsKsK}", "id", (const char *)h->id, (Py_ssize_t)sizeof h->id, "abi", h->abi,
+        "{sy#sIsKsKsKsOsOsOsOsOsIsIsKsKsKsKsK}", "id", (const char *)h->id, (Py_ssize_t)sizeof h->id, "abi", h->abi,
         "taken_ns", (U)s->taken_ns, "realtime_ns", (U)s->realtime_ns, "created_ns", (U)h->created_ns, "this_boot",
         s->this_boot ? Py_True : Py_False, "witnessed", s->witnessed ? Py_True : Py_False, "retired",
-        h->retired ? Py_True : Py_False, "damaged", h->damaged ? Py_True : Py_False, "passed_over", s->passed_over,
-        "names", s->names, "rescues", (U)h->rescues, "recoveries", (U)h->recoveries, "deaths", (U)h->deaths,
-        "cell_bytes", (U)h->cells.cursor * SX_LINE, "name_bytes", (U)h->names.cursor * SX_NAME_UNIT);
+        h->retired ? Py_True : Py_False, "damaged", h->damaged ? Py_True : Py_False, "orphans",
+        h->orphans ? Py_True : Py_False, "passed_over", s->passed_over, "names", s->names, "rescues", (U)h->rescues,
+        "recoveries", (U)h->recoveries, "deaths", (U)h->deaths, "cell_bytes", (U)h->cells.cursor * SX_LINE,
+        "name_bytes", (U)h->names.cursor * SX_NAME_UNIT);
     static const char *const names[LISTS] = {"processes", "participants", "waits", "holds", "objects", "problems"};
     for (int i = 0; all != NULL && i < LISTS; i++) {
         PyObject *list = rows(s, (enum rows)i);

@@ -745,7 +745,7 @@ def test_json(arena, holding):
     assert plain == seen.to_dict() == json.loads(seen.to_json(indent=2))
     assert set(plain) == {
         "path", "id", "abi", "created", "taken", "taken_ns", "this_boot", "witnessed", "retired", "damaged", "counters",
-        "processes", "participants", "objects", "holds", "waits", "problems",
+        "orphans", "processes", "participants", "objects", "holds", "waits", "problems",
     }  # fmt: skip
     (hold,), (participant,) = plain["holds"], plain["participants"]
     assert hold["thread"] == participant["id"]

@@ -24,6 +24,7 @@ if not hasattr(_core, "BaseArena"):  # the bare folder of the C sources, taken f
         "another directory to get the installed one"
     )
 
+from ._core import deadlock_default, set_deadlock_default
 from .arena import Arena, default_arena
 from .barrier import Barrier
 from .bounded import BinarySemaphore, BoundedSemaphore
@@ -103,10 +104,12 @@ __all__ = [
     "Timeout",
     "WaitGraph",
     "Waiting",
+    "deadlock_default",
     "default_arena",
     "file_locks",
     "join",
     "order_check",
+    "set_deadlock_default",
     "snapshot",
     "trace",
     "update",

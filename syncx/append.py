@@ -13,13 +13,21 @@ import sys
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from .filelock import RangeLock
+    from .handle import OnDeadlock
 
 __all__ = ["append"]
 
 _CHUNK = 65536
 
 
-def append(lock: RangeLock, record: bytes | str, end: bytes, fsync: bool) -> int:
+def append(
+    lock: RangeLock,
+    record: bytes | str,
+    end: bytes,
+    fsync: bool,
+    deadlock: OnDeadlock | None = None,
+    priority: int | None = None,
+) -> int:
     """See `RangeLock.append`."""
     data = record.encode() if isinstance(record, str) else record
     if not isinstance(data, (bytes, bytearray, memoryview)):
@@ -35,7 +43,8 @@ def append(lock: RangeLock, record: bytes | str, end: bytes, fsync: bool) -> int
         return _append(lock, data, end, fsync)
     if lock.shared:
         raise ValueError(f"{lock!r} is shared; appending needs an exclusive one")
-    with lock:
+    plain = deadlock is None and priority is None
+    with lock if plain else lock.within(lock.timeout, deadlock=deadlock, priority=priority):
         return _append(lock, data, end, fsync)
 
 

@@ -12,7 +12,7 @@ if TYPE_CHECKING:  # see arena.py
     from typing import Any
 
     from .arena import Arena
-    from .handle import Create
+    from .handle import Create, OnDeadlock
 
 __all__ = ["Barrier"]
 
@@ -44,6 +44,8 @@ class Barrier(Shared, _core.BaseBarrier):
         handle: each process may give its own, and the one of the last to come is run.
     timeout: seconds that `wait()` waits where it is not told otherwise; None is for ever.
     name, arena, create: as of a `Mutex`.
+    deadlock, priority: of `wait()` without a time limit, as of a `Mutex`: it can be part of a deadlock when all parties
+        are enrolled.
 
     A barrier is broken by a timeout, by `abort()`, by an action that raises, and by the death of a party: a thread that
     had arrived, or was enrolled (`enroll()`), and was killed or ended.  Then all who wait get `BrokenBarrierError` at
@@ -74,9 +76,11 @@ class Barrier(Shared, _core.BaseBarrier):
         name: str | None = None,
         arena: Arena | None = None,
         create: Create = True,
+        deadlock: OnDeadlock | None = None,
+        priority: int = 0,
     ) -> None:
         number = checked_number(parties, "parties", 1, _core.MAX_PARTIES)
-        self._set_options(timeout, action)
+        self._set_options(timeout, action, deadlock, priority)
         if number is None and name is None:
             raise TypeError("Barrier() needs parties, an int, or the name= of a barrier that is there")
         if number is None and create is True:
@@ -98,6 +102,8 @@ class Barrier(Shared, _core.BaseBarrier):
         timeout: float | None = None,
         create: Create = True,
         arena: Arena | None = None,
+        deadlock: OnDeadlock | None = None,
+        priority: int = 0,
     ) -> Barrier:
         """A barrier in memory that the caller shares between processes; it takes `size(parties)` bytes there.
 
@@ -108,7 +114,7 @@ class Barrier(Shared, _core.BaseBarrier):
         """
         number = checked_number(parties, "parties", 1, _core.MAX_PARTIES)
         self = cls.__new__(cls)
-        self._set_options(timeout, action)
+        self._set_options(timeout, action, deadlock, priority)
         if number is None and create is True:
             create = False
         self._open_in(buffer, offset, arena, create, number)
@@ -141,11 +147,17 @@ class Barrier(Shared, _core.BaseBarrier):
         return _Enrolment(self)
 
     def _options(self) -> tuple[Any, ...]:
-        return self.timeout, self.action
+        return self.timeout, self.action, *self._on_deadlock
 
-    def _set_options(self, timeout: float | None = None, action: Callable[[], object] | None = None) -> None:
+    def _set_options(
+        self,
+        timeout: float | None = None,
+        action: Callable[[], object] | None = None,
+        deadlock: OnDeadlock | None = None,
+        priority: int = 0,
+    ) -> None:
         self._set_action(action)
-        self._configure(timeout)
+        self._configure(timeout, deadlock, priority)
         errors.BrokenBarrierError  # noqa: B018 - made now: where it is raised nothing should need importing
 
     def _state(self) -> str:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:  # see arena.py
     from typing import Any, TypeVar
 
     from .arena import Arena
-    from .handle import Create
+    from .handle import Create, OnDeadlock
     from .objects import Holder
 
     B = TypeVar("B", bound="BoundedSemaphore")
@@ -43,10 +43,10 @@ class _Permits(Shared, Locking, _core.BasePermits):
         return tuple(Holder(pid, tid) for pid, tid in self._holders())
 
     def _options(self) -> tuple[Any, ...]:
-        return (self.timeout,)
+        return self.timeout, *self._on_deadlock
 
-    def _set_options(self, timeout: float | None = None) -> None:
-        self._configure(timeout)
+    def _set_options(self, timeout: float | None = None, deadlock: OnDeadlock | None = None, priority: int = 0) -> None:
+        self._configure(timeout, deadlock, priority)
 
     def _state(self) -> str:
         holders = self._holders()
@@ -68,6 +68,7 @@ class BoundedSemaphore(_Permits):
         exists; any other number must be the one it was made with, or it is a ValueError that names both.
     name, arena, create: as for `Mutex`.
     timeout: seconds a plain `with` waits before it raises `Timeout`; None waits for ever.
+    deadlock, priority: as for `Mutex`.
 
     `with semaphore:` takes one permit and yields the semaphore.  A permit belongs to the process that took it, and the
     thread is recorded: any thread of the process may release it, and it stays with the process when the thread ends.
@@ -93,9 +94,11 @@ class BoundedSemaphore(_Permits):
         arena: Arena | None = None,
         create: Create = True,
         timeout: float | None = None,
+        deadlock: OnDeadlock | None = None,
+        priority: int = 0,
     ) -> None:
         parameter = checked_number(value, "value", 0, self.MAX_VALUE)
-        self._set_options(timeout)
+        self._set_options(timeout, deadlock, priority)
         self._open_named(name, arena, create, parameter)
 
     @classmethod
@@ -108,6 +111,8 @@ class BoundedSemaphore(_Permits):
         create: Create = True,
         arena: Arena | None = None,
         timeout: float | None = None,
+        deadlock: OnDeadlock | None = None,
+        priority: int = 0,
     ) -> B:
         """A semaphore in memory that the caller shares between processes: `size(value)` bytes of it.
 
@@ -116,7 +121,7 @@ class BoundedSemaphore(_Permits):
         """
         parameter = checked_number(value, "value", 0, cls.MAX_VALUE)
         self = cls.__new__(cls)
-        self._set_options(timeout)
+        self._set_options(timeout, deadlock, priority)
         self._open_in(buffer, offset, arena, create, parameter)
         return self
 
@@ -147,8 +152,10 @@ class BinarySemaphore(_Permits):
         arena: Arena | None = None,
         create: Create = True,
         timeout: float | None = None,
+        deadlock: OnDeadlock | None = None,
+        priority: int = 0,
     ) -> None:
-        self._set_options(timeout)
+        self._set_options(timeout, deadlock, priority)
         self._open_named(name, arena, create, 1)
 
     @classmethod
@@ -160,9 +167,11 @@ class BinarySemaphore(_Permits):
         create: Create = True,
         arena: Arena | None = None,
         timeout: float | None = None,
+        deadlock: OnDeadlock | None = None,
+        priority: int = 0,
     ) -> Y:
         """A semaphore in memory that the caller shares between processes: `SIZE` bytes; otherwise as `Mutex.at`."""
         self = cls.__new__(cls)
-        self._set_options(timeout)
+        self._set_options(timeout, deadlock, priority)
         self._open_in(buffer, offset, arena, create, 1)
         return self

@@ -11,7 +11,7 @@ if TYPE_CHECKING:  # see arena.py
     from typing import Any
 
     from .arena import Arena
-    from .handle import Create
+    from .handle import Create, OnDeadlock
     from .mutex import Mutex, OnOwnerDeath
 
 __all__ = ["Condition"]
@@ -29,8 +29,10 @@ class Condition(Shared, Locking, _core.BaseCondition):
     create: True opens or makes the name; False raises FileNotFoundError when it is not there; "exclusive" raises
         FileExistsError when it is.
     timeout: seconds a plain `with` waits for the lock before it raises `Timeout`; None waits for ever.
-    on_owner_death: what to do when the lock's owner died, as for `Mutex`.  Both belong to the condition's own lock;
-        with `lock=` they are that lock's, and naming them is a ValueError.
+    on_owner_death: what to do when the lock's owner died, as for `Mutex`.
+    deadlock, priority: of waits for the lock, as for `Mutex`.  These four belong to the condition's own lock; with
+        `lock=` they are that lock's, and naming them is a ValueError.  To get the lock again at the end of wait() is
+        never given up: a deadlock in which only such waits are left is told to nobody, but views show it.
 
     `with condition as c:` holds the lock and yields the condition.  `acquire`, `release`, `recover`, `locked`,
     `within` and `owner_died` are the lock's.  `wait`, `wait_for`, `notify` and `notify_all` want it held by the calling
@@ -51,7 +53,7 @@ class Condition(Shared, Locking, _core.BaseCondition):
 
     __slots__ = ("_given", "name")
     _kind = _core.KIND_CONDITION
-    _given: tuple[Mutex | RLock | None, float | None, OnOwnerDeath]
+    _given: tuple[Mutex | RLock | None, float | None, OnOwnerDeath, OnDeadlock | None, int]
 
     SIZE = _core.size_of(_core.KIND_CONDITION, 0)
     """Bytes that a condition takes in the user's memory."""
@@ -65,8 +67,10 @@ class Condition(Shared, Locking, _core.BaseCondition):
         create: Create = True,
         timeout: float | None = None,
         on_owner_death: OnOwnerDeath = "recover",
+        deadlock: OnDeadlock | None = None,
+        priority: int = 0,
     ) -> None:
-        self._set_options(lock, timeout, on_owner_death)
+        self._set_options(lock, timeout, on_owner_death, deadlock, priority)
         number = self._number(lock, arena)
         arena = lock.arena if lock is not None and arena is None else arena
         self._open_named(name, arena, create, number)
@@ -83,14 +87,16 @@ class Condition(Shared, Locking, _core.BaseCondition):
         arena: Arena | None = None,
         timeout: float | None = None,
         on_owner_death: OnOwnerDeath = "recover",
+        deadlock: OnDeadlock | None = None,
+        priority: int = 0,
     ) -> Condition:
         """A condition in memory that the caller shares between processes.
 
-        buffer, offset, create and arena are those of `Mutex.at`; it takes `SIZE` bytes.  lock, timeout and
-        on_owner_death are the constructor's.  Raises what both raise.
+        buffer, offset, create and arena are those of `Mutex.at`; it takes `SIZE` bytes.  lock, timeout,
+        on_owner_death, deadlock and priority are the constructor's.  Raises what both raise.
         """
         self = cls.__new__(cls)
-        self._set_options(lock, timeout, on_owner_death)
+        self._set_options(lock, timeout, on_owner_death, deadlock, priority)
         number = self._number(lock, arena)
         arena = lock.arena if lock is not None and arena is None else arena
         self._open_in(buffer, offset, arena, create, number)
@@ -105,12 +111,18 @@ class Condition(Shared, Locking, _core.BaseCondition):
         lock: Mutex | RLock | None = None,
         timeout: float | None = None,
         on_owner_death: OnOwnerDeath = "recover",
+        deadlock: OnDeadlock | None = None,
+        priority: int = 0,
     ) -> None:
         if isinstance(lock, str):
             raise TypeError(f"lock must be a syncx.Mutex or a syncx.RLock, not the str {lock!r}; a name goes to name=")
-        if lock is not None and (timeout is not None or on_owner_death != "recover"):
-            raise ValueError("timeout and on_owner_death are the lock's: give them to the lock, not to the condition")
-        self._given = (lock, timeout, on_owner_death)
+        mine = (timeout, on_owner_death, deadlock, priority)
+        if lock is not None and mine != (None, "recover", None, 0):
+            raise ValueError(
+                "timeout, on_owner_death, deadlock and priority are the lock's: give them to the lock, not to the "
+                "condition"
+            )
+        self._given = (lock, *mine)
 
     def _open_reference(self, *where: Any) -> None:
         super()._open_reference(*where)
@@ -118,10 +130,10 @@ class Condition(Shared, Locking, _core.BaseCondition):
 
     def _with_lock(self, buffer: Any = None, offset: int = 0) -> None:
         """The last step of opening: the lock that was given, or a handle of the one inside the condition's cell."""
-        lock, timeout, on_owner_death = self._given
+        lock, timeout, on_owner_death, deadlock, priority = self._given
         if lock is None:
             lock = RLock.__new__(RLock)
-            lock._set_options(timeout, on_owner_death)
+            lock._set_options(timeout, on_owner_death, deadlock, priority)
             lock.name = self.name
             place = self._place()
             if place is not None:
@@ -129,7 +141,7 @@ class Condition(Shared, Locking, _core.BaseCondition):
             else:
                 lock._open_at(self.arena, buffer, offset, _core.OPEN, self._kind, None)
         self._join(lock)
-        self._configure(lock.timeout)
+        self._configure(lock.timeout, *lock._on_deadlock)
 
     @property
     def on_owner_death(self) -> Any:

@@ -16,6 +16,8 @@ __all__ = ["Held", "Waiting", "describe"]
 
 _MODES = {0: "exclusive", 1: "shared", 2: "upgrade"}
 _FILE, _JOIN = 13, 14
+_CANNOT = 0x100 | 0x200
+"""Of a mode: the wait is not to be given up."""
 _TO_THE_END = (1 << 63) - 1
 TOLD = 16
 """So many members are told of in the message; `.cycle` has all."""
@@ -59,6 +61,8 @@ class Waiting(NamedTuple):
     """The line of Python that waits, "FILE:LINE in FUNCTION", of a long path the end; None: not known."""
     holds: tuple[Held, ...]
     """What it holds of all that the other members wait for.  (A process is "held" by its threads until it ends.)"""
+    priority: int
+    """Of its wait: the lowest of a deadlock is chosen."""
 
 
 def _command(pid: int) -> str:
@@ -144,6 +148,7 @@ def _members(
     cycle: list[Waiting] = []
     for row, (kind_name, name, how, units, waited, _), holds in zip(rows, wanted, held, strict=True):
         pid, tid, thread, where, here = row[0], row[1], row[-3], row[-2], row[-1]
+        priority = ((row[7] >> 16 & 0xFF) ^ 0x80) - 0x80  # eight bits, signed
         if here and pid not in commands:
             commands[pid] = _command(pid)
         traces = names.traces(pid, tid) if len(cycle) < TOLD else {}
@@ -155,7 +160,7 @@ def _members(
         cycle.append(
             Waiting(
                 pid, tid, _plain(thread), commands.get(pid, ""), kind_name, name, how, units, waited, _plain(where),
-                tuple(listed),
+                tuple(listed), priority,
             )
         )  # fmt: skip
     return tuple(cycle)
@@ -178,20 +183,41 @@ def _line(w: Waiting) -> list[str]:
     return lines
 
 
-def describe(what: Any, rows: Sequence[tuple[Any, ...]], links: Sequence[tuple[int, int]]) -> DeadlockError:
-    """The exception, with the whole deadlock in its message and in `.cycle`.
+def _why(rows: Sequence[tuple[Any, ...]], cycle: tuple[Waiting, ...]) -> str:
+    """How the first one was chosen."""
+    others = [w for row, w in zip(rows[1:], cycle[1:], strict=True) if not row[7] & _CANNOT]
+    if any(w.priority > cycle[0].priority for w in others):
+        return ", which has the lowest priority,"
+    return "" if all(w.waited >= cycle[0].waited for w in others) else ", which was chosen,"
+
+
+def text_of(
+    what: Any, rows: Sequence[tuple[Any, ...]], links: Sequence[tuple[int, int]], *, gives_up: bool
+) -> tuple[str, tuple[Waiting, ...]]:
+    """What the thread tells that was chosen, and the members.
 
     rows: as the core has them, this thread's first; links: pairs of their numbers, who waits for whom.
+    gives_up: whether its wait is over, or goes on.
     """
     arena = getattr(what, "arena", what if hasattr(what, "_cells") else None)
     cycle = _members(arena, rows, links)
     threads = f"{len(cycle)} threads" if len(cycle) > 1 else "one thread with itself"
-    lines = [f"deadlock of {threads}; this one gives up waiting for {what!r}:"]
+    does = "gives up waiting" if gives_up else "tells of it and waits on"
+    lines = [f"deadlock of {threads}; this one{_why(rows, cycle)} {does} for {what!r}:"]
     for w in cycle[:TOLD]:
         lines += _line(w)
     if len(cycle) > TOLD:
         lines.append(f"  and {len(cycle) - TOLD} more")
-    lines.append("what this thread holds it holds still; release it, and try again")
-    error = DeadlockError("\n".join(lines))
+    if gives_up:
+        lines.append("what this thread holds it holds still; release it, and try again")
+    else:
+        lines.append("nobody else of them is told: it stands until one of them gives way, or is ended")
+    return "\n".join(lines), cycle
+
+
+def describe(what: Any, rows: Sequence[tuple[Any, ...]], links: Sequence[tuple[int, int]]) -> DeadlockError:
+    """The exception, with the whole deadlock in its message and in `.cycle`; arguments as for `text_of`."""
+    text, cycle = text_of(what, rows, links, gives_up=True)
+    error = DeadlockError(text)
     error.cycle = cycle
     return error

@@ -39,9 +39,9 @@ class NotOwner(SyncxError, RuntimeError):
 
 
 class DeadlockError(SyncxError, RuntimeError):
-    """Waiting would never end: a thread asked for what it holds itself, or it is the victim of a deadlock.
+    """Waiting would never end: a thread asked for what it holds itself, or was chosen to end a deadlock of several.
 
-    A victim still holds all that it held; what it asked for it has not got.
+    It still holds all that it held; what it asked for it has not got.
     """
 
     cycle: tuple[Any, ...] = ()
@@ -244,6 +244,21 @@ def deadlock(what: object, members: list[tuple[Any, ...]], links: list[tuple[int
     from .deadlock import describe
 
     return describe(what, members, links)
+
+
+def report_deadlock(what: object, members: list[tuple[Any, ...]], links: list[tuple[int, int]]) -> None:
+    """Writes the whole of a deadlock to the logger "syncx": the wait for `what`, with deadlock="report", goes on.
+
+    Called by the core in the waiting thread, which holds no lock of the library's own.
+    """
+    from .deadlock import text_of
+
+    text = text_of(what, members, links, gives_up=False)[0]
+    get_logger = getattr(sys.modules.get("logging"), "getLogger", None)  # see report_owner_death
+    if get_logger is not None:
+        get_logger("syncx").error("%s", text)
+    elif sys.stderr is not None:
+        print(text, file=sys.stderr)
 
 
 def report_owner_death(lock: object, pid: int, tid: int) -> None:

@@ -9,7 +9,7 @@ import sys
 
 from . import _core
 from .arena import default_arena
-from .handle import Locking
+from .handle import Locking, told_of_deadlock
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:  # see arena.py
@@ -17,6 +17,7 @@ if TYPE_CHECKING:  # see arena.py
     from typing import Any, BinaryIO, Literal, SupportsIndex, TypeAlias
 
     from .arena import Arena
+    from .handle import OnDeadlock
     from .objects import Range
 
     Path: TypeAlias = str | bytes | os.PathLike[str] | os.PathLike[bytes]
@@ -86,6 +87,7 @@ class RangeLock(Locking, _core.BaseRangeLock):
         ended.  False: a forked child holds nothing, and does not keep its parent's lock alive.
     arena: where the waiters meet; None is the default one.  Users of different arenas exclude each other as well; but
         between them there is no order.
+    deadlock, priority: as for `Mutex`.
 
     Raises FileNotFoundError for a missing directory; PermissionError where the file may not be opened;
     IsADirectoryError; ValueError for what has no bytes to lock (a FIFO, a socket, a device), a negative start or
@@ -129,6 +131,8 @@ class RangeLock(Locking, _core.BaseRangeLock):
         create: bool = True,
         inherit: bool = False,
         arena: Arena | None = None,
+        deadlock: OnDeadlock | None = None,
+        priority: int = 0,
     ) -> None:
         first, last = last_byte(start, length)
         if style not in _STYLES:
@@ -140,7 +144,7 @@ class RangeLock(Locking, _core.BaseRangeLock):
                 raise TypeError(f"{name} must be True or False, not {flag!r}")
         if inherit and style == "posix":
             raise ValueError('style="posix" locks belong to one process, no child inherits them: leave inherit away')
-        self._configure(timeout)
+        self._configure(timeout, deadlock, priority)
         self._identity: tuple[int, int] | None = None
         self.style = style
         self.path, fd = _path_or_descriptor(file)
@@ -204,20 +208,24 @@ class RangeLock(Locking, _core.BaseRangeLock):
         shared: bool | None = None,
         blocking: bool = True,
         timeout: float | None = None,
+        deadlock: OnDeadlock | None = None,
+        priority: int | None = None,
     ) -> bool:
         """Take one more range under the hold that this thread has, or change the mode of a part of it.
 
         start, length: bytes, as for the lock itself.
         shared: None: as the lock.
-        blocking, timeout: as for `acquire`.
+        blocking, timeout, deadlock, priority: as for `acquire`.
 
         Returns True when it is held, False when it was not to be had in time; what was held before is held still.
         Ranges that touch become one.  The whole is given back by `release`.  Raises NotOwner if this thread does not
-        hold the lock; DeadlockError if it holds a conflicting range through another object; ValueError for
+        hold the lock; DeadlockError if it holds a conflicting range through another object, or was chosen to end a
+        deadlock; ValueError for
         style="flock", whose locks have no parts.
         """
         first, last = self._part(start, length)
-        return self._add(first, last, self.shared if shared is None else bool(shared), blocking, timeout)
+        mode = self.shared if shared is None else bool(shared)
+        return self._add(first, last, mode, blocking, timeout, deadlock, priority)
 
     def unlock_range(self, start: int, length: int = 0) -> None:
         """Give a part of what is held back: the rest stays, in two pieces where the part lay in the middle.
@@ -285,12 +293,21 @@ class RangeLock(Locking, _core.BaseRangeLock):
         if file is not None:
             file.close()
 
-    def append(self, record: bytes | str, *, end: bytes = b"\n", fsync: bool = False) -> int:
+    def append(
+        self,
+        record: bytes | str,
+        *,
+        end: bytes = b"\n",
+        fsync: bool = False,
+        deadlock: OnDeadlock | None = None,
+        priority: int | None = None,
+    ) -> int:
         """Write a record and `end` at the end of the file, and return where it begins.
 
         record: bytes, or a str, which is written as UTF-8; `end` must not occur in it.
         end: one byte or more.
         fsync: True: return when it is on the disk.
+        deadlock, priority: as for `acquire`.
 
         Takes the lock, exclusively, unless this thread has it.  When it returns the record is there, once and whole.
         Bytes after the last `end` are what a writer left that was killed, or found the disk full: they are cut off
@@ -301,7 +318,7 @@ class RangeLock(Locking, _core.BaseRangeLock):
         """
         from .append import append
 
-        return append(self, record, end, fsync)
+        return append(self, record, end, fsync, deadlock, priority)
 
     # ---- the frame --------------------------------------------------------------------------------------------------
     def _title(self) -> str:
@@ -321,8 +338,9 @@ class RangeLock(Locking, _core.BaseRangeLock):
         held = self.ranges
         if self.held:
             mode = "shared" if held and all(r.shared for r in held) else "exclusive"
-            return f"<{self._title()} locked by this thread, {mode}>"
-        return f"<{self._title()} {'locked' if self.locked() else 'unlocked'}{', shared' if self.shared else ''}>"
+            return f"<{self._title()} locked by this thread, {mode}{told_of_deadlock(self)}>"
+        state = f"{'locked' if self.locked() else 'unlocked'}{', shared' if self.shared else ''}"
+        return f"<{self._title()} {state}{told_of_deadlock(self)}>"
 
     def __reduce__(self) -> tuple[object, ...]:
         if self.path is None:
@@ -339,6 +357,8 @@ class RangeLock(Locking, _core.BaseRangeLock):
             "create": self.create,
             "inherit": self.inherit,
             "arena": self.arena,
+            "deadlock": self._on_deadlock[0],
+            "priority": self.priority,
         }
 
     def _os_error(self, number: int) -> Exception:
@@ -400,6 +420,8 @@ class FileLock(RangeLock):
         create: bool = True,
         inherit: bool = False,
         arena: Arena | None = None,
+        deadlock: OnDeadlock | None = None,
+        priority: int = 0,
     ) -> None:
         super().__init__(
             path,
@@ -410,6 +432,8 @@ class FileLock(RangeLock):
             create=create,
             inherit=inherit,
             arena=arena,
+            deadlock=deadlock,
+            priority=priority,
         )
 
 

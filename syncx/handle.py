@@ -15,12 +15,13 @@ if TYPE_CHECKING:  # see arena.py
     from .arena import Arena
 
     Create: TypeAlias = bool | Literal["exclusive"]
+    OnDeadlock: TypeAlias = Literal["raise", "report", "off"]
     S = TypeVar("S", bound="Shared")
 
     class Lockable(Protocol):
         """What `with lock.within(seconds):` needs of a lock."""
 
-        def acquire(self, *, timeout: float) -> bool: ...
+        def acquire(self, *, timeout: float | None) -> bool: ...
         def __exit__(
             self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None, /
         ) -> None: ...
@@ -30,7 +31,7 @@ if TYPE_CHECKING:  # see arena.py
 else:
     _Typed = object
 
-__all__ = ["UNSET", "Locking", "Shared", "checked_number"]
+__all__ = ["UNSET", "Locking", "Shared", "checked_number", "told_of_deadlock"]
 
 _CREATE: dict[object, int] = {True: _core.CREATE, False: _core.OPEN, "exclusive": _core.EXCLUSIVE}
 
@@ -63,6 +64,13 @@ def checked_number(value: int, what: str, least: int, most: int) -> int | None:
     if not least <= value <= most:
         raise ValueError(f"{what} must be from {least} to {most}, not {value}")
     return value
+
+
+def told_of_deadlock(handle: Any) -> str:
+    """What a repr says of its options for deadlocks: nothing, if it has none of its own."""
+    deadlock, priority = handle._on_deadlock
+    its = "" if deadlock in (None, _core.deadlock_default()) else f", deadlock={deadlock!r}"
+    return f"{its}, priority={priority}" if priority else its
 
 
 class Shared(_Typed):
@@ -129,7 +137,9 @@ class Shared(_Typed):
     def __repr__(self) -> str:
         if self.arena is None:
             return f"<{self._title()} never opened>"
-        return f"<{self._title()} closed>" if self.closed else f"<{self._title()} {self._state()}>"
+        return (
+            f"<{self._title()} closed>" if self.closed else f"<{self._title()} {self._state()}{told_of_deadlock(self)}>"
+        )
 
     def __reduce__(self) -> tuple[object, ...]:
         unit, generation, kind = self._pin()
@@ -152,14 +162,16 @@ def _from_reference(
 class _Within:
     """`with lock.within(seconds):`"""
 
-    __slots__ = ("_lock", "_timeout")
+    __slots__ = ("_lock", "_options", "_timeout")
 
-    def __init__(self, lock: Any, timeout: float) -> None:
+    def __init__(self, lock: Any, timeout: float | None, deadlock: Any = None, priority: Any = None) -> None:
         self._lock = lock
         self._timeout = timeout
+        options = {"deadlock": deadlock, "priority": priority}
+        self._options = {name: value for name, value in options.items() if value is not None}
 
     def __enter__(self) -> Any:
-        if not self._lock.acquire(timeout=self._timeout):
+        if not self._lock.acquire(timeout=self._timeout, **self._options):
             raise Timeout(f"{self._lock!r} was not to be had within {self._timeout:g} s")
         return self._lock
 
@@ -174,13 +186,18 @@ class Locking:
 
     __slots__ = ()
 
-    def within(self: L, timeout: float) -> AbstractContextManager[L]:
+    def within(
+        self: L, timeout: float | None, *, deadlock: OnDeadlock | None = None, priority: int | None = None
+    ) -> AbstractContextManager[L]:
         """A context manager that waits `timeout` seconds at most: `with lock.within(2.0):`.
+
+        timeout: seconds; None, for ever, only together with one of the others.
+        deadlock, priority: of this `with`, as the object's own; None: the object's.
 
         It yields the lock and raises `Timeout`, without running the body, when the time is over.
         """
-        if timeout is None or isinstance(timeout, str):
+        if isinstance(timeout, str) or (timeout is None and deadlock is None and priority is None):
             raise TypeError(f"within() takes a number of seconds, not {timeout!r}")
-        if not timeout >= 0:
+        if timeout is not None and not timeout >= 0:
             raise ValueError(f"within() takes a number of seconds that is not negative, not {timeout!r}")
-        return _Within(self, timeout)
+        return _Within(self, timeout, deadlock, priority)

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .arena import Arena, default_arena
 from .errors import SyncxError
+
+if TYPE_CHECKING:
+    from .handle import OnDeadlock
 
 __all__ = ["join"]
 
@@ -26,7 +29,14 @@ def _pid_of(process: Any) -> int:
     return pid
 
 
-def join(process: Any, timeout: float | None = None, *, arena: Arena | None = None) -> bool:
+def join(
+    process: Any,
+    timeout: float | None = None,
+    *,
+    arena: Arena | None = None,
+    deadlock: OnDeadlock | None = None,
+    priority: int = 0,
+) -> bool:
     """Waits until a process has ended; returns True, or False if it has not in that time.
 
     process: a multiprocessing.Process (or what has its `join` and `pid`), a subprocess.Popen (`wait` and `pid`), or a
@@ -34,6 +44,7 @@ def join(process: Any, timeout: float | None = None, *, arena: Arena | None = No
         not: do that yourself if it is your child.
     timeout: seconds, None for ever; 0 only looks.
     arena: where the wait is told to others; the default arena.
+    deadlock, priority: of this wait, as for `Mutex`.
 
     Unlike Process.join() this wait is seen: by `syncx ps`, and by the detector of deadlocks.  A parent that holds a
     lock and waits for a child that wants that lock is a deadlock, and one of them gets DeadlockError.  (The child is
@@ -62,7 +73,7 @@ def join(process: Any, timeout: float | None = None, *, arena: Arena | None = No
             raise
         raise SyncxError("waiting for a process needs Linux 5.3 or later: pidfd_open(2) is not there") from e
     try:
-        ended = where._join(pidfd, pid, timeout)
+        ended = where._join(pidfd, pid, timeout, deadlock, priority)
     finally:
         os.close(pidfd)
     if ended and wait is not None:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:  # see arena.py
     from typing import Any, Literal, TypeAlias, TypeVar
 
     from .arena import Arena
-    from .handle import Create
+    from .handle import Create, OnDeadlock
 
     OnOwnerDeath: TypeAlias = Literal["recover", "raise", "ignore"] | Callable[[Any], object]
     M = TypeVar("M", bound="_Base")
@@ -37,8 +37,10 @@ class _Base(Shared, Locking, _core.BaseMutex):
         create: Create = True,
         timeout: float | None = None,
         on_owner_death: OnOwnerDeath = "recover",
+        deadlock: OnDeadlock | None = None,
+        priority: int = 0,
     ) -> None:
-        self._set_options(timeout, on_owner_death)
+        self._set_options(timeout, on_owner_death, deadlock, priority)
         self._open_named(name, arena, create)
 
     @classmethod
@@ -51,6 +53,8 @@ class _Base(Shared, Locking, _core.BaseMutex):
         arena: Arena | None = None,
         timeout: float | None = None,
         on_owner_death: OnOwnerDeath = "recover",
+        deadlock: OnDeadlock | None = None,
+        priority: int = 0,
     ) -> M:
         """A lock in memory that the caller shares between processes.
 
@@ -67,15 +71,21 @@ class _Base(Shared, Locking, _core.BaseMutex):
         TypeError for read-only memory; FileExistsError with create="exclusive"; ArenaError for another arena's lock.
         """
         self = cls.__new__(cls)
-        self._set_options(timeout, on_owner_death)
+        self._set_options(timeout, on_owner_death, deadlock, priority)
         self._open_in(buffer, offset, arena, create)
         return self
 
     def _options(self) -> tuple[Any, ...]:
-        return self.timeout, self.on_owner_death
+        return self.timeout, self.on_owner_death, *self._on_deadlock
 
-    def _set_options(self, timeout: float | None = None, on_owner_death: OnOwnerDeath = "recover") -> None:
-        self._configure(timeout)
+    def _set_options(
+        self,
+        timeout: float | None = None,
+        on_owner_death: OnOwnerDeath = "recover",
+        deadlock: OnDeadlock | None = None,
+        priority: int = 0,
+    ) -> None:
+        self._configure(timeout, deadlock, priority)
         self._set_policy(on_owner_death)
 
     def _state(self) -> str:
@@ -104,11 +114,16 @@ class Mutex(_Base):
         logger "syncx"; if the body of the `with` raises, the mark stays for the one after.  "raise":
         `OwnerDiedError` for everybody until somebody calls `recover()`.  "ignore": nothing is told.  A callable: it
         gets the lock, held, and repairs the data; if it raises, the lock is released and the mark stays.
+    deadlock: what becomes of an untimed wait for the lock that is chosen to end a deadlock.  "raise": DeadlockError.
+        "report": the whole of it goes to the logger "syncx", and the wait goes on.  "off": it is not chosen.  None:
+        what `set_deadlock_default` says, "raise" as a rule.
+    priority: of its waits, -100 to 100: the member of a deadlock with the lowest is chosen; of several the latest.
 
     `with lock as m:` yields the lock.  Exclusion is between threads of any processes.  Not reentrant: its holder's
-    untimed acquire raises DeadlockError.  Only the holding thread releases it (NotOwner otherwise); a forked child
-    holds nothing.  Waiting gives up the GIL, sleeps in the kernel and can be interrupted by signal handlers that
-    raise.  Newcomers may overtake, but at least once a millisecond the one woken after the longest sleep goes first.
+    untimed acquire raises DeadlockError, whatever `deadlock` says.  Only the holding thread releases it (NotOwner
+    otherwise); a forked child holds nothing.  Waiting gives up the GIL, sleeps in the kernel and can be interrupted by
+    signal handlers that raise.  Newcomers may overtake, but at least once a millisecond the one woken after the longest
+    sleep goes first.
 
     The algorithm is that of `syncx/_core/mutex.c`; see futex(2), and Ulrich Drepper, "Futexes Are Tricky" (2011).
     """

@@ -13,7 +13,7 @@ if TYPE_CHECKING:  # see arena.py
     from typing import Any, TypeVar
 
     from .arena import Arena
-    from .handle import Create
+    from .handle import Create, OnDeadlock
 
     T = TypeVar("T", bound="Once")
 
@@ -32,6 +32,7 @@ class Once(Shared, _core.BaseOnce):
         FileExistsError when it is.
     timeout: seconds `run` waits for the call of another thread or process before it raises `Timeout`; None waits for
         ever.  It does not limit the function itself.
+    deadlock, priority: of the wait for another's call, as for `Mutex`.
 
     `once.run(function, *args, **kwargs)` calls the function or waits until somebody else has.  If the function raises,
     or its process is killed, or it is replaced by exec, the next one in `run` calls its own; after a death a line goes
@@ -67,8 +68,10 @@ class Once(Shared, _core.BaseOnce):
         arena: Arena | None = None,
         create: Create = True,
         timeout: float | None = None,
+        deadlock: OnDeadlock | None = None,
+        priority: int = 0,
     ) -> None:
-        self._set_options(timeout)
+        self._set_options(timeout, deadlock, priority)
         self._open_named(name, arena, create)
 
     @classmethod
@@ -80,6 +83,8 @@ class Once(Shared, _core.BaseOnce):
         create: Create = True,
         arena: Arena | None = None,
         timeout: float | None = None,
+        deadlock: OnDeadlock | None = None,
+        priority: int = 0,
     ) -> T:
         """A Once in memory that the caller shares between processes.
 
@@ -95,15 +100,15 @@ class Once(Shared, _core.BaseOnce):
         TypeError for read-only memory; FileExistsError with create="exclusive"; ArenaError for another arena's.
         """
         self = cls.__new__(cls)
-        self._set_options(timeout)
+        self._set_options(timeout, deadlock, priority)
         self._open_in(buffer, offset, arena, create)
         return self
 
     def _options(self) -> tuple[Any, ...]:
-        return (self.timeout,)
+        return self.timeout, *self._on_deadlock
 
-    def _set_options(self, timeout: float | None = None) -> None:
-        self._configure(timeout)
+    def _set_options(self, timeout: float | None = None, deadlock: OnDeadlock | None = None, priority: int = 0) -> None:
+        self._configure(timeout, deadlock, priority)
 
     def _dump(self, result: object) -> bytes:
         import pickle  # not for those who import syncx and run nothing once

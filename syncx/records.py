@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 from .filelock import RangeLock, last_byte
+from .handle import told_of_deadlock
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:  # see arena.py
@@ -13,6 +14,7 @@ if TYPE_CHECKING:  # see arena.py
 
     from .arena import Arena
     from .filelock import Path
+    from .handle import OnDeadlock
 
 __all__ = ["RecordLocks"]
 
@@ -31,7 +33,7 @@ class RecordLocks:
     header: bytes before the first one.
     timeout: seconds a plain `with` waits before it raises `Timeout`; None waits for ever.
     reentrant: the thread that holds a record's lock may take it again *through the same lock object*.
-    arena: as for `RangeLock`.
+    arena, deadlock, priority: as for `RangeLock`.
 
     `locks[n]` is a new RangeLock each time, on record n; `locks[a:b]` one on the records from a to b - 1.  All of them
     share one descriptor.  Records may lie beyond the end of the file: locking one writes nothing.  All that RangeLock
@@ -48,6 +50,8 @@ class RecordLocks:
         reentrant: bool = False,
         create: bool = True,
         arena: Arena | None = None,
+        deadlock: OnDeadlock | None = None,
+        priority: int = 0,
     ) -> None:
         for name, size, least in (("record_size", record_size, 1), ("header", header, 0)):
             if isinstance(size, bool) or not isinstance(size, int):
@@ -58,7 +62,15 @@ class RecordLocks:
             raise TypeError("RecordLocks takes a path, so that it can follow it; use RangeLock for an open file")
         self.record_size = record_size
         self.header = header
-        self._whole = RangeLock(path, timeout=timeout, reentrant=reentrant, create=create, arena=arena)
+        self._whole = RangeLock(
+            path,
+            timeout=timeout,
+            reentrant=reentrant,
+            create=create,
+            arena=arena,
+            deadlock=deadlock,
+            priority=priority,
+        )
 
     def __getitem__(self, record: int | slice) -> RangeLock:
         """The exclusive lock of a record, or of those of a slice."""
@@ -114,9 +126,7 @@ class RecordLocks:
         whole = self._whole
         now = os.stat(self.path)
         if (now.st_dev, now.st_ino) != whole._facts()[:2]:
-            self._whole = RangeLock(
-                self.path, timeout=whole.timeout, reentrant=whole.reentrant, create=whole.create, arena=whole.arena
-            )
+            self._whole = RangeLock(self.path, **self._kept(whole))
             whole.close()
         return self._whole.fileno()
 
@@ -144,12 +154,17 @@ class RecordLocks:
 
     def __repr__(self) -> str:
         state = " closed" if self.closed else ""
-        return f"<syncx.RecordLocks {self.path!r}, {self.record_size} bytes a record{state}>"
+        options = told_of_deadlock(self._whole)
+        return f"<syncx.RecordLocks {self.path!r}, {self.record_size} bytes a record{options}{state}>"
 
     def __reduce__(self) -> tuple[object, ...]:
-        whole = self._whole
-        options = {n: getattr(whole, n) for n in ("timeout", "reentrant", "create", "arena")}
-        return _reopen, (self.path, self.record_size, {"header": self.header, **options})
+        return _reopen, (self.path, self.record_size, {"header": self.header, **self._kept(self._whole)})
+
+    @staticmethod
+    def _kept(whole: RangeLock) -> dict[str, Any]:
+        """The options of the locks."""
+        options = whole._options()
+        return {n: options[n] for n in ("timeout", "reentrant", "create", "arena", "deadlock", "priority")}
 
 
 def _reopen(path: str, record_size: int, options: dict[str, Any]) -> RecordLocks:

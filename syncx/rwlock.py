@@ -12,7 +12,7 @@ if TYPE_CHECKING:  # see arena.py
     from typing import Any, ClassVar
 
     from .arena import Arena
-    from .handle import Create
+    from .handle import Create, OnDeadlock
     from .mutex import OnOwnerDeath
     from .objects import Holder
 
@@ -52,10 +52,10 @@ class ReadView(_View, _core.BaseReadView):
     )
 
     def _options(self) -> tuple[Any, ...]:
-        return (self.timeout,)
+        return self.timeout, *self._on_deadlock
 
-    def _set_options(self, timeout: float | None = None) -> None:
-        self._configure(timeout)
+    def _set_options(self, timeout: float | None = None, deadlock: OnDeadlock | None = None, priority: int = 0) -> None:
+        self._configure(timeout, deadlock, priority)
 
     def _state(self) -> str:
         return "locked" if self.locked() else "unlocked"
@@ -71,10 +71,16 @@ class _MutexView(_View):
         _set_policy: Any
 
     def _options(self) -> tuple[Any, ...]:
-        return self.timeout, self.on_owner_death
+        return self.timeout, self.on_owner_death, *self._on_deadlock
 
-    def _set_options(self, timeout: float | None = None, on_owner_death: OnOwnerDeath = "recover") -> None:
-        self._configure(timeout)
+    def _set_options(
+        self,
+        timeout: float | None = None,
+        on_owner_death: OnOwnerDeath = "recover",
+        deadlock: OnDeadlock | None = None,
+        priority: int = 0,
+    ) -> None:
+        self._configure(timeout, deadlock, priority)
         self._set_policy(on_owner_death)
 
     def _state(self) -> str:
@@ -130,6 +136,7 @@ class RWLock(Shared, _core.BaseRWLock):
     timeout: seconds a plain `with` of a view waits before it raises `Timeout`; None waits for ever.
     on_owner_death: what a writer is told when a writer died inside, as for `Mutex`.  Readers are not told: they may ask
         `owner_died`.
+    deadlock, priority: as for `Mutex`.
 
     Fair by phases: a writer that waits keeps new readers out, and the readers that wait when it leaves come in before
     the next writer; so neither side waits for more than one turn of the other.  A reader that dies, or a writer,
@@ -161,8 +168,10 @@ class RWLock(Shared, _core.BaseRWLock):
         create: Create = True,
         timeout: float | None = None,
         on_owner_death: OnOwnerDeath = "recover",
+        deadlock: OnDeadlock | None = None,
+        priority: int = 0,
     ) -> None:
-        self._set_options(timeout, on_owner_death)
+        self._set_options(timeout, on_owner_death, deadlock, priority)
         self._open_named(name, arena, create)
 
     @classmethod
@@ -175,13 +184,15 @@ class RWLock(Shared, _core.BaseRWLock):
         arena: Arena | None = None,
         timeout: float | None = None,
         on_owner_death: OnOwnerDeath = "recover",
+        deadlock: OnDeadlock | None = None,
+        priority: int = 0,
     ) -> RWLock:
         """A lock in memory that the caller shares between processes.
 
         The arguments and exceptions are those of `Mutex.at`; the lock takes `SIZE` bytes.
         """
         self = cls.__new__(cls)
-        self._set_options(timeout, on_owner_death)
+        self._set_options(timeout, on_owner_death, deadlock, priority)
         self._open_in(buffer, offset, arena, create)
         self._memory = (buffer, offset)
         return self
@@ -212,11 +223,17 @@ class RWLock(Shared, _core.BaseRWLock):
         return None if who is None else Holder(*who)
 
     def _options(self) -> tuple[Any, ...]:
-        return self.timeout, self.on_owner_death
+        return self.timeout, self.on_owner_death, *self._on_deadlock
 
-    def _set_options(self, timeout: float | None = None, on_owner_death: OnOwnerDeath = "recover") -> None:
+    def _set_options(
+        self,
+        timeout: float | None = None,
+        on_owner_death: OnOwnerDeath = "recover",
+        deadlock: OnDeadlock | None = None,
+        priority: int = 0,
+    ) -> None:
         self._memory = None
-        self._configure(timeout)
+        self._configure(timeout, deadlock, priority)
         _core.BaseWriteView()._set_policy(on_owner_death)  # refuses what is none
         self.on_owner_death = on_owner_death
 
@@ -233,7 +250,8 @@ class RWLock(Shared, _core.BaseRWLock):
         cls: Any = _VIEWS[which]
         view = cls.__new__(cls)
         view.name = self.name
-        view._set_options(*self._options()[: 1 if which == 0 else 2])
+        timeout, *policy_and_more = self._options()
+        view._set_options(timeout, *policy_and_more[1 if which == 0 else 0 :])
         if self._memory is not None:
             view._open_at(self.arena, *self._memory, _core.OPEN, self._kind, None)
         else:
@@ -241,9 +259,12 @@ class RWLock(Shared, _core.BaseRWLock):
         return view
 
     @staticmethod
-    def _timed(view: Any, timeout: float) -> Any:
+    def _timed(view: Any, timeout: float | None, deadlock: Any, priority: Any) -> Any:
         """What `rw.read(timeout)` returns."""
-        return _Within(view, -1) if timeout == -1 else view.within(timeout)
+        timeout = view.timeout if timeout is None else timeout
+        if timeout is None or timeout == -1:
+            return _Within(view, None, deadlock, priority)
+        return view.within(timeout, deadlock=deadlock, priority=priority)
 
 
 _MutexView._lock = RWLock

@@ -24,6 +24,7 @@ import time
 from _io import text_encoding
 from _thread import TIMEOUT_MAX, get_ident
 
+from . import _core
 from .arena import Arena
 from .errors import NotOwner, Timeout
 from .filelock import RangeLock
@@ -34,7 +35,10 @@ if TYPE_CHECKING:  # see arena.py
     from types import TracebackType
     from typing import IO, Any, BinaryIO, Literal, NoReturn, TextIO, TypeAlias, overload
 
+    from .handle import OnDeadlock
+
     StrOrBytesPath: TypeAlias = str | bytes | os.PathLike[str] | os.PathLike[bytes]
+    How: TypeAlias = tuple[Arena | None, OnDeadlock | None, int]  # what the locks are made with
 else:
 
     def overload(_: object) -> None:
@@ -61,6 +65,8 @@ def update(
     newline: str | None = None,
     timeout: float | None = None,
     arena: Arena | None = None,
+    deadlock: OnDeadlock | None = None,
+    priority: int = 0,
 ) -> AbstractContextManager[TextIO]: ...
 @overload
 def update(  # noqa: F811
@@ -69,6 +75,8 @@ def update(  # noqa: F811
     *,
     timeout: float | None = None,
     arena: Arena | None = None,
+    deadlock: OnDeadlock | None = None,
+    priority: int = 0,
 ) -> AbstractContextManager[BinaryIO]: ...
 def update(  # noqa: F811
     path: StrOrBytesPath,
@@ -79,6 +87,8 @@ def update(  # noqa: F811
     newline: str | None = None,
     timeout: float | None = None,
     arena: Arena | None = None,
+    deadlock: OnDeadlock | None = None,
+    priority: int = 0,
 ) -> AbstractContextManager[IO[Any]]:
     """A context manager that replaces the content of a file, all of it or nothing, alone.
 
@@ -88,6 +98,7 @@ def update(  # noqa: F811
     encoding, errors, newline: those of `open`, for text.
     timeout: seconds to wait at most for others who update or lock the file; None waits for ever, 0 not at all.
     arena: the `syncx.Arena` in which holders and waiters are known to each other; None is the default one.
+    deadlock, priority: of the wait for the file, as for `Mutex`.
 
     `with update(path) as f:` waits until nobody else updates the file or holds `FileLock(path)`, and yields an
     ordinary file, empty and open for writing.  `open(path)` still reads the old content, in the block and anywhere
@@ -118,7 +129,8 @@ def update(  # noqa: F811
         raise ValueError(f"encoding, errors and newline are for text, and the mode is {mode!r}")
     if not isinstance(arena, (Arena, type(None))):
         raise TypeError(f"arena must be a syncx.Arena or None, not {type(arena).__name__}")
-    return _Update(path, (mode, encoding, errors, newline), _checked_timeout(timeout), arena)
+    _core.Handle()._configure(None, deadlock, priority)  # refuses what is none
+    return _Update(path, (mode, encoding, errors, newline), _checked_timeout(timeout), (arena, deadlock, priority))
 
 
 def _checked_timeout(timeout: float | None) -> float | None:
@@ -146,8 +158,9 @@ class _Locked:
         self.fd, self.lock = fd, None
         stack.callback(self.close)
 
-    def wait(self, arena: Arena | None, deadline: float | None, what: str) -> None:
-        self.lock = RangeLock(self.fd, arena=arena)
+    def wait(self, how: How, deadline: float | None, what: str) -> None:
+        arena, on_deadlock, priority = how
+        self.lock = RangeLock(self.fd, arena=arena, deadlock=on_deadlock, priority=priority)
         self.lock.path = what  # messages tell it
         if not self.lock.acquire(timeout=None if deadline is None else max(0.0, deadline - time.monotonic())):
             raise Timeout(f"{what!r} was not to be had in time: others update it or hold its lock")
@@ -177,10 +190,10 @@ class _Update:
         path: StrOrBytesPath,
         opening: tuple[str, str | None, str | None, str | None],
         timeout: float | None,
-        arena: Arena | None,
+        how: How,
     ) -> None:
         self._owner: tuple[int, int] | None = None  # process and thread
-        self._work = _Work(os.fsdecode(path), opening, timeout, arena)
+        self._work = _Work(os.fsdecode(path), opening, timeout, how)
 
     def __repr__(self) -> str:
         return f"<syncx.update of {self._work.path!r}{'' if self._owner is None else ', entered'}>"
@@ -224,11 +237,11 @@ class _Work:
     """One update, from the first look at the path on."""
 
     __slots__ = (
-        "_arena",
         "_create",
         "_directory",
         "_directory_fd",
         "_file",
+        "_how",
         "_made",
         "_name",
         "_new",
@@ -260,12 +273,12 @@ class _Work:
         path: str,
         opening: tuple[str, str | None, str | None, str | None],
         timeout: float | None,
-        arena: Arena | None,
+        how: How,
     ) -> None:
         self.path = path
         self._opening = opening
         self._timeout = timeout
-        self._arena = arena
+        self._how = how
         self._pid = -1
         self._stack: ExitStack | None = None
 
@@ -275,8 +288,9 @@ class _Work:
         """Waits, and opens the file of the block."""
         from contextlib import ExitStack  # here, because syncx without it is imported in half the time
 
-        if self._arena is not None and self._arena.closed:
-            raise ValueError(f"{self._arena!r} is closed")
+        arena = self._how[0]
+        if arena is not None and arena.closed:
+            raise ValueError(f"{arena!r} is closed")
         self._pid = os.getpid()
         self._stack = stack = ExitStack()
         try:
@@ -354,7 +368,7 @@ class _Work:
             e.strerror = "update() takes an exclusive lock, for which the file must be open to writing"
             raise
         old = _Locked(stack, fd)
-        old.wait(self._arena, deadline, self.path)
+        old.wait(self._how, deadline, self.path)
         return old if self._names(self._name, old) else None
 
     def _check_kind(self, found: os.stat_result) -> None:
@@ -418,7 +432,7 @@ class _Work:
     def _keep(self, stack: ExitStack, fd: int, name: str | None, deadline: float | None) -> None:
         """Locks what is written in the block.  `name` goes in the end, unless the file has another by then."""
         self._new, self._temporary = _Locked(stack, fd), None
-        self._new.wait(self._arena, deadline, self.path)
+        self._new.wait(self._how, deadline, self.path)
         self._temporary = name
         stack.callback(self._remove_temporary)
 

@@ -62,6 +62,8 @@ struct sx_host {
     void (*unblock)(void *); /* take it back */
     /* a signal came, or (belt) may have come unseen: run handlers; true: give the wait up */
     bool (*interrupted)(void **state, bool belt);
+    /* the thread is the victim of a deadlock, sx_deadlock says which, and is to report it; true: give the wait up */
+    bool (*report)(void **state);
     bool (*handles)(void);                                          /* may handlers run in this thread on the belt? */
     void (*place)(struct sx_spot *);                                /* before `block`: where in the program is this? */
     void (*where)(const struct sx_spot *, char *text, size_t size); /* ... that in words, cut to fit; after it */
@@ -193,6 +195,7 @@ bool sx_fork_pending(struct sx_arena *arena);
 struct sx_pause {
     struct sx_arena *arena;
     int64_t deadline; /* the caller's, absolute; SX_NEVER */
+    int64_t reported; /* when the thread told of a deadlock that this wait is part of; 0 */
     int64_t since;    /* when its first record was written: later ones, after handlers ran, are of the same wait */
     uint32_t units;   /* how many it waits for; 0 is 1 */
     uint32_t mode;    /* enum sx_mode */
@@ -215,6 +218,7 @@ void sx_pause_end(struct sx_pause *pause);
 enum sx_wake sx_pause_sleep(struct sx_pause *pause, struct sx_cell *cell, sx_a32 *word, uint32_t value,
                             const struct sx_watch *watch, int watched, uint64_t holder, int64_t bound);
 bool sx_pause_interrupted(struct sx_pause *pause, bool belt);
+enum sx_wake sx_be_victim(struct sx_pause *pause);
 bool sx_pause_enrol(struct sx_pause *pause, struct sx_cell *cell, uint64_t place, uint64_t mark);
 void sx_pause_withdraw(struct sx_pause *pause);
 struct sx_wait *sx_pause_enrol_join(struct sx_pause *pause, uint32_t pid, uint64_t start_time);
@@ -237,6 +241,13 @@ bool sx_spin(sx_a32 *less, sx_a32 *contended, bool (*ready)(void *), void *what)
 /* Set by a thread that runs no signal handlers while it waits, and by one whose wait must not be given up. */
 extern _Thread_local bool sx_quiet __attribute__((tls_model("initial-exec")));
 extern _Thread_local bool sx_unwilling __attribute__((tls_model("initial-exec")));
+/* What the thread wants of its waits until it says otherwise: WAIT_OFF, WAIT_REPORT and a priority; and the host's object
+ * that it waits for. */
+struct sx_wish {
+    uint32_t mode;
+    void *what;
+};
+extern _Thread_local struct sx_wish sx_wish __attribute__((tls_model("initial-exec")));
 extern bool sx_belt_off; /* tests: no belt, so that a lost wake-up hangs */
 
 /* What one acquire knows beside the word. */
@@ -291,7 +302,7 @@ static inline void sx_tally_take(struct sx_tally *t)
 struct sx_member {
     uint64_t id;
     uint32_t pid, tid, kind, units, mode;
-    uint64_t cell, address, holder, since_ns, ticket;
+    uint64_t cell, address, holder, since_ns, ticket, reported_ns;
     char where[SX_WHERE_WORDS * 8 + 1], name[SX_NAME_WORDS * 8 + 1];
     bool here; /* its pid means the same process to us */
 };

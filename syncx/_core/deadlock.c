@@ -250,18 +250,43 @@ static bool all_live(struct sx_graph *g)
     return true;
 }
 
-/* The latest to wait of those who can give it up. */
-static struct sx_node *victim_of(struct sx_graph *g)
+static bool rather(const struct sx_node *n, const struct sx_node *than)
+{
+    int a = sx_wait_priority(n->wait.mode), b = sx_wait_priority(than->wait.mode);
+    if (a != b)
+        return a < b;
+    if (n->wait.since_ns != than->wait.since_ns)
+        return n->wait.since_ns > than->wait.since_ns;
+    return sx_slot_of(n->id) > sx_slot_of(than->id);
+}
+
+/* Of those who can give it up and wait since later than that: the lowest priority, then the latest to wait. */
+static struct sx_node *victim_since(struct sx_graph *g, uint64_t later_than)
 {
     struct sx_node *victim = NULL;
     for (uint32_t i = 0; i < g->count; i++) {
         struct sx_node *n = &g->node[i];
-        if (!is_member(n) || n->wait.mode & WAIT_UNWILLING)
-            continue;
-        if (victim == NULL || n->wait.since_ns > victim->wait.since_ns ||
-            (n->wait.since_ns == victim->wait.since_ns && sx_slot_of(n->id) > sx_slot_of(victim->id)))
+        if (is_member(n) && !(n->wait.mode & (WAIT_UNWILLING | WAIT_OFF)) && n->wait.since_ns > later_than &&
+            (victim == NULL || rather(n, victim)))
             victim = n;
     }
+    return victim;
+}
+
+/* NULL: nobody, or all who are in it know: one who only tells has told those who were there.  Who came later makes it
+ * another deadlock, of which one of them is the victim; or the one who tells once more, if none of them can be. */
+static struct sx_node *victim_of(struct sx_graph *g)
+{
+    struct sx_node *victim = victim_since(g, 0), *told = NULL;
+    uint64_t told_at = 0; /* when its wait began at the least: noise does not keep us here */
+    while (victim != NULL && victim->wait.mode & WAIT_REPORTED) {
+        told = victim;
+        told_at = told->wait.reported_ns > told->wait.since_ns ? told->wait.reported_ns : told->wait.since_ns;
+        victim = victim_since(g, told_at);
+    }
+    for (uint32_t i = 0; victim == NULL && told != NULL && i < g->count; i++)
+        if (is_member(&g->node[i]) && g->node[i].wait.since_ns > told_at)
+            victim = told;
     return victim;
 }
 

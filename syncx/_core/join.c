@@ -48,9 +48,14 @@ enum sx_status sx_join(struct sx_arena *arena, int pidfd, uint32_t pid, uint64_t
         sx_pause_enrol_join(&pause, pid, start_time); /* NULL, waits nested too deep: one that nobody sees */
     atomic_thread_fence(memory_order_seq_cst);
     for (bool first = true;; first = false) {
-        if (w != NULL && deadline == SX_NEVER && !sx_deadlock_off && told(arena, w, me, first)) {
-            status = SX_INTERRUPTED;
-            break;
+        if (w != NULL && deadline == SX_NEVER && !sx_deadlock_off && !(sx_wish.mode & WAIT_OFF) &&
+            told(arena, w, me, first)) {
+            if (sx_be_victim(&pause) == SX_STOP) {
+                status = SX_INTERRUPTED;
+                break;
+            }
+            uint32_t state = atomic_load_explicit(&w->state, memory_order_relaxed);
+            atomic_store_explicit(&w->state, (state & ~0xffu) | SX_WAITING, memory_order_seq_cst);
         }
         int64_t now = sx_now(), left = deadline - now < SX_BELT_NS ? deadline - now : SX_BELT_NS;
         struct timespec limit = {left > 0 ? left / 1000000000 : 0, left > 0 ? left % 1000000000 : 0};

@@ -344,8 +344,16 @@ struct sx_wait {
                     * lock in the user's memory: a time, the holder was read after it, or 0 */
 };
 enum sx_mode { SX_EXCLUSIVE_MODE, SX_SHARED_MODE, SX_UPGRADE_MODE };
-#define WAIT_MODE 0x0fu       /* of a mode, enum sx_mode; the rest is flags: of a file range, FILE_*, and for all: */
-#define WAIT_UNWILLING 0x100u /* a wait that cannot be given up */
+#define WAIT_MODE 0x0fu        /* of a mode, enum sx_mode; the rest is flags: of a file range, FILE_*, and for all: */
+#define WAIT_UNWILLING 0x100u  /* a wait that cannot be given up */
+#define WAIT_OFF 0x200u        /* ... or that its program wants left alone */
+#define WAIT_REPORT 0x400u     /* the victim is to tell of the deadlock and to wait on */
+#define WAIT_REPORTED 0x800u   /* which it has done, at `reported_ns` of its slot */
+#define WAIT_PRIORITY_SHIFT 16 /* eight bits, signed: the lowest of a deadlock is its victim */
+static inline int sx_wait_priority(uint32_t mode)
+{
+    return (int8_t)(mode >> WAIT_PRIORITY_SHIFT & 0xffu);
+}
 
 /* A file range that a thread holds, for those who want it and for people, see line.c. */
 struct sx_file_hold {
@@ -386,7 +394,9 @@ struct sx_participant {
     sx_a32 pid;        /* for people, and kept until the slot is used again: the process slot goes earlier */
     sx_a32 marked;     /* how many of the marks are in use; the thread's own, and 0 only while none is */
     sx_a32 filed;      /* the same of `files` */
-    unsigned char pad[SX_LINE - 36];
+    sx_a32 reserved;
+    sx_a64 reported_ns; /* when it told of the deadlock that it waits in, see WAIT_REPORTED */
+    unsigned char pad[SX_LINE - 48];
     struct sx_wait wait[SX_WAITS]; /* the first ones in use; the last of them is what the thread does now */
     sx_a64 marks[SX_MARKS];        /* the read locks it holds, rwlock.c */
     struct sx_file_hold files[SX_FILE_HOLDS];

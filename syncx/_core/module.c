@@ -146,8 +146,14 @@ static bool run_handlers(void **state, bool belt)
 {
     if (sx_quiet || (belt && !handles()))
         return false;
+    struct sx_wish wish = sx_wish; /* the handlers' own waits have another */
+    bool unwilling = sx_unwilling;
     PyEval_RestoreThread(*state);
+    sx_wish = (struct sx_wish){0};
+    sx_unwilling = false;
     bool stop = PyErr_CheckSignals() < 0;
+    sx_wish = wish;
+    sx_unwilling = unwilling;
     *state = PyEval_SaveThread();
     return stop;
 }
@@ -167,53 +173,13 @@ struct module_state *sx_state(PyTypeObject *type)
 #endif
 }
 
-/* What a thread wrote about itself; noise is told as such. */
-static PyObject *text(const char *bytes)
-{
-    if (bytes[0] == 0)
-        Py_RETURN_NONE;
-    return PyUnicode_DecodeUTF8(bytes, (Py_ssize_t)strlen(bytes), "backslashreplace");
-}
-
-/* The thread was the victim of a deadlock. */
-static PyObject *deadlock_error(struct module_state *state, PyObject *what)
-{
-    PyObject *members = PyList_New(0);
-    for (uint32_t i = 0; members != NULL && i < sx_deadlock.count; i++) {
-        const struct sx_member *m = &sx_deadlock.member[i];
-        PyObject *item =
-            Py_BuildValue("IIIKKKIIKNNO", m->pid, m->tid, m->kind, (unsigned long long)m->cell,
-                          (unsigned long long)m->address, (unsigned long long)m->holder, m->units, m->mode,
-                          (unsigned long long)m->since_ns, text(m->name), text(m->where), m->here ? Py_True : Py_False);
-        int r = item == NULL ? -1 : PyList_Append(members, item);
-        Py_XDECREF(item);
-        if (r < 0)
-            Py_CLEAR(members);
-    }
-    PyObject *links = PyList_New(0);
-    for (uint32_t i = 0; links != NULL && i < sx_deadlock.links; i++) {
-        PyObject *item = Py_BuildValue("ii", sx_deadlock.link[i].from, sx_deadlock.link[i].to);
-        int r = item == NULL ? -1 : PyList_Append(links, item);
-        Py_XDECREF(item);
-        if (r < 0)
-            Py_CLEAR(links);
-    }
-    sx_deadlock_forget();
-    PyObject *e = members == NULL || links == NULL
-                      ? NULL
-                      : PyObject_CallFunctionObjArgs(state->deadlock, what, members, links, NULL);
-    Py_XDECREF(members);
-    Py_XDECREF(links);
-    return e;
-}
-
 PyObject *sx_raise(struct module_state *state, enum sx_status status, PyObject *what, long detail)
 {
     int number = errno;
     if (status == SX_INTERRUPTED && PyErr_Occurred())
         return NULL; /* the signal handler's exception */
     PyObject *e = status == SX_INTERRUPTED && sx_deadlock.count != 0
-                      ? deadlock_error(state, what)
+                      ? sx_deadlock_exception(state, what)
                       : PyObject_CallFunction(state->translate, "iiOl", (int)status, number, what, detail);
     if (e != NULL) {
         PyErr_SetObject((PyObject *)Py_TYPE(e), e);
@@ -347,6 +313,17 @@ static PyMethodDef functions[] = {
     {"_snapshot", sx_py_snapshot, METH_O,
      "_snapshot($module, arena, /)\n--\n\nRows of numbers for syncx.snapshot: of an attached arena, or the path of "
      "one."},
+    {"set_deadlock_default", sx_set_deadlock_default, METH_O,
+     "set_deadlock_default($module, which, /)\n--\n\n"
+     "What this process does when one of its waits is chosen to end a deadlock, where neither the lock nor the call "
+     "says.\n\n"
+     "which: \"raise\", \"report\" or \"off\", as for `Mutex`; at the start that is SYNCX_DEADLOCK, or \"raise\".  For "
+     "waits that\n"
+     "begin later, of all threads; a forked child begins with its parent's.  Raises ValueError or TypeError for "
+     "anything "
+     "else."},
+    {"deadlock_default", sx_get_deadlock_default, METH_NOARGS,
+     "deadlock_default($module, /)\n--\n\nWhat set_deadlock_default() said last: \"raise\", \"report\" or \"off\"."},
     {"_set_deadlock", set_deadlock, METH_O,
      "_set_deadlock($module, on, /)\n--\n\nBenchmarks and tests: without the detector a deadlock stands for ever."},
     {"_set_verdict_hook", set_verdict_hook, METH_VARARGS,
@@ -425,17 +402,20 @@ static int add_handle_types(PyObject *module, struct module_state *state)
 static int execute(PyObject *module)
 {
     struct module_state *state = PyModule_GetState(module);
-    sx_host = (struct sx_host){release_gil, take_gil, run_handlers, handles, find_place, tell_place, thread_name};
+    sx_host = (struct sx_host){release_gil, take_gil,   run_handlers, sx_report_deadlock,
+                               handles,     find_place, tell_place,   thread_name};
     find_package(module);
     if ((state->translate = import("syncx.errors", "translate")) == NULL ||
         (state->deadlock = import("syncx.errors", "deadlock")) == NULL ||
+        (state->report = import("syncx.errors", "report_deadlock")) == NULL ||
         (state->owner_died = import("syncx.errors", "report_owner_death")) == NULL ||
         (state->blocking = PyUnicode_InternFromString("blocking")) == NULL ||
         (state->timeout = PyUnicode_InternFromString("timeout")) == NULL ||
         (state->arena_type = add_type(module, &sx_arena_spec)) == NULL ||
         (state->gate_type = add_type(module, &sx_gate_spec)) == NULL ||
         (state->descriptor_type = add_type(module, &sx_descriptor_spec)) == NULL ||
-        (state->handle_type = add_type(module, &sx_handle_spec)) == NULL || add_handle_types(module, state) < 0)
+        (state->handle_type = add_type(module, &sx_handle_spec)) == NULL || add_handle_types(module, state) < 0 ||
+        sx_deadlock_environment() < 0)
         return -1;
     if (PyModule_AddFunctions(module, sx_trace_functions) < 0)
         return -1;
@@ -512,6 +492,7 @@ static int traverse(PyObject *module, visitproc visit, void *arg)
     Py_VISIT(state->descriptor_type);
     Py_VISIT(state->translate);
     Py_VISIT(state->deadlock);
+    Py_VISIT(state->report);
     Py_VISIT(state->owner_died);
     return 0;
 }
@@ -526,6 +507,7 @@ static int clear(PyObject *module)
     Py_CLEAR(state->descriptor_type);
     Py_CLEAR(state->translate);
     Py_CLEAR(state->deadlock);
+    Py_CLEAR(state->report);
     Py_CLEAR(state->owner_died);
     Py_CLEAR(state->blocking);
     Py_CLEAR(state->timeout);

@@ -385,16 +385,21 @@ static PyObject *arena_join(PyObject *op, PyObject *args)
 {
     ArenaObject *self = (ArenaObject *)op;
     int pidfd, pid;
-    PyObject *timeout;
+    PyObject *timeout, *deadlock, *priority;
     int64_t deadline;
-    if (!PyArg_ParseTuple(args, "iiO:_join", &pidfd, &pid, &timeout) || sx_deadline(Py_True, timeout, &deadline) < 0)
+    signed char which = DEADLOCK_DEFAULT, number = 0;
+    if (!PyArg_ParseTuple(args, "iiOOO:_join", &pidfd, &pid, &timeout, &deadlock, &priority) ||
+        sx_parse_deadlock(deadlock, priority, &which, &number) < 0 || sx_deadline(Py_True, timeout, &deadline) < 0)
         return NULL;
     struct sx_arena *core = self->core;
     if (core == NULL)
         return sx_raise(sx_state(Py_TYPE(op)), SX_CLOSED, op, 0);
     sx_arena_keep(core); /* it may be closed meanwhile */
+    struct sx_wish outer_wish = sx_wish;
+    sx_wish = (struct sx_wish){sx_wish_bits(which, number), op};
     enum sx_status status = sx_join(core, pidfd, (uint32_t)pid, sx_start_time(pid, 0), deadline);
     int saved = errno;
+    sx_wish = outer_wish;
     sx_arena_release(core);
     errno = saved;
     if (status == SX_OK || status == SX_TIMEOUT)

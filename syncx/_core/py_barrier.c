@@ -80,7 +80,8 @@ PyDoc_STRVAR(
     "of arrival.  Raises BrokenBarrierError when the barrier is or gets broken: by a timeout, abort(), reset(), an\n"
     "action that raised, or the death of a party that had arrived or was enrolled; RuntimeError when all parties are\n"
     "enrolled and this thread is not; Gone if the barrier was unlinked; ValueError for a negative timeout or NaN;\n"
-    "OverflowError above threading.TIMEOUT_MAX.  What the action raises goes on in the thread that ran it.  A signal\n"
+    "DeadlockError if it was chosen to end a deadlock; OverflowError above threading.TIMEOUT_MAX.  What the action "
+    "raises goes on in the thread that ran it.  A signal\n"
     "handler that raises takes the arrival back.");
 
 static PyObject *barrier_wait(PyObject *op, PyObject *const *args, Py_ssize_t n, PyObject *names)
@@ -99,7 +100,10 @@ static PyObject *barrier_wait(PyObject *op, PyObject *const *args, Py_ssize_t n,
         return barrier_error(self, s);
     enum sx_barrier_use use = self->action == NULL ? SX_BARRIER_WAIT : SX_BARRIER_ACT;
     HANDLE_BEGIN(self);
+    struct sx_wish outer_wish = sx_wish;
+    sx_wish = (struct sx_wish){wish_of(self), self};
     s = sx_barrier_wait(self->core, barrier(self), deadline, use, &a);
+    sx_wish = outer_wish;
     if (s == SX_INTERRUPTED)
         forget(self, &a);
     if (s == SX_OK && a.last && use == SX_BARRIER_ACT)

@@ -15,6 +15,7 @@ struct module_state {
     PyTypeObject *descriptor_type;
     PyObject *translate;          /* syncx.errors.translate(status, errno, what, detail) -> exception */
     PyObject *deadlock;           /* syncx.errors.deadlock(lock, members) -> exception */
+    PyObject *report;             /* syncx.errors.report_deadlock(lock, members) */
     PyObject *owner_died;         /* syncx.errors.report_owner_death(lock, pid, tid) */
     PyObject *blocking, *timeout; /* interned names */
 };
@@ -73,14 +74,44 @@ struct handle_methods {
     Py_buffer buffer;   /* of an object in the user's memory */                                                        \
     PyObject *weak;                                                                                                    \
     enum sx_kind kind;                                                                                                 \
-    uint32_t spot;          /* where in the program it was made, see py_trace.c */                                     \
-    _Atomic uint64_t order; /* its lock class, as sx_order_class returns it */                                         \
-    _Atomic int waiting;    /* threads in a slow call through this handle */                                           \
-    bool plain              /* hand out ordinary bound methods from now on */
+    uint32_t spot;                 /* where in the program it was made, see py_trace.c */                              \
+    _Atomic uint64_t order;        /* its lock class, as sx_order_class returns it */                                  \
+    _Atomic int waiting;           /* threads in a slow call through this handle */                                    \
+    bool plain;                    /* hand out ordinary bound methods from now on */                                   \
+    signed char deadlock, priority /* what its waits do in a deadlock: enum on_deadlock; -100 to 100 */
 
 struct HandleObject {
     HANDLE_HEAD;
 };
+
+/* In the order of their names in py_deadlock.c. */
+enum on_deadlock { DEADLOCK_DEFAULT = -1, DEADLOCK_RAISE, DEADLOCK_REPORT, DEADLOCK_OFF };
+extern _Atomic int sx_deadlock_default; /* of this process */
+
+static inline uint32_t sx_wish_bits(int deadlock, int priority)
+{
+    if (deadlock == DEADLOCK_DEFAULT)
+        deadlock = atomic_load_explicit(&sx_deadlock_default, memory_order_relaxed);
+    return (uint32_t)(uint8_t)priority << WAIT_PRIORITY_SHIFT | (deadlock == DEADLOCK_REPORT ? WAIT_REPORT
+                                                                 : deadlock == DEADLOCK_OFF  ? WAIT_OFF
+                                                                                             : 0);
+}
+
+/* What a wait through the handle does in a deadlock, if its call says nothing else. */
+static inline uint32_t wish_of(const void *handle)
+{
+    const HandleObject *self = handle;
+    return sx_wish_bits(self->deadlock, self->priority);
+}
+
+/* deadlock= and priority=, each NULL or None where it was not given; -1 with an exception. */
+int sx_parse_deadlock(PyObject *deadlock, PyObject *priority, signed char *which, signed char *number);
+PyObject *sx_py_deadlock_name(int which); /* borrowed or new as None is: a new reference */
+PyObject *sx_set_deadlock_default(PyObject *module, PyObject *which);
+PyObject *sx_get_deadlock_default(PyObject *module, PyObject *unused);
+int sx_deadlock_environment(void);
+PyObject *sx_deadlock_exception(struct module_state *state, PyObject *what);
+bool sx_report_deadlock(void **state);
 
 /* For tp_new, tp_dealloc, tp_traverse of the types. */
 PyObject *sx_handle_new(PyTypeObject *type, const struct handle_methods *methods);
@@ -112,12 +143,24 @@ static inline bool outlived(const void *handle)
 /* Before a call that may wait through the handle, and after it: close() must not take the memory away. */
 #define HANDLE_BEGIN(self) ((self)->waiting++)
 #define HANDLE_END(self) ((self)->waiting--)
+/* The same for a wait that may be part of a deadlock; one of each in a block. */
+#define WAIT_BEGIN(self, wish)                                                                                         \
+    struct sx_wish outer_wish = sx_wish;                                                                               \
+    sx_wish = (struct sx_wish){wish, self};                                                                            \
+    HANDLE_BEGIN(self)
+#define WAIT_END(self)                                                                                                 \
+    HANDLE_END(self);                                                                                                  \
+    sx_wish = outer_wish
 
-/* acquire(blocking=True, timeout=None, *, n=1) with any mix of positions and keywords; count NULL: takes no n. */
-int sx_parse_acquire(struct module_state *state, PyObject *const *args, Py_ssize_t n, PyObject *names,
-                     int64_t *deadline, uint32_t *count);
+/* acquire(blocking=True, timeout=None, *, n=1, deadlock=None, priority=None) with any mix of positions and keywords; count
+ * NULL: takes no n; wish NULL: takes neither of the last two, else it is as the handle's before. */
+int sx_parse_acquire(HandleObject *self, PyObject *const *args, Py_ssize_t n, PyObject *names, int64_t *deadline,
+                     uint32_t *count, uint32_t *wish);
 /* wait(timeout=None) */
 int sx_parse_wait(PyObject *const *args, Py_ssize_t n, PyObject *names, const char *function, int64_t *deadline);
+/* upgrade(timeout=None, *, deadlock=None, priority=None) */
+int sx_parse_upgrade(HandleObject *self, PyObject *const *args, Py_ssize_t n, PyObject *names, int64_t *deadline,
+                     uint32_t *wish);
 /* An int from 1 to most; -1 with an exception that names it. */
 int sx_parse_count(PyObject *value, const char *name, uint32_t most, uint32_t *count);
 /* release(n=1) and its like */

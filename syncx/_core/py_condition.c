@@ -57,14 +57,10 @@ static enum sx_status ready(ConditionObject *self)
 static enum sx_status lock_again(ConditionObject *self, struct sx_waiter *w, struct raised *kept)
 {
     enum sx_status s;
-    bool unwilling = sx_unwilling;
-    sx_unwilling = true; /* the caller must hold it on return */
     while ((s = sx_mutex_lock_again(self->lock)) == SX_INTERRUPTED) {
         keep(self, kept);
         sx_condition_leave(w);
-        sx_unwilling = true; /* a handler may have changed it */
     }
-    sx_unwilling = unwilling;
     return s;
 }
 

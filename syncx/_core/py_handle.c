@@ -240,15 +240,40 @@ static PyObject *handle_pin(PyObject *op, PyObject *unused)
     return Py_BuildValue("IIi", self->object.unit, self->object.generation, (int)self->kind);
 }
 
-/* _configure(timeout) */
-static PyObject *handle_configure(PyObject *op, PyObject *timeout)
+/* _configure(timeout[, deadlock, priority]): those that are left away stay as they are */
+static PyObject *handle_configure(PyObject *op, PyObject *const *args, Py_ssize_t n)
 {
     HandleObject *self = (HandleObject *)op;
     int64_t patience = SX_NEVER;
-    if (timeout != Py_None && (patience = sx_nanoseconds(timeout)) < 0)
+    signed char deadlock = DEADLOCK_DEFAULT, priority = 0;
+    if (n != 1 && n != 3)
+        return PyErr_Format(PyExc_TypeError, "_configure() takes a timeout, or timeout, deadlock and priority");
+    if (args[0] != Py_None && (patience = sx_nanoseconds(args[0])) < 0)
+        return NULL;
+    if (n == 3 && sx_parse_deadlock(args[1], args[2], &deadlock, &priority) < 0)
         return NULL;
     self->patience = patience;
+    if (n == 3) {
+        self->deadlock = deadlock;
+        self->priority = priority;
+    }
     Py_RETURN_NONE;
+}
+
+/* "raise", "report" or "off": what is in force now */
+static PyObject *handle_deadlock(PyObject *op, void *unused)
+{
+    (void)unused;
+    int which = ((HandleObject *)op)->deadlock;
+    return sx_py_deadlock_name(which == DEADLOCK_DEFAULT ? atomic_load(&sx_deadlock_default) : which);
+}
+
+/* _given: (deadlock or None, priority) as the object was made with */
+static PyObject *handle_given(PyObject *op, void *unused)
+{
+    (void)unused;
+    HandleObject *self = (HandleObject *)op;
+    return Py_BuildValue("Ni", sx_py_deadlock_name(self->deadlock), (int)self->priority);
 }
 
 static PyObject *handle_statistics(PyObject *op, PyObject *unused)
@@ -282,6 +307,7 @@ PyObject *sx_handle_new(PyTypeObject *type, const struct handle_methods *methods
         self->core = &sx_closed_arena;
         self->methods = methods;
         self->patience = SX_NEVER;
+        self->deadlock = DEADLOCK_DEFAULT;
         self->object.unit = SX_NOBODY;
     }
     return (PyObject *)self;
@@ -364,7 +390,7 @@ static PyMethodDef handle_function_table[] = {
     {"_open_reference", handle_open_reference, METH_VARARGS, NULL},
     {"_open_at", handle_open_at, METH_VARARGS, NULL},
     {"_pin", handle_pin, METH_NOARGS, NULL},
-    {"_configure", handle_configure, METH_O, NULL},
+    {"_configure", (PyCFunction)(void (*)(void))handle_configure, METH_FASTCALL, NULL},
     {NULL, NULL, 0, NULL},
 };
 
@@ -372,11 +398,16 @@ static PyGetSetDef handle_getset[] = {
     {"arena", handle_arena, NULL, "The Arena the object belongs to.", NULL},
     {"closed", handle_closed, NULL, "True once close() was called.", NULL},
     {"timeout", handle_timeout, NULL, "How long a plain `with` waits, in seconds; None: for ever.", NULL},
+    {"deadlock", handle_deadlock, NULL,
+     "What becomes of a wait that is chosen to end a deadlock: \"raise\", \"report\" or \"off\".", NULL},
+    {"_on_deadlock", handle_given, NULL, NULL, NULL},
     {"_parameter", handle_parameter, NULL, NULL, NULL},
     {NULL, NULL, NULL, NULL, NULL},
 };
 
 static PyMemberDef handle_members[] = {
+    {"priority", T_BYTE, offsetof(HandleObject, priority), READONLY,
+     "Of its waits: the member of a deadlock with the lowest is chosen."},
     {"__weaklistoffset__", T_PYSSIZET, offsetof(HandleObject, weak), READONLY, NULL},
     {NULL, 0, 0, 0, NULL},
 };
@@ -460,10 +491,34 @@ int sx_parse_units(PyObject *const *args, Py_ssize_t n, PyObject *names, const c
     return n + keywords == 0 ? 0 : sx_parse_count(args[0], "n", most, count);
 }
 
-int sx_parse_acquire(struct module_state *state, PyObject *const *args, Py_ssize_t n, PyObject *names,
-                     int64_t *deadline, uint32_t *count)
+enum acquire_argument { BLOCKING, TIMEOUT, COUNT, ON_DEADLOCK, PRIORITY, ARGUMENTS };
+
+static int which_argument(struct module_state *state, PyObject *name, bool count, bool wish)
 {
-    PyObject *given[3] = {NULL, NULL, NULL};
+    static const char *const names[ARGUMENTS] = {"blocking", "timeout", "n", "deadlock", "priority"};
+    if (name == state->blocking)
+        return BLOCKING;
+    if (name == state->timeout)
+        return TIMEOUT;
+    for (int i = 0; i < ARGUMENTS; i++)
+        if ((i != COUNT || count) && (i < ON_DEADLOCK || wish) && PyUnicode_CompareWithASCIIString(name, names[i]) == 0)
+            return i;
+    return -1;
+}
+
+static int wish_given(const HandleObject *self, PyObject *deadlock, PyObject *priority, uint32_t *wish)
+{
+    signed char which = self->deadlock, number = self->priority;
+    if (sx_parse_deadlock(deadlock, priority, &which, &number) < 0)
+        return -1;
+    *wish = sx_wish_bits(which, number);
+    return 0;
+}
+
+int sx_parse_acquire(HandleObject *self, PyObject *const *args, Py_ssize_t n, PyObject *names, int64_t *deadline,
+                     uint32_t *count, uint32_t *wish)
+{
+    PyObject *given[ARGUMENTS] = {NULL};
     if (n > 2) {
         PyErr_Format(PyExc_TypeError,
                      "acquire() takes at most 2 positional arguments: blocking=True, timeout=None (%zd given)", n);
@@ -473,31 +528,54 @@ int sx_parse_acquire(struct module_state *state, PyObject *const *args, Py_ssize
         given[i] = args[i];
     for (Py_ssize_t i = 0; names != NULL && i < PyTuple_GET_SIZE(names); i++) {
         PyObject *name = PyTuple_GET_ITEM(names, i);
-        int which = name == state->blocking                                             ? 0
-                    : name == state->timeout                                            ? 1
-                    : PyUnicode_CompareWithASCIIString(name, "blocking") == 0           ? 0
-                    : PyUnicode_CompareWithASCIIString(name, "timeout") == 0            ? 1
-                    : count != NULL && PyUnicode_CompareWithASCIIString(name, "n") == 0 ? 2
-                                                                                        : -1;
+        int which = which_argument(self->state, name, count != NULL, wish != NULL);
         if (which < 0 || given[which] != NULL) {
             PyErr_Format(PyExc_TypeError,
                          which >= 0      ? "acquire() got multiple values for argument '%U'"
-                         : count == NULL ? "acquire() got an unexpected keyword argument '%U'; it takes blocking and "
-                                           "timeout"
+                         : count == NULL ? "acquire() got an unexpected keyword argument '%U'; it takes blocking, "
+                                           "timeout%s"
                                          : "acquire() got an unexpected keyword argument '%U'; it takes blocking, "
-                                           "timeout and n",
-                         name);
+                                           "timeout, n%s",
+                         name, wish != NULL ? ", deadlock and priority" : "");
             return -1;
         }
         given[which] = args[n + i];
     }
-    if (given[2] != NULL && sx_parse_count(given[2], "n", SX_MAX_UNITS, count) < 0)
+    if (given[COUNT] != NULL && sx_parse_count(given[COUNT], "n", SX_MAX_UNITS, count) < 0)
         return -1;
-    if (given[0] == Py_False && given[1] == NULL) { /* the usual try */
+    if ((given[ON_DEADLOCK] != NULL || given[PRIORITY] != NULL) &&
+        wish_given(self, given[ON_DEADLOCK], given[PRIORITY], wish) < 0)
+        return -1;
+    if (given[BLOCKING] == Py_False && given[TIMEOUT] == NULL) { /* the usual try */
         *deadline = 0;
         return 0;
     }
-    return sx_deadline(given[0], given[1], deadline);
+    return sx_deadline(given[BLOCKING], given[TIMEOUT], deadline);
+}
+
+int sx_parse_upgrade(HandleObject *self, PyObject *const *args, Py_ssize_t n, PyObject *names, int64_t *deadline,
+                     uint32_t *wish)
+{
+    PyObject *given[ARGUMENTS] = {NULL};
+    Py_ssize_t keywords = names == NULL ? 0 : PyTuple_GET_SIZE(names);
+    bool good = n <= 1;
+    if (n == 1)
+        given[TIMEOUT] = args[0];
+    for (Py_ssize_t i = 0; i < keywords && good; i++) {
+        int which = which_argument(self->state, PyTuple_GET_ITEM(names, i), false, true);
+        good = which > BLOCKING && given[which] == NULL;
+        if (good)
+            given[which] = args[n + i];
+    }
+    if (!good) {
+        PyErr_SetString(PyExc_TypeError, "upgrade() takes timeout=None, and by keyword deadlock= and priority=");
+        return -1;
+    }
+    *deadline = SX_NEVER;
+    *wish = wish_of(self);
+    return wish_given(self, given[ON_DEADLOCK], given[PRIORITY], wish) < 0
+               ? -1
+               : sx_deadline(NULL, given[TIMEOUT], deadline);
 }
 
 int sx_parse_wait(PyObject *const *args, Py_ssize_t n, PyObject *names, const char *function, int64_t *deadline)

@@ -20,7 +20,7 @@ static enum sx_status unlock(MutexObject *self, bool keep_mark)
 }
 
 /* One acquisition by the words alone: SX_OK, SX_OWNER_DIED, or why not.  again: given up for a while, by a wait. */
-static enum sx_status lock(MutexObject *self, int64_t deadline, bool again)
+static enum sx_status lock(MutexObject *self, int64_t deadline, uint32_t wish, bool again)
 {
     uint64_t me;
     struct note note = {(HandleObject *)self, self->ways == NULL ? SX_EXCLUSIVE_MODE : self->ways->mode, 1,
@@ -33,17 +33,17 @@ static enum sx_status lock(MutexObject *self, int64_t deadline, bool again)
     if (sx_noting() && !again && sx_note_wanted(&note) < 0)
         return SX_INTERRUPTED;
     if (self->ways != NULL) {
-        HANDLE_BEGIN(self);
+        WAIT_BEGIN(self, wish);
         s = self->ways->lock(self, deadline);
-        HANDLE_END(self);
+        WAIT_END(self);
     } else if (sx_mutex_take(self->mutex, me))
         s = SX_OK;
     else if (self->recursive && sx_rlock_again(self->mutex, me))
         s = SX_OK;
     else {
-        HANDLE_BEGIN(self);
+        WAIT_BEGIN(self, wish);
         s = sx_mutex_lock_slow(self->core, self->mutex, me, deadline);
-        HANDLE_END(self);
+        WAIT_END(self);
     }
     if ((s == SX_OK || s == SX_OWNER_DIED) && outlived(self)) { /* while we waited */
         unlock(self, true);
@@ -118,9 +118,9 @@ static enum sx_status unlock_and_tell(MutexObject *self, bool keep_mark, int *to
 }
 
 /* 1: held; 0: not within the time; -1: an exception. */
-static int acquire(MutexObject *self, int64_t deadline)
+static int acquire(MutexObject *self, int64_t deadline, uint32_t wish)
 {
-    enum sx_status s = lock(self, deadline, false);
+    enum sx_status s = lock(self, deadline, wish, false);
     switch (s) {
     case SX_OK:
         return 1;
@@ -144,7 +144,7 @@ static int64_t within(int64_t patience)
 PyObject *sx_mutex_enter(HandleObject *op)
 {
     MutexObject *self = (MutexObject *)op;
-    int r = acquire(self, within(self->patience));
+    int r = acquire(self, within(self->patience), wish_of(self));
     if (r < 0)
         return NULL;
     if (r == 0) {
@@ -171,13 +171,15 @@ PyObject *sx_mutex_exit(HandleObject *op, bool raised)
 
 PyDoc_STRVAR(
     acquire_doc,
-    "acquire($self, /, blocking=True, timeout=None)\n--\n\n"
+    "acquire($self, /, blocking=True, timeout=None, *, deadlock=None, priority=None)\n--\n\n"
     "Acquire the lock.\n\n"
     "blocking: False tries once and returns at once.\n"
-    "timeout: seconds, a float, by the monotonic clock; None or -1 wait for ever.\n\n"
+    "timeout: seconds, a float, by the monotonic clock; None or -1 wait for ever.\n"
+    "deadlock, priority: of this call, as the constructor's; None: the object's.\n\n"
     "Returns True when the lock is held, False when it was not to be had in time.  Raises DeadlockError if the "
     "calling\n"
-    "thread holds a Mutex already and would wait for ever; OwnerDiedError under on_owner_death=\"raise\"; Gone if the\n"
+    "thread holds a Mutex already and would wait for ever, or was chosen to end a deadlock; OwnerDiedError under "
+    "on_owner_death=\"raise\"; Gone if the\n"
     "lock was unlinked; ValueError for a negative timeout or NaN, or a timeout with blocking=False; OverflowError "
     "above\n"
     "threading.TIMEOUT_MAX.  A signal handler that raises ends the wait and leaves the lock as it was.");
@@ -186,8 +188,9 @@ PyObject *sx_mutex_acquire(PyObject *op, PyObject *const *args, Py_ssize_t n, Py
 {
     MutexObject *self = (MutexObject *)op;
     int64_t deadline = SX_NEVER;
+    uint32_t wish = wish_of(self);
     if (n != 0 || names != NULL)
-        if (sx_parse_acquire(self->state, args, n, names, &deadline, NULL) < 0)
+        if (sx_parse_acquire((HandleObject *)self, args, n, names, &deadline, NULL, &wish) < 0)
             return NULL;
     if (!sx_noting() && sx_self.arena == self->core && self->object.unit != SX_NOBODY &&
         self->ways == NULL) { /* answers that need no more than the word */
@@ -196,7 +199,7 @@ PyObject *sx_mutex_acquire(PyObject *op, PyObject *const *args, Py_ssize_t n, Py
         if (deadline == 0 && !self->recursive && live_holder(self) != 0 && !sx_examination_due(false))
             Py_RETURN_FALSE;
     }
-    int r = acquire(self, deadline);
+    int r = acquire(self, deadline, wish);
     return r < 0 ? NULL : PyBool_FromLong(r);
 }
 
@@ -224,7 +227,7 @@ PyObject *sx_mutex_release(PyObject *op, PyObject *unused)
 
 PyDoc_STRVAR(
     recover_doc,
-    "recover($self, /, blocking=True, timeout=None)\n--\n\n"
+    "recover($self, /, blocking=True, timeout=None, *, deadlock=None, priority=None)\n--\n\n"
     "Acquire the lock whatever on_owner_death says, and clear the owner-died mark: the caller answers for the data.\n\n"
     "Arguments, result and exceptions are acquire's, but for OwnerDiedError.  Returns True holding the lock.");
 
@@ -233,9 +236,10 @@ PyObject *sx_mutex_recover(PyObject *op, PyObject *const *args, Py_ssize_t n, Py
     MutexObject *self = (MutexObject *)op;
     int64_t deadline = SX_NEVER;
     uint64_t me;
-    if (sx_parse_acquire(self->state, args, n, names, &deadline, NULL) < 0)
+    uint32_t wish = wish_of(self);
+    if (sx_parse_acquire((HandleObject *)self, args, n, names, &deadline, NULL, &wish) < 0)
         return NULL;
-    enum sx_status s = lock(self, deadline, false);
+    enum sx_status s = lock(self, deadline, wish, false);
     if (s == SX_BUSY || s == SX_TIMEOUT)
         Py_RETURN_FALSE;
     if (s != SX_OK && s != SX_OWNER_DIED)
@@ -310,9 +314,14 @@ enum sx_status sx_mutex_release_save(MutexObject *self, uint32_t *depth, int *to
     return unlock_and_tell(self, true, told); /* a mark stays: nobody has said that the data are whole */
 }
 
+/* A wait that is no deadlock's victim: the caller must hold the lock on return. */
 enum sx_status sx_mutex_lock_again(MutexObject *self)
 {
-    return lock(self, SX_NEVER, true);
+    bool unwilling = sx_unwilling;
+    sx_unwilling = true;
+    enum sx_status s = lock(self, SX_NEVER, 0, true);
+    sx_unwilling = unwilling;
+    return s;
 }
 
 /* The lock was acquired again, with that status: as deep as before, and what the policy says of a dead owner.  Under

@@ -116,7 +116,10 @@ static PyObject *run(OnceObject *self, PyObject *const *args, Py_ssize_t n, PyOb
     struct note note = {(HandleObject *)self, SX_EXCLUSIVE_MODE, 1, .deadline = deadline};
     if (sx_noting() && !sx_once_done(self->once) && sx_note_wanted(&note) < 0)
         return NULL;
+    struct sx_wish outer_wish = sx_wish;
+    sx_wish = (struct sx_wish){wish_of(self), self};
     enum sx_status s = outlived(self) ? SX_RETIRED : sx_once_begin(self->core, self->once, deadline, &done);
+    sx_wish = outer_wish;
     if (s != SX_OK && s != SX_OWNER_DIED)
         return raise(self, s == SX_BUSY ? SX_TIMEOUT : s);
     if (done)
@@ -150,7 +153,8 @@ PyDoc_STRVAR(
     "The result must be picklable, in Once.MAX_RESULT bytes: ValueError if it takes more, TypeError if it cannot be "
     "pickled\n"
     "(then nothing is done).  Raises Timeout after the object's `timeout` seconds of waiting for another's call;\n"
-    "DeadlockError inside the function itself; Gone if the object was unlinked; ArenaError if the stored result is "
+    "DeadlockError inside the function itself, or where waiting for another's call would never end; Gone if the object "
+    "was unlinked; ArenaError if the stored result is "
     "damaged.\n"
     "A signal handler that raises ends the wait.");
 

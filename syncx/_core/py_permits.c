@@ -49,7 +49,7 @@ static int tell(PermitsObject *self)
 }
 
 /* 1: held; 0: not within the time; -1: an exception. */
-static int acquire(PermitsObject *self, uint32_t n, uint32_t scoped, int64_t deadline)
+static int acquire(PermitsObject *self, uint32_t n, uint32_t scoped, int64_t deadline, uint32_t wish)
 {
     struct sx_death death = {0};
     uint32_t hint = atomic_load_explicit(&self->hint, memory_order_relaxed);
@@ -61,9 +61,9 @@ static int acquire(PermitsObject *self, uint32_t n, uint32_t scoped, int64_t dea
     if (s == SX_OK && sx_noting() && sx_note_wanted(&note) < 0)
         return -1;
     if (s == SX_OK) {
-        HANDLE_BEGIN(self);
+        WAIT_BEGIN(self, wish);
         s = sx_permits_acquire(self->core, self->permits, n, scoped, deadline, &hint, &death);
-        HANDLE_END(self);
+        WAIT_END(self);
     }
     if (s == SX_OK && outlived(self)) { /* while we waited */
         sx_permits_release(self->core, self->permits, n, scoped);
@@ -102,7 +102,7 @@ static PyObject *enter(HandleObject *op)
 {
     PermitsObject *self = (PermitsObject *)op;
     int64_t deadline = self->patience == SX_NEVER ? SX_NEVER : sx_after(self->patience);
-    int r = acquire(self, 1, PERMIT_SCOPED, deadline);
+    int r = acquire(self, 1, PERMIT_SCOPED, deadline, wish_of(self));
     if (r < 0)
         return NULL;
     if (r == 0)
@@ -126,14 +126,17 @@ static PyObject *leave(HandleObject *op, bool raised)
 
 PyDoc_STRVAR(
     acquire_doc,
-    "acquire($self, /, blocking=True, timeout=None, *, n=1)\n--\n\n"
+    "acquire($self, /, blocking=True, timeout=None, *, n=1, deadlock=None, priority=None)\n--\n\n"
     "Acquire n permits, all of them or none.\n\n"
     "blocking: False tries once and returns at once.\n"
     "timeout: seconds, a float, by the monotonic clock; None or -1 wait for ever.\n"
-    "n: from 1 to the capacity.\n\n"
+    "n: from 1 to the capacity.\n"
+    "deadlock, priority: of this call, as the constructor's; None: the object's.\n\n"
     "Returns True when the permits are held, False when they were not to be had in time.  Raises ValueError for an n\n"
     "out of range, a negative timeout or NaN, or a timeout with blocking=False; OverflowError above\n"
-    "threading.TIMEOUT_MAX; Gone if the semaphore was unlinked.  A signal handler that raises ends the wait with\n"
+    "threading.TIMEOUT_MAX; Gone if the semaphore was unlinked; DeadlockError if the call was chosen to end a "
+    "deadlock.\n"
+    "A signal handler that raises ends the wait with\n"
     "nothing acquired.");
 
 static int count_in_range(PermitsObject *self, uint32_t n)
@@ -149,15 +152,16 @@ static PyObject *permits_acquire(PyObject *op, PyObject *const *args, Py_ssize_t
 {
     PermitsObject *self = (PermitsObject *)op;
     int64_t deadline = SX_NEVER;
-    uint32_t n = 1;
+    uint32_t n = 1, wish = wish_of(self);
     if (nargs != 0 || names != NULL)
-        if (sx_parse_acquire(self->state, args, nargs, names, &deadline, &n) < 0 || count_in_range(self, n) < 0)
+        if (sx_parse_acquire((HandleObject *)self, args, nargs, names, &deadline, &n, &wish) < 0 ||
+            count_in_range(self, n) < 0)
             return NULL;
     if (n == 1 && !sx_noting() && sx_self.arena == self->core && self->quick &&
         sx_permit_take(self->permits, atomic_load_explicit(&self->hint, memory_order_relaxed), self->core->self,
                        sx_self.id))
         Py_RETURN_TRUE;
-    int r = acquire(self, n, 0, deadline);
+    int r = acquire(self, n, 0, deadline, wish);
     return r < 0 ? NULL : PyBool_FromLong(r);
 }
 

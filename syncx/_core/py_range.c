@@ -86,16 +86,16 @@ static struct note note_of(RangeObject *self, int64_t first, int64_t last, bool 
         (HandleObject *)self, shared ? SX_SHARED_MODE : SX_EXCLUSIVE_MODE, 1, false, deadline, first, last};
 }
 
-static int acquire(RangeObject *self, int64_t deadline)
+static int acquire(RangeObject *self, int64_t deadline, uint32_t wish)
 {
     enum sx_status s = SX_CLOSED;
     struct note note = note_of(self, self->range.first, self->range.last, self->range.shared, deadline);
     if (!is_closed(self)) {
         if (sx_noting() && sx_note_wanted(&note) < 0)
             return -1;
-        HANDLE_BEGIN(self);
+        WAIT_BEGIN(self, wish);
         s = sx_range_acquire(&self->range, deadline);
-        HANDLE_END(self);
+        WAIT_END(self);
         if (s == SX_OK && sx_noting())
             sx_note_taken(&note);
     }
@@ -132,7 +132,7 @@ static int release(RangeObject *self)
 static PyObject *enter(HandleObject *op)
 {
     RangeObject *self = (RangeObject *)op;
-    int r = acquire(self, self->patience == SX_NEVER ? SX_NEVER : sx_after(self->patience));
+    int r = acquire(self, self->patience == SX_NEVER ? SX_NEVER : sx_after(self->patience), wish_of(self));
     if (r < 0)
         return NULL;
     if (r == 0)
@@ -164,13 +164,15 @@ static PyObject *exit_range(PyObject *gate, PyObject *const *args, size_t nargsf
 }
 
 PyDoc_STRVAR(acquire_doc,
-             "acquire($self, /, blocking=True, timeout=None)\n--\n\n"
+             "acquire($self, /, blocking=True, timeout=None, *, deadlock=None, priority=None)\n--\n\n"
              "Take the range; wait until nobody else holds what is in the way.\n\n"
              "blocking: False tries once and returns at once.\n"
-             "timeout: seconds, a float, by the monotonic clock; None or -1 wait for ever.\n\n"
+             "timeout: seconds, a float, by the monotonic clock; None or -1 wait for ever.\n"
+             "deadlock, priority: of this call, as the constructor's; None: the object's.\n\n"
              "Returns True when this thread holds it, False when it was not to be had in time.  Raises DeadlockError "
              "if this\n"
-             "thread holds it already, or a conflicting range of the file, and would wait for ever; PermissionError "
+             "thread holds it already, or a conflicting range of the file, and would wait for ever, or was chosen to "
+             "end a\ndeadlock; PermissionError "
              "for an\n"
              "exclusive lock on a file that may only be read; another OSError if the path cannot be opened any more;\n"
              "ValueError for a negative timeout or NaN, a timeout with blocking=False, or a closed lock; OverflowError "
@@ -181,9 +183,10 @@ static PyObject *range_acquire(PyObject *op, PyObject *const *args, Py_ssize_t n
 {
     RangeObject *self = (RangeObject *)op;
     int64_t deadline = SX_NEVER;
-    if ((n != 0 || names != NULL) && sx_parse_acquire(self->state, args, n, names, &deadline, NULL) < 0)
+    uint32_t wish = wish_of(self);
+    if ((n != 0 || names != NULL) && sx_parse_acquire((HandleObject *)self, args, n, names, &deadline, NULL, &wish) < 0)
         return NULL;
-    int r = acquire(self, deadline);
+    int r = acquire(self, deadline, wish);
     return r < 0 ? NULL : PyBool_FromLong(r);
 }
 
@@ -202,9 +205,10 @@ static PyObject *range_release(PyObject *op, PyObject *unused)
 }
 
 PyDoc_STRVAR(upgrade_doc,
-             "upgrade($self, /, timeout=None)\n--\n\n"
+             "upgrade($self, /, timeout=None, *, deadlock=None, priority=None)\n--\n\n"
              "From shared to exclusive, without giving it back between; waits until nobody else reads.\n\n"
-             "timeout: seconds; None or -1 wait for ever, 0 tries once.\n\n"
+             "timeout: seconds; None or -1 wait for ever, 0 tries once.\n"
+             "deadlock, priority: of this call, as the constructor's; None: the object's.\n\n"
              "Returns True when it is exclusive (or was), False, still shared, when the time is over.  Raises "
              "DeadlockError,\n"
              "still shared, if another thread waits to upgrade what this one reads: both would wait for ever; "
@@ -215,7 +219,8 @@ static PyObject *range_upgrade(PyObject *op, PyObject *const *args, Py_ssize_t n
 {
     RangeObject *self = (RangeObject *)op;
     int64_t deadline;
-    if (sx_parse_wait(args, n, names, "upgrade", &deadline) < 0)
+    uint32_t wish;
+    if (sx_parse_upgrade((HandleObject *)self, args, n, names, &deadline, &wish) < 0)
         return NULL;
     enum sx_status s = SX_CLOSED;
     if (!is_closed(self)) {
@@ -223,9 +228,9 @@ static PyObject *range_upgrade(PyObject *op, PyObject *const *args, Py_ssize_t n
         note.mode = SX_ORDER_UPGRADE;
         if (sx_noting() && sx_note_wanted(&note) < 0)
             return NULL;
-        HANDLE_BEGIN(self);
+        WAIT_BEGIN(self, wish);
         s = sx_range_upgrade(&self->range, deadline);
-        HANDLE_END(self);
+        WAIT_END(self);
         if (s == SX_OK && sx_noting())
             sx_note_mode((HandleObject *)self, SX_EXCLUSIVE_MODE);
     }
@@ -249,25 +254,26 @@ static PyObject *range_downgrade(PyObject *op, PyObject *unused)
     Py_RETURN_NONE;
 }
 
-/* _add(first, last, shared, blocking, timeout): lock_range with its numbers checked */
+/* _add(first, last, shared, blocking, timeout, deadlock, priority): lock_range with its numbers checked */
 static PyObject *range_add(PyObject *op, PyObject *args)
 {
     RangeObject *self = (RangeObject *)op;
     long long first, last;
     int shared;
-    PyObject *blocking, *timeout;
+    PyObject *blocking, *timeout, *deadlock, *priority;
     int64_t deadline;
-    if (!PyArg_ParseTuple(args, "LLpOO:_add", &first, &last, &shared, &blocking, &timeout) ||
-        sx_deadline(blocking, timeout, &deadline) < 0)
+    signed char which = self->deadlock, number = self->priority;
+    if (!PyArg_ParseTuple(args, "LLpOOOO:_add", &first, &last, &shared, &blocking, &timeout, &deadlock, &priority) ||
+        sx_parse_deadlock(deadlock, priority, &which, &number) < 0 || sx_deadline(blocking, timeout, &deadline) < 0)
         return NULL;
     enum sx_status s = SX_CLOSED;
     if (!is_closed(self)) {
         struct note note = note_of(self, first, last, shared, deadline);
         if (sx_noting() && sx_note_wanted(&note) < 0)
             return NULL;
-        HANDLE_BEGIN(self);
+        WAIT_BEGIN(self, sx_wish_bits(which, number));
         s = sx_range_add(&self->range, first, last, shared, deadline);
-        HANDLE_END(self);
+        WAIT_END(self);
         if (s == SX_OK && sx_noting())
             sx_note_taken(&note);
     }
@@ -464,6 +470,8 @@ static PyObject *range_open_beside(PyObject *op, PyObject *args)
     self->range.holds = NULL;
     self->range.own = (struct sx_hold){0};
     self->patience = other->patience;
+    self->deadlock = other->deadlock;
+    self->priority = other->priority;
     sx_arena_keep(other->core);
     return finish_open(self, (PyObject *)other->arena, other->core, sx_range_open_beside(&self->range, &other->range));
 }

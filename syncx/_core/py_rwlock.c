@@ -109,14 +109,28 @@ static PyObject *view_of(RWLockObject *self, enum view which)
 static PyObject *view_within(PyObject *op, enum view which, PyObject *const *args, Py_ssize_t n, PyObject *names)
 {
     static const char *const functions[VIEWS] = {"read", "write", "upgradable"};
-    Py_ssize_t keywords = names == NULL ? 0 : PyTuple_GET_SIZE(names);
-    if (n + keywords > 1 ||
-        (keywords == 1 && PyUnicode_CompareWithASCIIString(PyTuple_GET_ITEM(names, 0), "timeout") != 0))
-        return PyErr_Format(PyExc_TypeError, "%s() takes one argument at most: timeout=None", functions[which]);
+    static const char *const keywords[] = {"timeout", "deadlock", "priority"};
+    PyObject *given[3] = {Py_None, Py_None, Py_None};
+    bool good = n <= 1, plain = true;
+    if (n == 1)
+        given[0] = args[0];
+    for (Py_ssize_t i = 0; names != NULL && i < PyTuple_GET_SIZE(names) && good; i++) {
+        int at = 0;
+        while (at < 3 && PyUnicode_CompareWithASCIIString(PyTuple_GET_ITEM(names, i), keywords[at]) != 0)
+            at++;
+        good = at < 3 && (at > 0 || n == 0);
+        if (good)
+            given[at] = args[n + i];
+    }
+    if (!good)
+        return PyErr_Format(PyExc_TypeError,
+                            "%s() takes timeout=None, and by keyword deadlock= and priority=", functions[which]);
+    for (int i = 0; i < 3; i++)
+        plain = plain && given[i] == Py_None;
     PyObject *view = view_of((RWLockObject *)op, which);
-    if (n + keywords == 0 || args[0] == Py_None || view == NULL)
+    if (plain || view == NULL)
         return view;
-    PyObject *timed = PyObject_CallMethod(op, "_timed", "OO", view, args[0]);
+    PyObject *timed = PyObject_CallMethod(op, "_timed", "OOOO", view, given[0], given[1], given[2]);
     Py_DECREF(view);
     return timed;
 }
@@ -238,15 +252,19 @@ static int rwlock_clear(PyObject *op)
 
 #define TIMEOUT_DOC                                                                                                    \
     "\n\ntimeout: seconds that `with` waits at most before it raises Timeout; -1 waits for ever; None: the lock's "    \
-    "own timeout.\nOnly a plain view, asked for without a timeout, has acquire and release."
+    "own timeout.\ndeadlock, priority: of this `with`, as the lock's own; None: the lock's.\nOnly a plain view, "      \
+    "asked for without arguments, has acquire and release."
 
 static PyMethodDef rwlock_methods[] = {
     {"read", (PyCFunction)(void (*)(void))rwlock_read, METH_FASTCALL | METH_KEYWORDS,
-     "read($self, /, timeout=None)\n--\n\nThe lock for reading: a ReadView, always the same one." TIMEOUT_DOC},
+     "read($self, /, timeout=None, *, deadlock=None, priority=None)\n--\n\nThe lock for reading: a ReadView, always "
+     "the same one." TIMEOUT_DOC},
     {"write", (PyCFunction)(void (*)(void))rwlock_write, METH_FASTCALL | METH_KEYWORDS,
-     "write($self, /, timeout=None)\n--\n\nThe lock for writing: a WriteView, always the same one." TIMEOUT_DOC},
+     "write($self, /, timeout=None, *, deadlock=None, priority=None)\n--\n\nThe lock for writing: a WriteView, always "
+     "the same one." TIMEOUT_DOC},
     {"upgradable", (PyCFunction)(void (*)(void))rwlock_upgradable, METH_FASTCALL | METH_KEYWORDS,
-     "upgradable($self, /, timeout=None)\n--\n\nThe lock for reading with a view to writing: an UpgradableView, always "
+     "upgradable($self, /, timeout=None, *, deadlock=None, priority=None)\n--\n\nThe lock for reading with a view to "
+     "writing: an UpgradableView, always "
      "the same one." TIMEOUT_DOC},
     {"_views", rwlock_views, METH_NOARGS, NULL},
     {"_place", rwlock_place, METH_NOARGS, NULL},
@@ -278,7 +296,7 @@ PyType_Spec sx_rwlock_spec = {
 };
 
 /* ---- reading ------------------------------------------------------------------------------------------------ */
-static enum sx_status read_lock(ReadViewObject *self, int64_t deadline)
+static enum sx_status read_lock(ReadViewObject *self, int64_t deadline, uint32_t wish)
 {
     struct note note = {(HandleObject *)self, SX_SHARED_MODE, 1, .deadline = deadline};
     if (closed(self))
@@ -287,9 +305,9 @@ static enum sx_status read_lock(ReadViewObject *self, int64_t deadline)
         return SX_RETIRED;
     if (sx_noting() && sx_note_wanted(&note) < 0)
         return SX_INTERRUPTED;
-    HANDLE_BEGIN(self);
+    WAIT_BEGIN(self, wish);
     enum sx_status s = sx_rwlock_read(self->core, self->rw, deadline);
-    HANDLE_END(self);
+    WAIT_END(self);
     if (s == SX_OK && outlived(self)) { /* while we waited */
         sx_rwlock_read_end(self->core, self->rw);
         return SX_RETIRED;
@@ -309,7 +327,8 @@ static enum sx_status read_unlock(ReadViewObject *self)
 
 static PyObject *read_enter(HandleObject *op)
 {
-    enum sx_status s = read_lock((ReadViewObject *)op, op->patience == SX_NEVER ? SX_NEVER : sx_after(op->patience));
+    enum sx_status s =
+        read_lock((ReadViewObject *)op, op->patience == SX_NEVER ? SX_NEVER : sx_after(op->patience), wish_of(op));
     if (s != SX_OK)
         return refused(op, s == SX_BUSY ? SX_TIMEOUT : s);
     Py_INCREF(op);
@@ -359,12 +378,13 @@ static PyObject *read_acquire(PyObject *op, PyObject *const *args, Py_ssize_t n,
 {
     ReadViewObject *self = (ReadViewObject *)op;
     int64_t deadline = SX_NEVER;
-    if ((n != 0 || names != NULL) && sx_parse_acquire(self->state, args, n, names, &deadline, NULL) < 0)
+    uint32_t wish = wish_of(self);
+    if ((n != 0 || names != NULL) && sx_parse_acquire((HandleObject *)self, args, n, names, &deadline, NULL, &wish) < 0)
         return NULL;
     if (!sx_noting() && sx_self.arena == self->core && self->object.unit != SX_NOBODY &&
         sx_rwlock_read_fast(sx_self.slot, self->rw, self->key))
         Py_RETURN_TRUE;
-    enum sx_status s = read_lock(self, deadline);
+    enum sx_status s = read_lock(self, deadline, wish);
     if (s == SX_OK)
         Py_RETURN_TRUE;
     if (s == SX_BUSY || s == SX_TIMEOUT)
@@ -437,13 +457,15 @@ static PyObject *read_view_new(PyTypeObject *type, PyObject *args, PyObject *key
 
 static PyMethodDef read_methods[] = {
     {"acquire", (PyCFunction)(void (*)(void))read_acquire, METH_FASTCALL | METH_KEYWORDS,
-     "acquire($self, /, blocking=True, timeout=None)\n--\n\n"
+     "acquire($self, /, blocking=True, timeout=None, *, deadlock=None, priority=None)\n--\n\n"
      "Acquire the lock for reading: at once unless a writer is inside or waits.  A thread that reads may do so again,\n"
      "and releases as often.\n\n"
      "blocking: False tries once and returns at once.\n"
-     "timeout: seconds, a float, by the monotonic clock; None or -1 wait for ever.\n\n"
+     "timeout: seconds, a float, by the monotonic clock; None or -1 wait for ever.\n"
+     "deadlock, priority: of this call, as the lock's own; None: the lock's.\n\n"
      "Returns True when the lock is held, False when it was not to be had in time.  Raises DeadlockError if the\n"
-     "calling thread writes and would wait for ever; RuntimeError if it reads 64 other locks of the arena; Gone if "
+     "calling thread writes and would wait for ever, or was chosen to end a deadlock; RuntimeError if it reads 64 "
+     "other locks of the arena; Gone if "
      "the\n"
      "lock was unlinked; ValueError and OverflowError for timeouts as Mutex.acquire does."},
     {"release", read_release, METH_NOARGS,
@@ -617,16 +639,17 @@ static PyObject *upgradable_upgrade(PyObject *op, PyObject *const *args, Py_ssiz
 {
     HandleObject *self = (HandleObject *)op;
     int64_t deadline;
-    if (sx_parse_wait(args, n, names, "upgrade", &deadline) < 0)
+    uint32_t wish;
+    if (sx_parse_upgrade(self, args, n, names, &deadline, &wish) < 0)
         return NULL;
     if (closed(self))
         return sx_raise(self->state, SX_CLOSED, op, 0);
     struct note note = {self, SX_ORDER_UPGRADE, 1, .deadline = deadline};
     if (sx_noting() && sx_note_wanted(&note) < 0)
         return NULL;
-    HANDLE_BEGIN(self);
+    WAIT_BEGIN(self, wish);
     enum sx_status s = sx_rwlock_upgrade(self->core, lock_of(self), deadline);
-    HANDLE_END(self);
+    WAIT_END(self);
     if (s == SX_OK && sx_noting())
         sx_note_mode(self, SX_EXCLUSIVE_MODE);
     if (s == SX_OK)
@@ -654,11 +677,13 @@ static PyMethodDef upgradable_methods[] = {
     {"locked", upgradable_locked, METH_NOARGS,
      "locked($self, /)\n--\n\nTrue while a live thread of any process is the upgradable reader, upgraded or not."},
     {"upgrade", (PyCFunction)(void (*)(void))upgradable_upgrade, METH_FASTCALL | METH_KEYWORDS,
-     "upgrade($self, /, timeout=None)\n--\n\n"
+     "upgrade($self, /, timeout=None, *, deadlock=None, priority=None)\n--\n\n"
      "The upgradable reader becomes the writer: no other writer comes in between, and what it has read stays true.\n\n"
-     "timeout: seconds to wait for the readers to leave; None or -1 wait for ever, 0 tries.\n\n"
+     "timeout: seconds to wait for the readers to leave; None or -1 wait for ever, 0 tries.\n"
+     "deadlock, priority: of this call, as the lock's own; None: the lock's.\n\n"
      "Returns True when the thread writes, False when the time was over: it is an upgradable reader still.  Raises\n"
-     "NotOwner unless the calling thread is the upgradable reader, DeadlockError if it reads the lock as well."},
+     "NotOwner unless the calling thread is the upgradable reader, DeadlockError if it reads the lock as well or was "
+     "chosen\nto end a deadlock."},
     {"downgrade", upgradable_downgrade, METH_NOARGS,
      "downgrade($self, /)\n--\n\n"
      "Back from writing to upgradable reading; the data are declared whole.  Raises NotOwner unless the calling "

@@ -88,7 +88,8 @@ static PyObject *semaphore_acquire(PyObject *op, PyObject *const *args, Py_ssize
     SemaphoreObject *self = (SemaphoreObject *)op;
     int64_t deadline = SX_NEVER;
     uint32_t n = 1;
-    if ((count != 0 || names != NULL) && sx_parse_acquire(self->state, args, count, names, &deadline, &n) < 0)
+    if ((count != 0 || names != NULL) &&
+        sx_parse_acquire((HandleObject *)self, args, count, names, &deadline, &n, NULL) < 0)
         return NULL;
     if (sx_self.arena == self->core && self->object.unit != SX_NOBODY && sx_semaphore_take(self->semaphore, n))
         Py_RETURN_TRUE;

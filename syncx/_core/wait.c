@@ -28,6 +28,11 @@ static bool nobody_to_ask(void **state, bool belt)
     (void)state, (void)belt;
     return false;
 }
+static bool nobody_to_tell(void **state)
+{
+    (void)state;
+    return false;
+}
 static bool handles_nothing(void)
 {
     return false;
@@ -45,11 +50,18 @@ static void nameless(char *text, size_t size)
 {
     memset(text, 0, size);
 }
-struct sx_host sx_host = {
-    nothing_to_give_up, nothing_to_take_back, nobody_to_ask, handles_nothing, no_place, nowhere, nameless};
+struct sx_host sx_host = {nothing_to_give_up,
+                          nothing_to_take_back,
+                          nobody_to_ask,
+                          nobody_to_tell,
+                          handles_nothing,
+                          no_place,
+                          nowhere,
+                          nameless};
 _Thread_local bool sx_hostless __attribute__((tls_model("initial-exec")));
 _Thread_local bool sx_quiet __attribute__((tls_model("initial-exec")));
 _Thread_local bool sx_unwilling __attribute__((tls_model("initial-exec")));
+_Thread_local struct sx_wish sx_wish __attribute__((tls_model("initial-exec")));
 bool sx_belt_off;
 
 void sx_text_store(sx_a64 *to, const char *text, uint32_t words)
@@ -150,9 +162,10 @@ uint32_t sx_wait_number(void)
     return ++number << 8;
 }
 
-static uint32_t unwilling(void)
+static uint32_t flags_of(const struct sx_pause *pause)
 {
-    return sx_quiet || sx_hostless || sx_unwilling ? WAIT_UNWILLING : 0;
+    uint32_t unwilling = sx_quiet || sx_hostless || sx_unwilling ? WAIT_UNWILLING : 0;
+    return sx_wish.mode | unwilling | (pause->reported != 0 ? WAIT_REPORTED : 0);
 }
 
 /* Fills in all but the state; the record is ours, and nobody looks at it while it says RUNNING. */
@@ -164,12 +177,20 @@ static void describe(struct sx_pause *pause, struct sx_wait *w, struct sx_cell *
     atomic_store_explicit(&w->address, at, memory_order_relaxed);
     atomic_store_explicit(&w->kind, sx_cell_kind(cell), memory_order_relaxed);
     atomic_store_explicit(&w->units, pause->units == 0 ? 1 : pause->units, memory_order_relaxed);
-    atomic_store_explicit(&w->mode, pause->mode | unwilling(), memory_order_relaxed);
+    atomic_store_explicit(&w->mode, pause->mode | flags_of(pause), memory_order_relaxed);
     tell_where(pause, w);
     if (pause->since == 0)
         pause->since = sx_now();
     atomic_store_explicit(&w->since_ns, (uint64_t)pause->since, memory_order_relaxed);
     atomic_store_explicit(&w->deadline_ns, (uint64_t)pause->deadline, memory_order_relaxed);
+}
+
+/* A wait in a signal handler may have said something else since. */
+static void say_reported(struct sx_pause *pause, struct sx_wait *w)
+{
+    size_t slot = (size_t)((char *)w - (char *)pause->arena->participants) / sizeof(struct sx_participant);
+    atomic_store_explicit(&pause->arena->participants[slot].reported_ns, (uint64_t)pause->reported,
+                          memory_order_relaxed);
 }
 
 /* The record says WAITING from here until the sleep is over, and AWAKE between two sleeps: while it says WAITING the
@@ -184,6 +205,8 @@ static void publish(struct sx_pause *pause, struct sx_cell *cell, uint64_t holde
     if (pause->record == NULL)
         describe(pause, w, cell);
     atomic_store_explicit(&w->holder, holder, memory_order_relaxed);
+    if (pause->reported != 0)
+        say_reported(pause, w);
     if (pause->kept) { /* whoever enrolled it has written the rest */
         atomic_thread_fence(memory_order_seq_cst);
         return;
@@ -222,6 +245,25 @@ static void revive(struct sx_pause *pause)
                           memory_order_release);
 }
 
+/* The thread is the victim of a deadlock: it gives its wait up, or tells and waits on.  Whoever waits already is not
+ * told then; who comes later may be. */
+enum sx_wake sx_be_victim(struct sx_pause *pause)
+{
+    struct sx_wait *w = pause->record;
+    if (!(atomic_load_explicit(&w->mode, memory_order_relaxed) & WAIT_REPORT))
+        return SX_STOP;
+    pause->reported = sx_now();
+    say_reported(pause, w);
+    if (pause->kept) {
+        atomic_fetch_or_explicit(&w->mode, WAIT_REPORTED, memory_order_relaxed);
+        revive(pause);
+    } else {
+        atomic_store_explicit(&w->state, SX_RUNNING, memory_order_release);
+        pause->record = NULL;
+    }
+    return sx_host.report(&pause->host_state) ? SX_STOP : SX_CHANGED;
+}
+
 static void keep(struct sx_pause *pause, struct sx_wait *w, uint32_t state)
 {
     pause->record = w;
@@ -256,7 +298,7 @@ struct sx_wait *sx_pause_enrol_file(struct sx_pause *pause, const struct sx_file
     atomic_store_explicit(&w->cell, want->inode, memory_order_relaxed);
     atomic_store_explicit(&w->holder, (uint64_t)want->first, memory_order_relaxed);
     atomic_store_explicit(&w->address, (uint64_t)want->last, memory_order_relaxed);
-    atomic_store_explicit(&w->mode, want->mode | unwilling(), memory_order_relaxed);
+    atomic_store_explicit(&w->mode, want->mode | flags_of(pause), memory_order_relaxed);
     atomic_store_explicit(&w->since_ns, (uint64_t)sx_now(), memory_order_relaxed);
     atomic_store_explicit(&w->deadline_ns, (uint64_t)pause->deadline, memory_order_relaxed);
     atomic_store_explicit(&w->ticket, want->ticket, memory_order_relaxed);
@@ -276,7 +318,7 @@ struct sx_wait *sx_pause_enrol_join(struct sx_pause *pause, uint32_t pid, uint64
     atomic_store_explicit(&w->cell, start_time, memory_order_relaxed);
     atomic_store_explicit(&w->holder, sx_pid_namespace(), memory_order_relaxed);
     atomic_store_explicit(&w->address, 0, memory_order_relaxed);
-    atomic_store_explicit(&w->mode, unwilling(), memory_order_relaxed);
+    atomic_store_explicit(&w->mode, flags_of(pause), memory_order_relaxed);
     atomic_store_explicit(&w->since_ns, (uint64_t)sx_now(), memory_order_relaxed);
     atomic_store_explicit(&w->deadline_ns, (uint64_t)pause->deadline, memory_order_relaxed);
     atomic_fetch_add_explicit(&w->ticket, 1, memory_order_relaxed);
@@ -317,10 +359,11 @@ enum sx_wake sx_pause_sleep(struct sx_pause *pause, struct sx_cell *cell, sx_a32
     sx_deadlock_forget();
     uint64_t me;
     bool looks = !sx_deadlock_off && pause->record != NULL && pause->deadline == SX_NEVER &&
+                 !(atomic_load_explicit(&pause->record->mode, memory_order_relaxed) & WAIT_OFF) &&
                  sx_identity(pause->arena, &me) == SX_OK;
     if (looks && (pause->belted ? sx_deadlock_scan : sx_deadlock_closed)(pause->arena, me)) {
         awake(pause);
-        return SX_STOP;
+        return sx_be_victim(pause);
     }
     /* the record too is watched, but where it is the word */
     struct sx_watch all[SX_MAX_WATCH];
@@ -343,7 +386,7 @@ enum sx_wake sx_pause_sleep(struct sx_pause *pause, struct sx_cell *cell, sx_a32
         pause->looked = sx_now();
     if (awake(pause)) {
         if (sx_deadlock_tell(pause->arena, me))
-            return SX_STOP;
+            return sx_be_victim(pause);
         revive(pause);
     }
     switch (r) {

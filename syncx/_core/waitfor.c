@@ -68,7 +68,8 @@ void sx_read_wait(struct sx_node *n, struct sx_participant *p, struct sx_wait *w
                             .address = load(&w->address),
                             .holder = load(&w->holder),
                             .since_ns = load(&w->since_ns),
-                            .ticket = load(&w->ticket)};
+                            .ticket = load(&w->ticket),
+                            .reported_ns = load(&p->reported_ns)};
 }
 
 /* The cell a record names, if it lies in the arena as a whole; noise names none. */

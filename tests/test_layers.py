@@ -210,7 +210,7 @@ def shared_structs(files: dict[str, str]) -> dict[str, set[str]]:
         "sx_held", "sx_holds", "sx_order_what", "sx_order_step", "sx_order_told", "sx_order_link",
         "sx_spot", "sx_member", "sx_link", "sx_deadlock", "sx_node", "sx_edge", "sx_graph",
         "sx_segment", "sx_hold", "sx_want", "sx_file", "sx_range",
-        "sx_file_want", "sx_source", "sx_list", "sx_window", "sx_collect", "sx_snapshot", "sx_seen_process",
+        "sx_file_want", "sx_wish", "sx_source", "sx_list", "sx_window", "sx_collect", "sx_snapshot", "sx_seen_process",
         "sx_seen_participant",
         "sx_seen_wait", "sx_seen_hold", "sx_seen_object", "sx_seen_problem",
     }  # fmt: skip

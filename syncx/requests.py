@@ -272,7 +272,28 @@ class _Reader:
             return _GOES_ON, Request(1, 0, ()), [0]
         if wait.holder is None or wait.holder not in self.alive:
             return _GOES_ON, _GOES_ON, []
-        return Request(0, 0, ()), Request(1, 0, (Supply(1, (wait.holder,)),)), [wait.holder]
+        request = Request(1, 0, (Supply(1, (wait.holder,)),))
+        if wait.kind in ("Mutex", "RLock", "guard") and self._has_slept_since(wait):
+            return request, request, [wait.holder]
+        return Request(0, 0, ()), request, [wait.holder]
+
+    def _has_slept_since(self, wait: Wait) -> bool:
+        """Has the holder been in one and the same wait since the thread looked?  Then it has it still.
+
+        The time of that look is the wait's ticket; clocks of different time namespaces cannot be compared.
+        """
+        who, holder = self.seen.participant(wait.thread), self.seen.participant(wait.holder)
+        if who is None or holder is None:
+            return False
+        theirs = current_wait(self.seen, holder)
+        one, other = self.seen.process(who.process), self.seen.process(holder.process)
+        return (
+            theirs is not None
+            and theirs.since_ns < wait.ticket
+            and one is not None
+            and other is not None
+            and one.namespace & 0xFFFFFFFF == other.namespace & 0xFFFFFFFF
+        )
 
     def _readers_and_writer(
         self, who: Participant, wait: Wait, holds: list[Hold]

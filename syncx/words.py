@@ -97,7 +97,9 @@ def awaited(seen: Snapshot, wait: Wait, pid: int | None = None) -> str:
 
 
 def shortened(command: str, most: int = 48) -> str:
-    """A command line as far as it fits into a sentence."""
+    """A command line as far as it fits into a sentence, without the directory of the program."""
+    program, blank, rest = command.partition(" ")
+    command = os.path.basename(program) + blank + rest
     return command if len(command) <= most else command[: most - 3] + "..."
 
 

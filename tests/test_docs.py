@@ -187,7 +187,7 @@ def play(tmp_path):
     work.mkdir()
     arena = f"test-docs-{os.getpid()}-{time.monotonic_ns()}"
     env = {
-        **os.environ,
+        **{k: v for k, v in os.environ.items() if k != "PYTHONUNBUFFERED"},  # it tears lines of two processes apart
         "SYNCX_ARENA": arena,
         "PATH": f"{tools}:{os.environ['PATH']}",
         "PYTHONPATH": os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]),

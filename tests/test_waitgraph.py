@@ -430,15 +430,26 @@ def test_the_lock_of_the_arena():
     assert s.knots() == [("deadlock", ["a", "b"])]
 
 
-@pytest.mark.parametrize("holder", ["a", "runs"])
-def test_in_memory_of_its_own_only_the_hint_is_known(holder):
+@pytest.mark.parametrize(
+    ("holder", "looked", "elsewhere", "verdict"),
+    [
+        ("a", 5000, False, "deadlock"),  # a has slept since before b looked
+        ("a", 500, False, "suspected"),
+        ("a", 5000, True, "suspected"),  # by another clock
+        ("runs", 5000, False, None),
+    ],
+)
+def test_in_memory_of_its_own(holder, looked, elsewhere, verdict):
+    """Only a hint is known: who had it when the thread looked, and when that was."""
     s = Scene()
     s.thread("runs")
     s.hold("b", "m")
     s.wait("a", "m")
-    s.wait("b", "n", holder=s.thread(holder).id)
+    s.wait("b", "n", holder=s.thread(holder).id, ticket=looked)
     s.waits[-1] = s.waits[-1]._replace(object=None)
-    assert s.knots() == ([("suspected", ["a", "b"])] if holder == "a" else [])
+    if elsewhere:
+        s.processes["a"] = s.processes["a"]._replace(namespace=2)
+    assert s.knots() == ([(verdict, ["a", "b"])] if verdict else [])
 
 
 # ---- signals ---------------------------------------------------------------------------------------------------------

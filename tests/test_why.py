@@ -76,8 +76,8 @@ def test_a_holder_that_runs(arena, command, member):
     b.say()
     until_waiting(arena)
     want = (
-        rf"Process {b.pid} \(\S*python.*\) has waited \S+ \w+ for Mutex 'jobs', in <string>:\d+ in <module>\. "
-        rf"That is held by process {a.pid} \(\S*python.*\), which waits for nothing in this arena: it sleeps outside "
+        rf"Process {b.pid} \(python.*\) has waited \S+ \w+ for Mutex 'jobs', in <string>:\d+ in <module>\. "
+        rf"That is held by process {a.pid} \(python.*\), which waits for nothing in this arena: it sleeps outside "
         rf"syncx.*\. It is no deadlock: everything goes on when process {a.pid} gives it back\..*kill {a.pid}\.\n"
     )
     for what in (str(b.pid), "jobs"):

@@ -250,6 +250,9 @@ def _dine_in_order(table: Table, dinner: Dinner, screen: Screen) -> None:
     dinner.seconds = time.monotonic() - began
     meals = sum(dinner.meals.values()) - dinner.philosophers
     screen.say(f"{meals:,} meals in {duration(dinner.seconds)}, and nobody was told of anything", "bold green")
+    screen.say(
+        "(SYNCX_ORDER=1 tells of an order like the first one when it is possible to get stuck, before anybody is)"
+    )
 
 
 def _draw(picture: Picture, path: str) -> None:

@@ -14,7 +14,7 @@ from xml.sax.saxutils import escape
 
 from .picture import STATES, Edge, Node, Picture, columns
 from .placing import Placed, place
-from .shapes import Box, Point, crosses
+from .shapes import Box, Point, crosses, extent
 from .terminal import printable
 
 __all__ = ["Drawing", "draw", "svg"]
@@ -153,8 +153,10 @@ def _along(route: Sequence[Point], part: float) -> Point:
 
 
 def _labels(edges: Sequence[Edge], routes: dict[int, list[Point]], boxes: list[Box]) -> dict[int, Text]:
+    """Each on its line, where it covers no box, no other line and no other label; none where that cannot be had."""
     found: dict[int, Text] = {}
     taken = list(boxes)
+    extents = {n: extent(r) for n, r in routes.items()}
     for number, edge in enumerate(edges):
         if not edge.label:
             continue
@@ -162,7 +164,7 @@ def _labels(edges: Sequence[Edge], routes: dict[int, list[Point]], boxes: list[B
         for part in (0.5, 0.4, 0.6, 0.3, 0.7, 0.2, 0.8):
             x, y = _along(routes[number], part)
             box = Box(x - w / 2, y - LINE / 2, w, LINE)
-            others = (r for n, r in routes.items() if n != number)
+            others = (routes[n] for n, e in extents.items() if n != number and e.near(box, 0.0))
             if not any(box.near(b, 2.0) for b in taken) and not any(crosses(r, box, 0.0) for r in others):
                 found[number] = Text(box, edge.label, "small label")
                 taken.append(box)

@@ -15,6 +15,7 @@ __all__ = [
     "crosses",
     "curve",
     "distance",
+    "extent",
     "hits",
     "moved",
     "strongly_connected",
@@ -83,11 +84,16 @@ def crosses(line: Sequence[Point], box: Box, margin: float) -> bool:
     return any(_cuts(a, b, box, margin) for a, b in pairwise(line))
 
 
+def extent(line: Sequence[Point]) -> Box:
+    """The smallest box around a line."""
+    xs, ys = [p[0] for p in line], [p[1] for p in line]
+    return Box(min(xs), min(ys), max(xs) - min(xs), max(ys) - min(ys))
+
+
 def hits(line: Sequence[Point], boxes: Iterable[Box], margin: float) -> int:
     """How many of the boxes the line meets."""
-    xs, ys = [p[0] for p in line], [p[1] for p in line]
-    extent = Box(min(xs), min(ys), max(xs) - min(xs), max(ys) - min(ys))
-    return sum(1 for b in boxes if extent.near(b, margin) and crosses(line, b, margin))
+    around_it = extent(line)
+    return sum(1 for b in boxes if around_it.near(b, margin) and crosses(line, b, margin))
 
 
 def curve(a: Point, b: Point, steps: int = 20) -> list[Point]:

@@ -25,8 +25,9 @@ def start():
     """Starts the demo in a session of its own; what a failed test leaves of it is removed."""
     started = []
 
-    def call(*arguments, first=False):
+    def call(*arguments, first=False, **environment):
         """first: it waits for a line before it begins."""
+        env = {k: v for k, v in os.environ.items() if k not in ("SYNCX_ORDER", "SYNCX_TRACE")}
         command = [sys.executable, "-m", "syncx", "demo", "deadlock", *arguments]
         process = subprocess.Popen(
             ["sh", "-c", 'read line; exec "$@"', "sh", *command] if first else command,
@@ -35,6 +36,7 @@ def start():
             stderr=subprocess.PIPE,
             text=True,
             start_new_session=True,
+            env={**env, **environment},
         )
         started.append(process)
         return process
@@ -73,7 +75,8 @@ def test_stuck_told_solved(start, tmp_path):
     assert message.startswith("  deadlock of 5 threads; ")
     assert set(re.findall(r"process (\d+) \(", message)) == set(map(str, pids.values()))
     assert f"{victim} gives its fork back, and all 5 eat\n" in rest
-    assert re.fullmatch(r"10,000 meals in \S+ \S+, and nobody was told of anything", out.splitlines()[-1])
+    assert re.fullmatch(r"10,000 meals in \S+ \S+, and nobody was told of anything", out.splitlines()[-2])
+    assert "SYNCX_ORDER=1" in out.splitlines()[-1]
     assert "\x1b" not in out
     picture = ElementTree.parse(path)
     words = {e.text for e in picture.iter("{http://www.w3.org/2000/svg}text")}
@@ -83,7 +86,7 @@ def test_stuck_told_solved(start, tmp_path):
 
 
 def test_json(start):
-    process = start("--philosophers", "3", "--json")
+    process = start("--philosophers", "3", "--json", SYNCX_ORDER="1")
     out, err = process.communicate(timeout=2 * PATIENCE)
     assert process.returncode == 0, err
     told = json.loads(out)
@@ -93,6 +96,7 @@ def test_json(start):
     states = [(n["type"], n["state"]) for n in told["graph"]["nodes"]]
     assert sorted(states) == [("object", "deadlocked")] * 3 + [("thread", "deadlocked")] * 3
     assert "is told, in a DeadlockError" in err
+    assert err.index("lock order inversion: Mutex 'fork ") < err.index("each has one fork, and waits")
     assert_nothing_left(process)
 
 

@@ -366,8 +366,7 @@ def draw(frame: Frame | None, view: View, arena: str, trouble: str, size: tuple[
     lines: list[Line] = [(f"syncx top {clock} {', '.join(state)}", "inverse")]
     if view.typing or view.filter:
         lines.append((f"/{printable(view.filter)}{'_' if view.typing else ''}", "bold"))
-    if trouble:
-        lines.append((trouble, "red"))
+    lines += [(trouble[at : at + width], "red") for at in range(0, len(trouble), width)]
     if view.help:
         lines += [(f"{key}: {text}", "") for key, text in (*KEYS, *_MEANINGS)]
     elif frame is not None:

@@ -240,10 +240,16 @@ def _os_error(number: int, what: object) -> OSError:
 
 
 def deadlock(what: object, members: list[tuple[Any, ...]], links: list[tuple[int, int]]) -> DeadlockError:
-    """The exception for the victim of a deadlock; the core calls this with the members' wait records."""
-    from .deadlock import describe
+    """The exception for the victim of a deadlock; the core calls this with the members' wait records.
 
-    return describe(what, members, links)
+    A victim is told that it is one, whatever may go wrong in telling the rest: its arena may be gone, or damaged.
+    """
+    try:
+        from .deadlock import describe
+
+        return describe(what, members, links)
+    except Exception as e:
+        return DeadlockError(f"deadlock of {len(members)} threads, of which this one gives up; the rest is lost: {e!r}")
 
 
 def report_deadlock(what: object, members: list[tuple[Any, ...]], links: list[tuple[int, int]]) -> None:

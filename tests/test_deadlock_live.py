@@ -154,3 +154,54 @@ def test_a_thread_that_sleeps_in_the_kernel_is_a_member(child: Any, arena: syncx
     assert waits.hear() == "has both"
     foreign.finish()
     waits.finish()
+
+
+@pytest.mark.parametrize("styles", [("posix", "ofd"), ("ofd", "posix")])
+def test_a_range_in_two_styles(child: Any, arena: syncx.Arena, path: str, styles: tuple[str, str]) -> None:
+    """To the kernel they are two owners': a thread would wait for itself there."""
+    both = child(
+        """
+        with syncx.RangeLock(path, 0, 10, style=styles[0], arena=arena) as first:
+            try:
+                syncx.RangeLock(path, 5, 10, style=styles[1], arena=arena).acquire()
+            except syncx.DeadlockError:
+                say(first.held)
+        """,
+        path=path,
+        styles=styles,
+    )
+    assert both.hear() is True
+    both.finish()
+
+
+def test_a_victim_is_told_whatever_the_rest_may_be(child: Any, arena: syncx.Arena) -> None:
+    """Who cannot be told of the members is told that there was a deadlock."""
+    members = [
+        child(
+            """
+            import syncx.deadlock
+            def fails(*_):
+                raise OSError("no names")
+            syncx.deadlock.describe = fails
+            with syncx.Mutex(names[0], arena=arena):
+                say(); hear()
+                try:
+                    with syncx.Mutex(names[1], arena=arena):
+                        say("got it")
+                except syncx.DeadlockError as e:
+                    say(str(e))
+            """,
+            names=names,
+        )
+        for names in (["a", "b"], ["b", "a"])
+    ]
+    for m in members:
+        m.hear()
+    for m in members:
+        m.say()
+    told, got = sorted(m.hear() for m in members)
+    assert got == "got it"
+    assert told.startswith("deadlock of 2 threads")
+    assert "no names" in told
+    for m in members:
+        m.finish()

@@ -317,6 +317,7 @@ struct sx_deadlock {
 };
 extern _Thread_local struct sx_deadlock sx_deadlock __attribute__((tls_model("initial-exec")));
 extern bool sx_deadlock_off;
+bool sx_may_be_for_ever(uint32_t kind); /* waitfor.c */
 extern void (*sx_deadlock_hook)(void); /* tests: between a verdict and its delivery */
 bool sx_deadlock_closed(struct sx_arena *arena, uint64_t me);
 bool sx_deadlock_scan(struct sx_arena *arena, uint64_t me);

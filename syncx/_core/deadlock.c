@@ -309,7 +309,9 @@ static bool claim(struct sx_graph *g, uint64_t me)
     if (victim->id == me) {
         if (holds(g, me))
             return true;
-        atomic_store_explicit(&victim->record->state, victim->state, memory_order_seq_cst);
+        /* a range may have been given back meanwhile, and nobody was told who is a victim: that wait looks again */
+        state = victim->wait.kind == SX_KIND_FILE ? (victim->state & ~0xffu) | SX_NOTIFIED : victim->state;
+        atomic_store_explicit(&victim->record->state, state, memory_order_seq_cst);
         return false;
     }
     sx_futex_wake(&victim->record->state, INT_MAX);
@@ -405,6 +407,7 @@ bool sx_deadlock_closed(struct sx_arena *arena, uint64_t me)
         ours = claim(&g, me);
         if (ours)
             remember(&g, me);
+        ours = ours && sx_deadlock.count != 0; /* no memory: the record says so still, and the wait does not begin */
     }
     for (uint32_t i = 1; i < g.count; i++) /* it may stand behind somebody whom we keep waiting: let it look again */
         if (g.node[i].record != NULL && sx_wait_state(g.node[i].state) == SX_BEHIND)

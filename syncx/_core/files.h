@@ -146,6 +146,7 @@ struct sx_wait *sx_line_before(const struct sx_want *w, uint64_t *ticket, bool t
 bool sx_line_is_ahead(const struct sx_want *w);
 uint32_t sx_us_in_a_row(struct sx_file_line *line);
 bool sx_in_our_own_way(const struct sx_want *w);
+bool sx_in_our_way_in_another_style(const struct sx_want *w);
 void sx_line_wake(struct sx_file *f, int64_t first, int64_t last);
 struct sx_file_hold *sx_line_holder(const struct sx_want *w, uint64_t *holder, uint32_t *state);
 

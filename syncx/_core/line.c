@@ -15,7 +15,8 @@
 void sx_publish(struct sx_segment *s)
 {
     struct sx_file *f = s->hold->file;
-    struct sx_participant *p = sx_self.arena == f->arena ? sx_self.slot : NULL;
+    uint64_t me; /* in that arena: a signal handler may have used another one since */
+    struct sx_participant *p = sx_identity(f->arena, &me) == SX_OK ? sx_self.slot : NULL;
     s->record = NULL;
     for (uint32_t i = 0; p != NULL && i < SX_FILE_HOLDS; i++) {
         struct sx_file_hold *h = &p->files[i];
@@ -125,6 +126,24 @@ uint32_t sx_us_in_a_row(struct sx_file_line *line)
 bool sx_in_our_own_way(const struct sx_want *w)
 {
     return sx_tree_of_thread(w->file, w->me, w->hold, w->first, w->last, sx_wants_shared(w)) != NULL;
+}
+
+/* Or through a lock of another style, which the kernel takes for somebody else's? */
+bool sx_in_our_way_in_another_style(const struct sx_want *w)
+{
+    struct sx_participant *p = sx_participant(w->file->arena, w->me);
+    for (uint32_t i = 0; p != NULL && i < SX_FILE_HOLDS; i++) {
+        struct sx_file_hold *h = &p->files[i];
+        uint32_t state = atomic_load_explicit(&h->state, memory_order_relaxed);
+        if (state & FILE_HELD && (state & FILE_STYLE) >> FILE_STYLE_SHIFT != (uint32_t)w->file->style &&
+            sx_is_of_file(w->file, atomic_load_explicit(&h->device, memory_order_relaxed),
+                          atomic_load_explicit(&h->inode, memory_order_relaxed), state) &&
+            !(sx_wants_shared(w) && (state & FILE_MODE) == SX_SHARED_MODE) &&
+            (int64_t)atomic_load_explicit(&h->first, memory_order_relaxed) <= w->last &&
+            (int64_t)atomic_load_explicit(&h->last, memory_order_relaxed) >= w->first)
+            return true;
+    }
+    return false;
 }
 
 /* Must a newcomer stand back behind those who wait?  The file's guard is held. */

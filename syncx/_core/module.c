@@ -176,8 +176,10 @@ struct module_state *sx_state(PyTypeObject *type)
 PyObject *sx_raise(struct module_state *state, enum sx_status status, PyObject *what, long detail)
 {
     int number = errno;
-    if (status == SX_INTERRUPTED && PyErr_Occurred())
+    if (status == SX_INTERRUPTED && PyErr_Occurred()) {
+        sx_deadlock_forget();
         return NULL; /* the signal handler's exception */
+    }
     PyObject *e = status == SX_INTERRUPTED && sx_deadlock.count != 0
                       ? sx_deadlock_exception(state, what)
                       : PyObject_CallFunction(state->translate, "iiOl", (int)status, number, what, detail);

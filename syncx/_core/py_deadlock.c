@@ -104,11 +104,11 @@ static PyObject *text(const char *bytes)
     return PyUnicode_DecodeUTF8(bytes, (Py_ssize_t)strlen(bytes), "backslashreplace");
 }
 
-static PyObject *members(void)
+static PyObject *members(const struct sx_deadlock *told)
 {
     PyObject *list = PyList_New(0);
-    for (uint32_t i = 0; list != NULL && i < sx_deadlock.count; i++) {
-        const struct sx_member *m = &sx_deadlock.member[i];
+    for (uint32_t i = 0; list != NULL && i < told->count; i++) {
+        const struct sx_member *m = &told->member[i];
         PyObject *item =
             Py_BuildValue("IIIKKKIIKNNO", m->pid, m->tid, m->kind, (unsigned long long)m->cell,
                           (unsigned long long)m->address, (unsigned long long)m->holder, m->units, m->mode,
@@ -121,11 +121,11 @@ static PyObject *members(void)
     return list;
 }
 
-static PyObject *links(void)
+static PyObject *links(const struct sx_deadlock *told)
 {
     PyObject *list = PyList_New(0);
-    for (uint32_t i = 0; list != NULL && i < sx_deadlock.links; i++) {
-        PyObject *item = Py_BuildValue("ii", sx_deadlock.link[i].from, sx_deadlock.link[i].to);
+    for (uint32_t i = 0; list != NULL && i < told->links; i++) {
+        PyObject *item = Py_BuildValue("ii", told->link[i].from, told->link[i].to);
         int r = item == NULL ? -1 : PyList_Append(list, item);
         Py_XDECREF(item);
         if (r < 0)
@@ -137,8 +137,11 @@ static PyObject *links(void)
 /* Calls one of syncx.errors with the deadlock that this thread has been chosen to end, which is forgotten. */
 static PyObject *tell(PyObject *function, PyObject *what)
 {
-    PyObject *its_members = members(), *its_links = links();
-    sx_deadlock_forget();
+    struct sx_deadlock told = sx_deadlock; /* what is allocated here may run finalizers, which wait, and forget it */
+    sx_deadlock = (struct sx_deadlock){0};
+    PyObject *its_members = members(&told), *its_links = links(&told);
+    free(told.member);
+    free(told.link);
     PyObject *r = its_members == NULL || its_links == NULL
                       ? NULL
                       : PyObject_CallFunctionObjArgs(function, what, its_members, its_links, NULL);

@@ -222,7 +222,9 @@ static bool another_upgrades(struct line *l)
 {
     struct sx_want *w = l->want;
     struct sx_arena *arena = w->file->arena;
-    bool found_elsewhere = l->pause.deadline == SX_NEVER && !sx_deadlock_off;
+    struct sx_participant *me = sx_participant(arena, w->me);
+    bool found_elsewhere = l->pause.deadline == SX_NEVER && !sx_deadlock_off &&
+                           atomic_load_explicit(&me->filed, memory_order_relaxed) < SX_FILE_HOLDS;
     uint32_t n = sx_participants_ready(arena);
     for (uint32_t i = 0; i < n; i++)
         for (uint32_t j = 0; j < SX_WAITS && i != sx_slot_of(w->me); j++) {
@@ -234,6 +236,7 @@ static bool another_upgrades(struct line *l)
                 (atomic_load_explicit(&other->mode, memory_order_relaxed) & FILE_MODE) != SX_UPGRADE_MODE ||
                 !sx_slot_alive(arena, i) || !holds_ours(w, &arena->participants[i]) ||
                 (found_elsewhere &&
+                 atomic_load_explicit(&arena->participants[i].filed, memory_order_relaxed) < SX_FILE_HOLDS &&
                  atomic_load_explicit(&other->deadline_ns, memory_order_relaxed) == (uint64_t)SX_NEVER))
                 continue;
             if (atomic_load_explicit(&other->ticket, memory_order_relaxed) < l->ticket)
@@ -333,7 +336,7 @@ static enum sx_status first_in_line(struct line *l, enum sx_wake *wake)
     enum sx_status s = try_guarded(w);
     if (s != SX_BUSY)
         return s;
-    if (w->blocker == w->me && l->pause.deadline == SX_NEVER)
+    if ((w->blocker == w->me || sx_in_our_way_in_another_style(w)) && l->pause.deadline == SX_NEVER)
         return SX_DEADLOCK;
     if (sx_us_in_a_row(w->file->line) >= SX_OVERTAKE_US)
         atomic_fetch_or_explicit(&l->record->mode, FILE_TURN, memory_order_relaxed);

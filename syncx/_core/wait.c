@@ -164,7 +164,7 @@ uint32_t sx_wait_number(void)
 
 static uint32_t flags_of(const struct sx_pause *pause)
 {
-    uint32_t unwilling = sx_quiet || sx_hostless || sx_unwilling ? WAIT_UNWILLING : 0;
+    uint32_t unwilling = sx_quiet || sx_hostless || sx_unwilling || sx_deadlock_off ? WAIT_UNWILLING : 0;
     return sx_wish.mode | unwilling | (pause->reported != 0 ? WAIT_REPORTED : 0);
 }
 
@@ -241,8 +241,8 @@ static void revive(struct sx_pause *pause)
 {
     struct sx_wait *w = pause->record;
     uint32_t state = atomic_load_explicit(&w->state, memory_order_relaxed);
-    atomic_store_explicit(&w->state, (state & ~0xffu) | (uint32_t)(pause->kept ? SX_NOTIFIED : SX_AWAKE),
-                          memory_order_release);
+    state = pause->kept ? sx_wait_number() | SX_NOTIFIED : (state & ~0xffu) | SX_AWAKE;
+    atomic_store_explicit(&w->state, state, memory_order_seq_cst);
 }
 
 /* The thread is the victim of a deadlock: it gives its wait up, or tells and waits on.  Whoever waits already is not
@@ -357,9 +357,10 @@ enum sx_wake sx_pause_sleep(struct sx_pause *pause, struct sx_cell *cell, sx_a32
     }
     publish(pause, cell, holder);
     sx_deadlock_forget();
-    uint64_t me;
+    uint64_t me = 0;
     bool looks = !sx_deadlock_off && pause->record != NULL && pause->deadline == SX_NEVER &&
                  !(atomic_load_explicit(&pause->record->mode, memory_order_relaxed) & WAIT_OFF) &&
+                 sx_may_be_for_ever(atomic_load_explicit(&pause->record->kind, memory_order_relaxed)) &&
                  sx_identity(pause->arena, &me) == SX_OK;
     if (looks && (pause->belted ? sx_deadlock_scan : sx_deadlock_closed)(pause->arena, me)) {
         awake(pause);
@@ -367,7 +368,8 @@ enum sx_wake sx_pause_sleep(struct sx_pause *pause, struct sx_cell *cell, sx_a32
     }
     /* the record too is watched, but where it is the word */
     struct sx_watch all[SX_MAX_WATCH];
-    if (looks && word != &pause->record->state && watched < SX_MAX_WATCH) {
+    if (looks && word != &pause->record->state) {
+        watched -= watched == SX_MAX_WATCH; /* one life less: the belt sees to that one */
         memcpy(all, watch, (size_t)watched * sizeof *watch);
         uint32_t state = atomic_load_explicit(&pause->record->state, memory_order_relaxed);
         all[watched] = (struct sx_watch){&pause->record->state, (state & ~0xffu) | SX_WAITING};
@@ -385,7 +387,7 @@ enum sx_wake sx_pause_sleep(struct sx_pause *pause, struct sx_cell *cell, sx_a32
     if (pause->record != NULL && atomic_load_explicit(&pause->record->cell, memory_order_relaxed) == 0)
         pause->looked = sx_now();
     if (awake(pause)) {
-        if (sx_deadlock_tell(pause->arena, me))
+        if (looks && sx_deadlock_tell(pause->arena, me))
             return sx_be_victim(pause);
         revive(pause);
     }

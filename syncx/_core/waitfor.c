@@ -21,6 +21,13 @@ static bool alive(struct sx_arena *arena, uint64_t id)
 
 /* ---- what a thread waits for ---------------------------------------------------------------------------------- */
 
+/* A wait for something that known threads have, or can have. */
+bool sx_may_be_for_ever(uint32_t kind)
+{
+    return kind != SX_KIND_NONE && kind != SX_KIND_ARENA_LOCK && kind != SX_KIND_SEMAPHORE && kind != SX_KIND_EVENT &&
+           kind != SX_KIND_LATCH && kind != SX_KIND_CONDITION;
+}
+
 /* Its last record in use, if it is one that can be for ever.  victim: one that says VICTIM too. */
 struct sx_wait *sx_blocking(struct sx_participant *p, uint32_t *state, bool victim)
 {

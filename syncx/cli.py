@@ -9,17 +9,16 @@ import argparse
 import os
 import re
 import sys
-import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from . import __version__
 from ._core import MAX_PERMITS
-from .arena import DEFAULT_NAME, Arena, arena_paths, name_to_bytes, path_of
+from .arena import DEFAULT_NAME, Arena, name_to_bytes, path_of
 from .errors import ArenaError, InUse, SyncxError
 
 if TYPE_CHECKING:
-    from .objects import Holder, ObjectInfo
+    pass
 
 __all__ = ["main"]
 
@@ -358,8 +357,8 @@ examples:
         _ls,
         "list locks, semaphores and all else: their state, who holds them, who waits",
         """\
-Looks without locking or waiting, so each line is true for a moment of its own.  An arena that does not exist has
-nothing in it, and is not made.
+Looks without attaching, locking or waiting.  An arena that does not exist has nothing in it, and is not made.  What is
+wrong with an arena is told on stderr.
 
 NAME     the name
 KIND     the class: Mutex, BoundedSemaphore, RWLock, ...
@@ -755,19 +754,20 @@ def _arena_of(options: argparse.Namespace) -> str:
 
 
 def _ls(options: argparse.Namespace) -> int:
+    from . import ls
+
+    shape = "json" if options.json else "quiet" if options.quiet else "table"
     if options.arenas:
-        return _show([_arena_row(p) for p in arena_paths()], options, _arena_table)
+        return ls.arenas(shape)
+    name = _arena_of(options)
     try:
-        arena = Arena(_arena_of(options), create=False)
+        return ls.main(name, shape, everything=options.all)
     except FileNotFoundError:
-        if not options.json:
-            print(f"syncx: there is no arena {_arena_of(options)!r}", file=sys.stderr)
-        return _show([], options, lambda rows: None)
-    with arena:
-        found = [o for o in arena.objects() if o.name is not None or options.all]
-        found.sort(key=lambda o: (o.name is None, o.name))
-        person = _People()
-        return _show([_row(o, arena, person) for o in found], options, _object_table)
+        if options.json:
+            print("[]")
+        else:
+            print(f"syncx: there is no arena {name!r}", file=sys.stderr)
+        return OK
 
 
 def _ps(options: argparse.Namespace) -> int:
@@ -841,114 +841,6 @@ def _doctor(options: argparse.Namespace) -> int:
     from . import doctor
 
     return doctor.main(options.places, fix=options.fix, as_json=options.json)
-
-
-def _show(
-    rows: list[dict[str, Any]], options: argparse.Namespace, table: Callable[[list[dict[str, Any]]], None]
-) -> int:
-    if options.json:
-        import json
-
-        print(json.dumps(rows, indent=2))
-    elif options.quiet:
-        from .terminal import printable
-
-        for row in rows:
-            if row["name"] is not None:
-                print(printable(row["name"]))
-    elif rows:
-        table(rows)
-    return OK
-
-
-class _People:
-    """Threads as the table and JSON tell them; of each /proc is asked once."""
-
-    def __init__(self) -> None:
-        self._known: dict[Holder, dict[str, Any]] = {}
-
-    def __call__(self, who: Holder) -> dict[str, Any]:
-        from .terminal import command_line
-
-        if who not in self._known:
-            self._known[who] = {"pid": who.pid, "tid": who.tid, "command": command_line(who.pid, who.tid)}
-        return self._known[who]
-
-
-def _row(info: ObjectInfo, arena: Arena, person: _People) -> dict[str, Any]:
-    holders: dict[tuple[Holder, str], dict[str, Any]] = {}
-    for who, mode in zip(info.holders, info.modes, strict=True):
-        if (who, mode) not in holders:
-            holders[who, mode] = {**person(who), "mode": mode, "count": 0}
-        holders[who, mode]["count"] += 1
-    return {
-        "name": info.name,
-        "kind": info.kind,
-        "arena": arena.name,
-        "parameter": info.parameter,
-        "value": info.value,
-        "state": info.state,
-        "holder": None if info.holder is None else person(info.holder),
-        "holders": list(holders.values()),
-        "owner_died": info.owner_died,
-        "waiters": [person(w) for w in info.waiters],
-        "longest_wait": info.longest_wait,
-        "processes": info.processes,
-        "created": info.created,
-        "age": max(0.0, time.time() - info.created),
-        "contended": info.contended,
-        "recoveries": info.recoveries,
-        "rescues": info.rescues,
-    }
-
-
-def _object_table(rows: list[dict[str, Any]]) -> None:
-    from .terminal import Screen, duration
-
-    cells = []
-    for row in rows:
-        waiting = f"{len(row['waiters'])}, {duration(row['longest_wait'])}" if row["waiters"] else "-"
-        first, *more = _holding_processes(row) or ["-"]
-        name = "(anonymous)" if row["name"] is None else row["name"]
-        cells.append([name, row["kind"], row["state"], waiting, duration(row["age"]), first])
-        cells += [["", "", "", "", "", holder] for holder in more]
-    Screen(sys.stdout).table(["NAME", "KIND", "STATE", "WAITING", "AGE", "HOLDERS"], cells, right=(3, 4), cut=True)
-
-
-def _holding_processes(row: dict[str, Any]) -> list[str]:
-    """Each process that holds it, in words: its pid, what it has if that is not plain, and its command."""
-    processes: dict[int, list[dict[str, Any]]] = {}
-    for holder in row["holders"]:
-        processes.setdefault(holder["pid"], []).append(holder)
-    unit = "permits" if row["kind"] == "BoundedSemaphore" else "threads"
-    found = []
-    for pid, holders in processes.items():
-        number = sum(h["count"] for h in holders)
-        what = [f"{number} {unit}"] if number > 1 else []
-        what += ["upgradable"] if any(h["mode"] == "upgradable" for h in holders) else []
-        found.append(" ".join([str(pid), *([f"({', '.join(what)})"] if what else []), holders[0]["command"]]).rstrip())
-    return found
-
-
-def _arena_row(path: str) -> dict[str, Any]:
-    name = path.partition(f"-{os.geteuid()}-")[2]
-    try:
-        with Arena(name, create=False) as arena:
-            objects, state = sum(1 for _ in arena.objects()), "good"
-    except (SyncxError, OSError) as e:
-        objects, state = 0, _words(e)
-    try:
-        size = os.stat(path).st_blocks * 512
-    except FileNotFoundError:  # we were the last to leave it
-        size = 0
-    return {"name": name, "path": path, "locks": objects, "bytes": size, "state": state}
-
-
-def _arena_table(rows: list[dict[str, Any]]) -> None:
-    from .terminal import Screen
-
-    cells = [[row["name"], str(row["locks"]), f"{row['bytes'] // 1024} KiB", row["state"]] for row in rows]
-    Screen(sys.stdout).table(["ARENA", "OBJECTS", "MEMORY", "STATE"], cells, right=(1, 2))
 
 
 # ---- locks ---------------------------------------------------------------------------------------------------------

@@ -69,6 +69,7 @@ LEVELS = {
     "demo_dine": 10,
     "demo_deadlock": 11,
     "doctor": 10,
+    "ls": 10,
     "ps": 10,
     "screen": 1,
     "stats": 10,

@@ -40,6 +40,7 @@ LEVELS = {
     "append": 3,
     "handle": 3,
     "order": 3,
+    "pytest_plugin": 4,
     "snapshots": 3,
     "tracing": 3,
     "health": 4,

@@ -10,7 +10,7 @@
  *     upgradable and exclusive; an upgrade against shared.  Shared against shared counts on a readers-writer lock that was
  *     ever written: a writer that waits between the two keeps the second reader out.  (In lockdep's words our readers are
  *     not recursive: other threads' writers go before them.)
- *   - ranges of a file overlap: of all that was held there on the one edge and asked for on the other;
+ *   - ranges of a file overlap: one that was held there on the one edge, and one that was asked for on the other;
  *   - no two of its edges were always seen under one and the same lock (a gate), which would keep them apart.
  *
  * What is shared lies in the region `order`, made when it is first needed; its memory is fixed, and once it is full what
@@ -211,9 +211,11 @@ bool sx_order_written(struct sx_order *o, uint64_t number)
 /* ---- edges ------------------------------------------------------------------------------------------------------- */
 #define KEY_USED (UINT64_C(1) << 63)
 
-static uint64_t key_of(const struct sx_order_step *s)
+#define VARIANTS 16u
+
+static uint64_t key_of(const struct sx_order_step *s, uint32_t variant)
 {
-    return KEY_USED | (uint64_t)(s->held & 3) << 42 | (uint64_t)(s->wanted & 3) << 40 |
+    return KEY_USED | (uint64_t)variant << 44 | (uint64_t)(s->held & 3) << 42 | (uint64_t)(s->wanted & 3) << 40 |
            (uint64_t)(index_of(s->from) & 0xfffff) << 20 | (index_of(s->to) & 0xfffff);
 }
 static uint32_t from_of(const struct sx_order_edge *e)
@@ -259,39 +261,80 @@ static bool is_gate(const struct sx_order_step *s, uint32_t gate)
     return false;
 }
 
-/* Does what is known of the edge cover what is seen now? */
-static bool covers(struct sx_order_edge *e, const struct sx_order_step *s)
+static int64_t range_of(const struct sx_order_edge *e, uint32_t i)
+{
+    return (int64_t)atomic_load_explicit(&e->ranges[i], memory_order_relaxed);
+}
+
+/* Was the edge never seen without a lock that is held now as well? */
+static bool gates_cover(const struct sx_order_edge *e, const struct sx_order_step *s)
 {
     for (uint32_t i = 0; i < SX_ORDER_GATES; i++) {
         uint32_t gate = atomic_load_explicit(&e->gates[i], memory_order_relaxed);
         if (gate != 0 && !is_gate(s, gate))
             return false;
     }
-    for (uint32_t i = 0; i < 4; i += 2)
-        if ((int64_t)atomic_load_explicit(&e->ranges[i], memory_order_relaxed) > s->ranges[i] ||
-            (int64_t)atomic_load_explicit(&e->ranges[i + 1], memory_order_relaxed) < s->ranges[i + 1])
-            return false;
     return true;
+}
+
+/* Does what is known of the edge cover what is seen now? */
+static bool covers(const struct sx_order_edge *e, const struct sx_order_step *s)
+{
+    for (uint32_t i = 0; i < 4; i += 2)
+        if (range_of(e, i) > s->ranges[i] || range_of(e, i + 1) < s->ranges[i + 1])
+            return false;
+    return gates_cover(e, s);
+}
+
+static bool same_range(const struct sx_order_edge *e, const struct sx_order_step *s, uint32_t i)
+{
+    return range_of(e, i) == s->ranges[i] && range_of(e, i + 1) == s->ranges[i + 1];
+}
+
+/* They overlap, or one begins where the other ends. */
+static bool touches(const struct sx_order_edge *e, const struct sx_order_step *s, uint32_t i)
+{
+    return (range_of(e, i) == 0 || s->ranges[i + 1] >= range_of(e, i) - 1) &&
+           (s->ranges[i] == 0 || range_of(e, i + 1) >= s->ranges[i] - 1);
+}
+
+/* Can the edge stand for what is seen now too, and for nothing else?  Then it does. */
+static bool widen(struct sx_order_edge *e, const struct sx_order_step *s)
+{
+    if (same_range(e, s, 0) && same_range(e, s, 2)) {
+        for (uint32_t i = 0; i < SX_ORDER_GATES; i++) {
+            uint32_t gate = atomic_load_explicit(&e->gates[i], memory_order_relaxed);
+            if (gate != 0 && !is_gate(s, gate))
+                atomic_store_explicit(&e->gates[i], 0, memory_order_relaxed);
+        }
+        return true;
+    }
+    uint32_t other = same_range(e, s, 0) ? 2 : 0;
+    if (!same_range(e, s, 2 - other) || !touches(e, s, other) || !gates_cover(e, s))
+        return false;
+    if (s->ranges[other] < range_of(e, other))
+        atomic_store_explicit(&e->ranges[other], (uint64_t)s->ranges[other], memory_order_relaxed);
+    if (s->ranges[other + 1] > range_of(e, other + 1))
+        atomic_store_explicit(&e->ranges[other + 1], (uint64_t)s->ranges[other + 1], memory_order_relaxed);
+    return true;
+}
+
+/* Ranges of a file that do not touch have edges of their own, as many as there are variants; those beyond are passed over.
+ * The edge that covers the step, or NONE; *unused: the first variant that is not there. */
+static uint32_t covering(struct sx_order *o, const struct sx_order_step *step, uint32_t *unused)
+{
+    for (*unused = 0; *unused < VARIANTS; ++*unused) {
+        uint32_t at = find_edge(o, key_of(step, *unused));
+        if (at == NONE || covers(&o->edge[at], step))
+            return at;
+    }
+    return NONE;
 }
 
 bool sx_order_known(struct sx_order *o, const struct sx_order_step *step)
 {
-    uint32_t at = find_edge(o, key_of(step));
-    return at != NONE && covers(&o->edge[at], step);
-}
-
-static void widen(struct sx_order_edge *e, const struct sx_order_step *s)
-{
-    for (uint32_t i = 0; i < 4; i++) {
-        int64_t there = (int64_t)atomic_load_explicit(&e->ranges[i], memory_order_relaxed);
-        if (i % 2 == 0 ? s->ranges[i] < there : s->ranges[i] > there)
-            atomic_store_explicit(&e->ranges[i], (uint64_t)s->ranges[i], memory_order_relaxed);
-    }
-    for (uint32_t i = 0; i < SX_ORDER_GATES; i++) {
-        uint32_t gate = atomic_load_explicit(&e->gates[i], memory_order_relaxed);
-        if (gate != 0 && !is_gate(s, gate))
-            atomic_store_explicit(&e->gates[i], 0, memory_order_relaxed);
-    }
+    uint32_t unused;
+    return covering(o, step, &unused) != NONE || unused == VARIANTS;
 }
 
 /* ---- cycles -------------------------------------------------------------------------------------------------------- */
@@ -470,13 +513,14 @@ static void copy_text(char *to, size_t size, const char *text)
 }
 
 /* A new edge; NONE: no room. */
-static uint32_t make_edge(struct sx_order *o, const struct sx_order_step *step, const char *held, const char *stack)
+static uint32_t make_edge(struct sx_order *o, const struct sx_order_step *step, uint32_t variant, const char *held,
+                          const char *stack)
 {
     uint32_t at = edges_of(o);
     if (at == SX_ORDER_EDGES)
         return NONE;
     struct sx_order_edge *e = &o->edge[at];
-    e->key = key_of(step);
+    e->key = key_of(step, variant);
     e->pid = (uint32_t)getpid();
     e->tid = (uint32_t)syscall(SYS_gettid);
     e->seen_ns = (uint64_t)sx_realtime();
@@ -510,17 +554,20 @@ enum sx_status sx_order_note(struct sx_arena *arena, const struct sx_order_step 
         return status;
     }
     s->o = o;
-    uint32_t n = classes_of(o), at = find_edge(o, key_of(step));
+    uint32_t n = classes_of(o), variant, at = covering(o, step, &variant);
     if (!sx_order_valid(o, step->from) || !sx_order_valid(o, step->to) || index_of(step->from) >= n ||
         index_of(step->to) >= n)
         status = SX_NOT_FOUND; /* all was forgotten since */
-    else if (at != NONE && covers(&o->edge[at], step))
+    else if (at != NONE || variant == VARIANTS)
         status = SX_OK; /* somebody was faster */
     else {
-        if (at != NONE)
-            widen(&o->edge[at], step);
-        else
-            at = make_edge(o, step, held, stack);
+        for (uint32_t v = 0; v < variant && at == NONE; v++) {
+            uint32_t there = find_edge(o, key_of(step, v));
+            if (there != NONE && widen(&o->edge[there], step))
+                at = there;
+        }
+        if (at == NONE)
+            at = make_edge(o, step, variant, held, stack);
         if (at == NONE) {
             atomic_fetch_add_explicit(&o->lost, 1, memory_order_relaxed);
             status = SX_FULL_CELLS;

@@ -74,7 +74,6 @@ struct handle_methods {
     Py_buffer buffer;   /* of an object in the user's memory */                                                        \
     PyObject *weak;                                                                                                    \
     enum sx_kind kind;                                                                                                 \
-    uint32_t spot;                 /* where in the program it was made, see py_trace.c */                              \
     _Atomic uint64_t order;        /* its lock class, as sx_order_class returns it */                                  \
     _Atomic int waiting;           /* threads in a slow call through this handle */                                    \
     bool plain;                    /* hand out ordinary bound methods from now on */                                   \

@@ -150,9 +150,9 @@ static uint64_t class_of_range(HandleObject *h)
     return sx_order_class(h->core, &what);
 }
 
-static uint64_t class_of_name(HandleObject *h, const struct sx_name *name)
+static uint64_t class_of_name(struct sx_arena *arena, struct sx_name *name, uint32_t kind)
 {
-    uint32_t length = atomic_load_explicit(&((struct sx_name *)(uintptr_t)name)->used, memory_order_acquire);
+    uint32_t length = atomic_load_explicit(&name->used, memory_order_acquire);
     char text[SX_MAX_NAME + 2];
     if (length > SX_MAX_NAME)
         return 0;
@@ -160,55 +160,66 @@ static uint64_t class_of_name(HandleObject *h, const struct sx_name *name)
     memcpy(text + 1, name->bytes, length);
     text[length + 1] = '\'';
     struct sx_order_what what = {.key = sx_order_hash(NAMED, text, length + 2),
-                                 .kind = h->kind,
+                                 .kind = kind,
                                  .unique = true,
                                  .text = text,
                                  .length = length + 2};
-    return sx_order_class(h->core, &what);
+    return sx_order_class(arena, &what);
 }
 
 /* Of one without a name: that of the line where it was made, if that is known; else it is a class by itself. */
-static uint64_t class_of_nameless(struct sx_order *table, HandleObject *h, bool made)
+static uint64_t class_of_nameless(struct sx_arena *arena, uint64_t key, uint32_t kind, uint32_t spot)
 {
-    uint64_t key = key_of(h), found = sx_order_of_object(table, key);
+    struct sx_order *table = sx_order_table(arena, true);
+    uint64_t found = table == NULL ? 0 : sx_order_of_object(table, key);
     char text[LINE + 16];
-    if (found != 0)
+    if (found != 0 || table == NULL)
         return found;
-    struct sx_order_what what = {.kind = h->kind, .unique = !made, .text = text};
-    if (made && h->spot != 0) {
-        const struct spot *s = &spots[h->spot - 1];
+    struct sx_order_what what = {.kind = kind, .unique = spot == 0, .text = text};
+    if (spot != 0) {
+        const struct spot *s = &spots[spot - 1];
         what.length = (uint32_t)snprintf(text, sizeof text, "made at %s", s->text);
-        what.key = sx_order_hash(MADE_AT << 8 | h->kind, text, what.length);
+        what.key = sx_order_hash(MADE_AT << 8 | kind, text, what.length);
         what.key = sx_order_hash(what.key, &s->at, sizeof s->at);
     } else {
-        what.unique = true;
         what.key = sx_order_hash(ITSELF, &key, sizeof key);
         what.length = (uint32_t)snprintf(text, sizeof text, "number %u", (unsigned)(uint32_t)key);
     }
-    found = sx_order_class(h->core, &what);
+    found = sx_order_class(arena, &what);
     if (found != 0)
-        sx_order_set_object(h->core, key, found);
+        sx_order_set_object(arena, key, found);
     return found;
 }
 
+/* Of an object in the arena that was taken while its handle did not know its class. */
+static uint64_t class_of_unit(struct sx_arena *arena, uint64_t key, uint32_t kind)
+{
+    struct sx_cell *cell = key >> 63 ? NULL : sx_cell_at(arena, (uint32_t)key - 1);
+    uint32_t at = cell == NULL ? 0 : atomic_load_explicit(&cell->name, memory_order_acquire);
+    struct sx_name *name = at == 0 ? NULL : sx_name_at(arena, at - 1);
+    return name != NULL ? class_of_name(arena, name, kind) : class_of_nameless(arena, key, kind, 0);
+}
+
+/* 0: the handle does not know it. */
+static uint64_t known_class(HandleObject *h)
+{
+    struct sx_order *table = sx_order_table(h->core, false);
+    uint64_t order = atomic_load_explicit(&h->order, memory_order_relaxed);
+    return table != NULL && sx_order_valid(table, order) ? order : 0;
+}
+
 /* 0: there is none, for want of room. */
-static uint64_t class_of(HandleObject *h, bool made)
+static uint64_t class_of(HandleObject *h, uint32_t spot)
 {
     struct sx_order *table = sx_order_table(h->core, true);
-    if (table == NULL)
-        return 0;
-    uint64_t order = atomic_load_explicit(&h->order, memory_order_relaxed);
-    if (sx_order_valid(table, order))
+    uint64_t order = known_class(h);
+    if (table == NULL || order != 0)
         return (uint32_t)order == 0 ? 0 : order;
-    uint64_t epoch = ((uint64_t)atomic_load_explicit(&table->epoch, memory_order_relaxed) + 1) << 32;
-    if (is_range(h)) {
-        order = class_of_range(h);
-    } else {
-        uint32_t at = h->object.unit == SX_NOBODY ? 0 : atomic_load(&h->object.cell->name);
-        struct sx_name *name = at == 0 ? NULL : sx_name_at(h->core, at - 1);
-        order = name != NULL ? class_of_name(h, name) : class_of_nameless(table, h, made);
-    }
-    atomic_store_explicit(&h->order, order == 0 ? epoch : order, memory_order_relaxed);
+    uint64_t none = ((uint64_t)atomic_load_explicit(&table->epoch, memory_order_relaxed) + 1) << 32;
+    order = is_range(h)                                ? class_of_range(h)
+            : h->object.unit == SX_NOBODY || spot != 0 ? class_of_nameless(h->core, key_of(h), h->kind, spot)
+                                                       : class_of_unit(h->core, key_of(h), h->kind);
+    atomic_store_explicit(&h->order, order == 0 ? none : order, memory_order_relaxed);
     return order;
 }
 
@@ -387,7 +398,13 @@ int sx_note_wanted(const struct note *n)
         if (list->item[i].arena == h->core && list->item[i].owner == me && covered(&list->item[i], n))
             return 0; /* it has it: again, or it waits for itself, which is told elsewhere */
     struct sx_order *table = sx_order_table(h->core, true);
-    uint64_t wanted = class_of(h, false);
+    uint64_t wanted = class_of(h, 0);
+    for (uint32_t i = 0; i < list->count; i++) {
+        struct sx_held *e = &list->item[i];
+        if (e->arena == h->core && e->owner == me && table != NULL && !sx_order_valid(table, e->order) &&
+            e->kind != SX_KIND_FILE)
+            e->order = class_of_unit(h->core, e->what, e->kind);
+    }
     if (wanted == 0)
         return table == NULL ? 0 : tell_full((PyObject *)h);
     if (writes && !sx_order_written(table, wanted)) {
@@ -452,8 +469,8 @@ void sx_note_taken(const struct note *n)
                            .kind = is_range(h) ? SX_KIND_FILE : h->kind,
                            .spot = sx_note_spot(),
                            .record = -1};
-    if (is_ordered(h))
-        held.order = class_of(h, false);
+    if (is_ordered(h)) /* most locks are never taken under another: their class is looked for when they are */
+        held.order = is_range(h) || h->object.unit == SX_NOBODY ? class_of(h, 0) : known_class(h);
     if (what & SX_NOTE_TRACE) {
         held.since_ns = sx_now();
         if (is_range(h)) {
@@ -538,9 +555,8 @@ void sx_note_lost(HandleObject *h)
 /* An object was opened, or made. */
 void sx_note_made(HandleObject *h)
 {
-    h->spot = sx_note_spot();
-    if (h->object.created && is_ordered(h))
-        class_of(h, true);
+    if (h->object.created && is_ordered(h) && (h->object.unit == SX_NOBODY || atomic_load(&h->object.cell->name) == 0))
+        class_of(h, sx_note_spot());
 }
 
 /* ---- what Python calls --------------------------------------------------------------------------------------------- */

@@ -45,47 +45,73 @@ def reduce(requests: Mapping[int, Request], running: bool) -> set[int]:
     requests: of the threads that wait; all others go on.
     running: whether there is a thread, among those that count as ANYBODY, that does not wait.
     """
-    missing = {who: request.need - request.free for who, request in requests.items()}
-    dependents: dict[int, list[tuple[int, int]]] = {}
-    come: set[tuple[int, int]] = set()
-    ready = [who for who, more in missing.items() if more <= 0]
-
-    def supplied(who: int, number: int) -> None:
-        if (who, number) in come:
-            return
-        come.add((who, number))
-        before = missing[who]
-        missing[who] = before - requests[who].supplies[number].units
-        if missing[who] <= 0 < before:
-            ready.append(who)
-
+    pools: dict[int, _Pool] = {}  # those who wait for the same supplies are looked after together
     for who, request in requests.items():
-        for number, supply in enumerate(request.supplies):
+        pool = pools.get(id(request.supplies))
+        if pool is None:
+            pool = pools[id(request.supplies)] = _Pool(request.supplies)
+        pool.waiters.append((request.need - request.free, who))
+    ready: list[int] = []
+    dependents: dict[int, list[tuple[_Pool, int]]] = {}
+    for pool in pools.values():
+        pool.waiters.sort(reverse=True)
+        for number, supply in enumerate(pool.supplies):
             if any(s not in requests and (s != ANYBODY or running) for s in supply.sources):
-                supplied(who, number)
+                pool.come(number)
                 continue
             for source in supply.sources:
-                dependents.setdefault(source, []).append((who, number))
+                dependents.setdefault(source, []).append((pool, number))
+        ready += pool.served()
     stuck = set(requests)
     while ready:
         who = ready.pop()
         stuck.discard(who)
-        for dependent in dependents.pop(who, ()):
-            supplied(*dependent)
-        for dependent in dependents.pop(ANYBODY, ()):
-            supplied(*dependent)
+        for source in (who, ANYBODY):
+            for pool, number in dependents.pop(source, ()):
+                pool.come(number)
+                ready += pool.served()
     return stuck
 
 
+class _Pool:
+    """Supplies, and those who wait for some of them."""
+
+    __slots__ = ("_came", "_units", "supplies", "waiters")
+
+    def __init__(self, supplies: tuple[Supply, ...]) -> None:
+        self.supplies = supplies
+        self.waiters: list[tuple[int, int]] = []
+        """How many units are missing, and to whom; who needs fewest comes last."""
+        self._came = [False] * len(supplies)
+        self._units = 0
+
+    def come(self, number: int) -> None:
+        """That supply is there."""
+        if not self._came[number]:
+            self._came[number] = True
+            self._units += self.supplies[number].units
+
+    def served(self) -> Iterator[int]:
+        """Those who have enough now, each once."""
+        while self.waiters and self.waiters[-1][0] <= self._units:
+            yield self.waiters.pop()[1]
+
+
 def edges(requests: Mapping[int, Request], stuck: Collection[int]) -> dict[int, list[int]]:
-    """Who of the stuck waits for whom of them.  ANYBODY is a node of its own, from which all of them are reached."""
+    """Who of the stuck waits for whom of them.  ANYBODY is a node of its own, from which all of them are reached.
+
+    Those who wait for the same supplies share a list, which must not be changed.
+    """
     found: dict[int, list[int]] = {}
-    anybody = False
+    known: dict[int, list[int]] = {}  # of those who wait for the same supplies
     for who in stuck:
-        to = dict.fromkeys(s for supply in requests[who].supplies if supply.awaited for s in supply.sources)
-        anybody = anybody or ANYBODY in to
-        found[who] = [s for s in to if s in stuck or s == ANYBODY]
-    if anybody:
+        supplies = requests[who].supplies
+        to = known.get(id(supplies))
+        if to is None:
+            sources = dict.fromkeys(s for supply in supplies if supply.awaited for s in supply.sources)
+            to = known[id(supplies)] = [s for s in sources if s in stuck or s == ANYBODY]
+        found[who] = to
+    if any(ANYBODY in to for to in known.values()):
         found[ANYBODY] = list(stuck)
     return found
 

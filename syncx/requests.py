@@ -8,6 +8,7 @@ one alone may be.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from .foreignlocks import UNKNOWN, Foreign, foreign_locks, number_of
@@ -20,6 +21,8 @@ __all__ = ["Rules", "Source", "current_wait", "in_the_way", "requests_of", "rest
 Source = int | ProcessInfo
 """Who is in the way: the id of a thread, 0 for whoever signals, the (negative) number of a foreign process, -1 for
 somebody unknown; or a process of the arena."""
+
+_Pool = tuple[int, dict[int, tuple[int, int]], tuple[Supply, ...], tuple[Supply, ...], list[Source]]
 
 _SIGNALS = ("Semaphore", "Event", "Latch", "Condition")
 _GOES_ON = Request(0, 0, ())
@@ -133,7 +136,7 @@ def _add_foreign(seen: Snapshot, rules: Rules) -> None:
         rules.nominal[wait.thread] = Request(
             nominal.need + n, nominal.free, (*nominal.supplies, *(Supply(1, h.nominal) for h in held))
         )
-        rules.blockers[wait.thread] += dict.fromkeys(s for h in held for s in h.named)
+        rules.blockers[wait.thread] = [*rules.blockers[wait.thread], *dict.fromkeys(s for h in held for s in h.named)]
     for wait in rules.waits.values():
         if wait.pid is not None and number_of(wait.pid) in rules.blockers[wait.thread]:
             foreign.processes[number_of(wait.pid)] = wait.pid
@@ -160,7 +163,7 @@ def _has_others(seen: Snapshot, reader: _Reader, process: ProcessInfo, outside: 
     return not tids.issuperset(thread_numbers(process.pid))
 
 
-def _lock(holds: list[Hold], me: int) -> tuple[Request, Request, list[Source]]:
+def _lock(holds: Sequence[Hold], me: int) -> tuple[Request, Request, list[Source]]:
     """One thing, that one thread has."""
     others = [h for h in holds if h.alive and h.thread]
     if not others:
@@ -185,6 +188,7 @@ class _Reader:
                 self.lines.setdefault(_file_of(w), []).append(w)
         self.ranges: dict[tuple[int, int], list[Hold]] = {}
         self.arena: list[Hold] = []
+        self.pools: dict[int, _Pool] = {}
         for h in seen.holds:
             if h.range is not None:
                 self.ranges.setdefault((h.range.device, h.range.inode), []).append(h)
@@ -194,8 +198,8 @@ class _Reader:
     def request(self, who: Participant, wait: Wait) -> tuple[Request, Request, list[Source]]:
         """The certain request, the nominal one, and who is in the way."""
         if wait.range is not None:
-            holds = self.ranges.get((wait.range.device, wait.range.inode), [])
-            return self._in_line(wait, _lock([h for h in holds if in_the_way(wait, h)], who.id))
+            ranges = self.ranges.get((wait.range.device, wait.range.inode), [])
+            return self._in_line(wait, _lock([h for h in ranges if in_the_way(wait, h)], who.id))
         if wait.kind == "process":
             return self._end(who, wait)
         if wait.kind == "arena":
@@ -205,7 +209,7 @@ class _Reader:
             return self._elsewhere(wait)
         if found.retired:
             return _GOES_ON, _GOES_ON, []
-        holds = list(self.seen.holders_of(found.id))
+        holds = self.seen.holders_of(found.id)
         if wait.kind == "RWLock":
             return self._readers_and_writer(who, wait, holds)
         if wait.part is not None or wait.kind in ("Mutex", "RLock", "Once"):
@@ -296,7 +300,7 @@ class _Reader:
         )
 
     def _readers_and_writer(
-        self, who: Participant, wait: Wait, holds: list[Hold]
+        self, who: Participant, wait: Wait, holds: Sequence[Hold]
     ) -> tuple[Request, Request, list[Source]]:
         writers = [h for h in holds if h.part == "writer"]
         readers = [h for h in holds if h.part is None]
@@ -312,17 +316,30 @@ class _Reader:
         return _lock([h for h in readers if h.thread != who.id], who.id)
 
     def _permits(
-        self, who: Participant, wait: Wait, capacity: int, holds: list[Hold]
+        self, who: Participant, wait: Wait, capacity: int, holds: Sequence[Hold]
     ) -> tuple[Request, Request, list[Source]]:
+        free, own, certain, nominal, blockers = self._pool(wait.object or 0, capacity, holds)
+        settled, unsettled = own.get(who.id, (0, 0))
+        if unsettled + (0 if wait.stable else settled) >= wait.units:
+            return _GOES_ON, _GOES_ON, []  # perhaps it has them, and has not said so yet
+        return Request(wait.units, free, certain), Request(wait.units, free, nominal), blockers
+
+    def _pool(self, object: int, capacity: int, holds: Sequence[Hold]) -> _Pool:
+        """The same for all who wait for a semaphore: free permits; what each thread has had all the while, and what
+        perhaps not; the supplies; who is in the way."""
+        if object in self.pools:
+            return self.pools[object]
         certain: list[Supply] = []
         nominal: list[Supply] = []
         blockers: list[Source] = []
-        free, new = capacity, 0
+        free = capacity
+        own: dict[int, tuple[int, int]] = {}
         for h in holds:
             if h.part is not None:
                 continue
-            if h.alive and h.thread == who.id and not (h.stable and wait.stable):
-                new += h.units
+            if h.alive and h.thread is not None:
+                settled, unsettled = own.get(h.thread, (0, 0))
+                own[h.thread] = (settled + h.units, unsettled) if h.stable else (settled, unsettled + h.units)
             if not h.alive or {"tentative", "leaving"}.intersection(h.flags):
                 continue
             free -= h.units
@@ -337,13 +354,12 @@ class _Reader:
                 nominal.append(Supply(h.units, thread or process, h.stable))
             owner = self.seen.process(h.process)
             blockers += thread or ([owner] if owner is not None else [])
-        if new >= wait.units:  # perhaps it has them, and has not said so yet; what it had before is not what it wants
-            return _GOES_ON, _GOES_ON, []
-        blockers = list(dict.fromkeys(blockers))
-        return Request(wait.units, free, tuple(certain)), Request(wait.units, free, tuple(nominal)), blockers
+        pool = free, own, tuple(certain), tuple(nominal), list(dict.fromkeys(blockers))
+        self.pools[object] = pool
+        return pool
 
     def _barrier(
-        self, who: Participant, parties: int, arrived: int | None, holds: list[Hold]
+        self, who: Participant, parties: int, arrived: int | None, holds: Sequence[Hold]
     ) -> tuple[Request, Request, list[Source]]:
         missing = [h for h in holds if h.part is None and "enrolled" in h.flags and "arrived" not in h.flags]
         if not arrived or any(not h.alive for h in missing):  # over, or broken

@@ -66,7 +66,7 @@ def knots_of(rules: Rules) -> list[Found]:
     graph = {who: [o for o in to if o in rest] for who, to in graph.items() if who in rest}
     for who in list(graph):
         if who in rules.signalled:
-            graph[who] += [o for o in reaching(graph, [who]) if o != who]
+            graph[who] = [*graph[who], *(o for o in reaching(graph, [who]) if o != who)]
     for members in components(graph):
         found.append(Found(_in_order(members, graph, rules), "suspected", set(members)))
         taken.update(members)

@@ -12,10 +12,11 @@
  *      What it holds only it can give back, so all edges read in 2 were there from 1 to 3, together, and are for ever.
  *      (A signal handler that gives back a lock of the thread it interrupts is the exception.)
  *
- * Those who reach each other are one deadlock, whichever of them looks.  They agree on its victim: who came last, by the
- * time its wait began, then by slot, among those who can give their wait up.  It is told by a CAS of its record from
- * WAITING to VICTIM, which one thread wins, and which fails if the victim has woken in the meantime.  The victim wakes
- * up, and leaves its wait as if a signal handler had raised; it has lost nothing of what it holds.  Two threads that close one
+ * Those who reach each other are one deadlock, whichever of them looks.  They agree on its victim: the lowest priority, then
+ * who came last, by the time its wait began, then by slot, among those who can give their wait up.  It is told by a CAS of
+ * its record from WAITING to VICTIM, which one thread wins, and which fails if the victim has woken in the meantime.  The
+ * victim wakes up, and leaves its wait as if a signal handler had raised; it has lost nothing of what it holds.  Or, if it
+ * is to report, it does so and waits on: then those who are in it already are left alone, see victim_of.  Two threads that close one
  * at the same time: their records were both there before either looked (a fence on both sides), so at least one sees all.
  *
  * Never part of one: a wait that ends by itself (a time limit), a thread that was chosen or notified and has not run yet, a

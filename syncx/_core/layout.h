@@ -394,7 +394,7 @@ struct sx_participant {
     sx_a32 pid;        /* for people, and kept until the slot is used again: the process slot goes earlier */
     sx_a32 marked;     /* how many of the marks are in use; the thread's own, and 0 only while none is */
     sx_a32 filed;      /* the same of `files` */
-    sx_a32 reserved;
+    unsigned char pad0[4];
     sx_a64 reported_ns; /* when it told of the deadlock that it waits in, see WAIT_REPORTED */
     unsigned char pad[SX_LINE - 48];
     struct sx_wait wait[SX_WAITS]; /* the first ones in use; the last of them is what the thread does now */

@@ -560,7 +560,7 @@ SLEPT    waits that had to sleep
 WAITED   how long those slept together that are over
 LONGEST  the longest of them
 WAITERS  how many threads wait now
-HELD     for how long it has been held, where that is recorded (SYNCX_TRACE)
+HELD     how long it was held, all holds together that are over, and MOST: the longest of them; with SYNCX_TRACE only
 DIED     holds taken over from the dead
 RESCUES  wake-ups that died with a thread and were made good
 

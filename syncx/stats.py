@@ -17,7 +17,9 @@ from .waitgraph import WaitGraph, wait_graph
 
 __all__ = ["Row", "exposition", "main", "rows_of", "title", "write_atomically"]
 
-HEADINGS = ("NAME", "KIND", "TAKEN", "SLEPT", "WAITED", "LONGEST", "WAITERS", "HELD", "DIED", "RESCUES")
+HEADINGS = ("NAME", "KIND", "TAKEN", "SLEPT", "WAITED", "LONGEST", "WAITERS", "HELD", "MOST", "DIED", "RESCUES")
+_OF_HOLDS = slice(7, 9)
+"""The columns that are there only if holds were traced."""
 
 
 class Row(NamedTuple):
@@ -164,19 +166,22 @@ def _time(seconds: float | None) -> str:
 def _table(rows: Sequence[Row]) -> None:
     """Those that cost most time first."""
     rows = sorted(rows, key=lambda r: (-r.waiting, -r.object.waited, -r.object.contended, title(r.object)))
-    cells, styles = [], []
+    headings, cells, styles = list(HEADINGS), [], []
     for row in rows:
         o = row.object
         taken = "-" if o.acquisitions is None else str(o.acquisitions)
         cells.append(
             [
                 title(o), o.kind, taken, _some(o.contended), _time(o.waited), _time(o.longest_wait), _some(row.waiters),
-                _time(row.held), _some(o.recoveries), _some(o.rescues),
+                _time(o.hold_total), _time(o.hold_longest), _some(o.recoveries), _some(o.rescues),
             ]
         )  # fmt: skip
         styles.append("red" if o.owner_died else "yellow" if row.waiters else "")
+    if all(row.object.hold_total is None for row in rows):
+        for line in (headings, *cells):
+            del line[_OF_HOLDS]
     if rows:
-        paint(sys.stdout, HEADINGS, cells, styles, right=range(2, len(HEADINGS)))
+        paint(sys.stdout, headings, cells, styles, right=range(2, len(headings)))
 
 
 def _as_dict(graph: WaitGraph, rows: Sequence[Row]) -> dict[str, Any]:
@@ -203,6 +208,8 @@ def _as_dict(graph: WaitGraph, rows: Sequence[Row]) -> dict[str, Any]:
                 "contended": row.object.contended,
                 "waited": row.object.waited,
                 "longest_wait": row.object.longest_wait,
+                "hold_total": row.object.hold_total,
+                "hold_longest": row.object.hold_longest,
                 "recoveries": row.object.recoveries,
                 "rescues": row.object.rescues,
                 "owner_died": row.object.owner_died,
@@ -293,6 +300,8 @@ def exposition(graph: WaitGraph, rows: Sequence[Row]) -> str:
         of_objects("contentions_total", "counter", "Waits for it that slept.", lambda r: r.object.contended),
         of_objects("wait_seconds_total", "counter", "How long those that are over slept.", lambda r: r.object.waited),
         of_objects("longest_wait_seconds", "gauge", "The longest of those.", lambda r: r.object.longest_wait),
+        of_objects("hold_seconds_total", "counter", "How long traced holds took.", lambda r: r.object.hold_total),
+        of_objects("longest_hold_seconds", "gauge", "The longest of those.", lambda r: r.object.hold_longest),
         of_objects("recoveries_total", "counter", "Holds taken over from the dead.", lambda r: r.object.recoveries),
         of_objects("rescues_total", "counter", "Wake-ups that were made good.", lambda r: r.object.rescues),
         of_objects(

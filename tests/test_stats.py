@@ -345,12 +345,34 @@ def stats_of(arena):
 
 def test_table(run, arena, busy):
     heading, *rows = run(arena.path).out.splitlines()
-    assert heading.split() == list(stats.HEADINGS)
+    assert heading.split() == [h for h in stats.HEADINGS if h not in ("HELD", "MOST")]
     assert len(rows) == 2
     (mutex,) = (row for row in rows if row.startswith(f"{NAMED}  Mutex "))
     assert mutex.split("Mutex")[1].split()[:4] == ["4", "1", "-", "-"]
     (semaphore,) = (row for row in rows if row.startswith("s "))
     assert semaphore.split()[:4] == ["s", "Semaphore", "-", "-"]
+
+
+def test_traced_holds(run, arena, child):
+    a = child(
+        """
+        m = syncx.Mutex("m", arena=arena)
+        with m: pass
+        m.acquire(); say(); hear()
+        """,
+        env={"SYNCX_TRACE": "1"},
+    )
+    a.hear()
+    heading, row = run(arena.path).out.splitlines()
+    assert heading.split() == list(stats.HEADINGS)
+    assert re.match(r"m +Mutex +2( +-){4}( +\S+ (us|ms|s)){2}( +-){2}$", row), row
+    (told,) = json.loads(run("--json", arena.path).out)["objects"]
+    assert 0 < told["hold_longest"] <= told["hold_total"]
+    assert told["held"] > 0  # the one that is not over
+    metrics = parse(run("--prometheus", arena.path).out)
+    for name in ("hold_seconds_total", "longest_hold_seconds", "held_seconds"):
+        (value,) = metrics[f"syncx_object_{name}"][1].values()
+        assert value > 0, name
 
 
 def test_anonymous_ones(run, arena, busy):

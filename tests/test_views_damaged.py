@@ -11,8 +11,8 @@ import argparse
 import json
 import os
 import random
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
 
 import pytest
 from support import PATIENCE, Child, until, until_waiting
@@ -55,7 +55,7 @@ def test_every_view_is_covered():
 # ---- running them ----------------------------------------------------------------------------------------------------
 
 RUNNER = """
-    import faulthandler, gc, io, resource
+    import faulthandler, fcntl, gc, io, resource, struct
     from test_snapshot import copy_sparse
     from syncx import cli
     pipe = os.dup(1)
@@ -94,6 +94,10 @@ RUNNER = """
             say(); continue
         if job["image"] is not None:
             copy_sparse(job["image"], job["arena"])
+            witness = open(job["arena"], "r+b")
+            for slot in job["living"]:  # their bytes, which say that they live; see process.c
+                where = (1 << 40) + 1 + slot
+                fcntl.fcntl(witness, 37, struct.pack("hhqqi4x", fcntl.F_WRLCK, os.SEEK_SET, where, 1, 0))  # OFD_SETLK
         faulthandler.dump_traceback_later(30, exit=True)
         said = run(job["argv"])
         faulthandler.cancel_dump_traceback_later()
@@ -130,16 +134,19 @@ class Runner:
         stand = {"FILE": self.file, "PID": str(self.pid)}
         return [command, *(stand.get(word, word) for word in way), *places]
 
-    def all(self, arena: str | None = None, image: str | None = None) -> Iterator[tuple[str, list[str], list[Any]]]:
+    def all(
+        self, arena: str | None = None, image: str | None = None, living: Sequence[int] = (), only: str | None = None
+    ) -> Iterator[tuple[str, list[str], list[Any]]]:
         """Each view with how it was called, and its status, output and messages.
 
-        arena: which one; by default a copy of `image`, made anew for each view.
+        arena: which one; by default a copy of `image`, made anew for each view, in which the processes of the slots
+        `living` are alive.  only: this command.
         """
         there = commands()
         for command, ways in VIEWS.items():
-            for way in ways if command in there else ():
+            for way in ways if command in there and only in (None, command) else ():
                 argv = self.argv(command, way, arena or self.arena)
-                self._child.say({"argv": argv, "image": image, "arena": self.arena})
+                self._child.say({"argv": argv, "image": image, "arena": self.arena, "living": list(living)})
                 said = self._child.hear(PATIENCE + 30)
                 check(command, argv, said)
                 yield command, argv, said
@@ -202,9 +209,18 @@ def make_busy(arena, child, path):
     return a
 
 
+class Image(NamedTuple):
+    """A copy of the file of an arena that is in use."""
+
+    path: str
+    regions: dict[str, tuple[int, int, int, int]]
+    living: list[int]
+    """The process slots in use."""
+
+
 @pytest.fixture(scope="module")
 def image(tmp_path_factory):
-    """The file of an arena that was in use when it was copied."""
+    """One whose processes live as long as the tests here."""
     directory = tmp_path_factory.mktemp("image")
     path, data = str(directory / "arena"), str(directory / "data")
     with open(data, "wb"):
@@ -218,16 +234,14 @@ def image(tmp_path_factory):
 
     try:
         make_busy(arena, child, data)
-        until(
-            lambda: copy_sparse(arena.path, path) and len(syncx.snapshot(path).waits) >= 5, "the waits are in the copy"
-        )
+        until(lambda: copy_sparse(arena.path, path) and len(syncx.snapshot(path).waits) >= 5, "all wait in the copy")
+        living = [(p.id >> 8 & 0xFFFF) - 1 for p in syncx.snapshot(arena).processes if p.alive]
+        yield Image(path, arena._description()["regions"], living)
     finally:
         for c in children:
             c.close()
-        regions = arena._description()["regions"]
         arena.unlink(force=True)
         arena.close()
-    return path, regions
 
 
 # ---- whole arenas ----------------------------------------------------------------------------------------------------
@@ -284,13 +298,13 @@ def refused(runner, image, words):
 
 @pytest.mark.parametrize("size", [4096, *(pytest.param(n, marks=pytest.mark.core) for n in (0, 100, 1 << 20))])
 def test_a_truncated_arena(runner, image, tmp_path, size):
-    path = copy_sparse(image[0], f"{tmp_path}/image")
+    path = copy_sparse(image.path, f"{tmp_path}/image")
     os.truncate(path, size)
     refused(runner, path, "not a syncx arena" if size < 4096 else "damaged")
 
 
 def test_an_arena_of_another_version(runner, image, tmp_path):
-    path = copy_sparse(image[0], f"{tmp_path}/image")
+    path = copy_sparse(image.path, f"{tmp_path}/image")
     with open(path, "r+b") as f:
         f.seek(8)
         f.write((99).to_bytes(4, "little"))
@@ -299,9 +313,9 @@ def test_an_arena_of_another_version(runner, image, tmp_path):
 
 @pytest.mark.core
 def test_an_arena_of_before_a_reboot(runner, image, tmp_path):
-    path = copy_sparse(image[0], f"{tmp_path}/image")
+    path = copy_sparse(image.path, f"{tmp_path}/image")
     with open(path, "r+b") as f:
-        f.seek(boot_id(image[1]))
+        f.seek(boot_id(image.regions))
         f.write(b"another boot id.")
     for command, argv, (status, out, err) in runner.all(image=path):
         assert status == 0 or command == "why", (argv, err)
@@ -333,26 +347,37 @@ def filled(regions):
 
 @pytest.mark.parametrize("seed", [1, *(pytest.param(s, marks=pytest.mark.core) for s in range(2, 7))])
 def test_flipped_bits(runner, image, tmp_path, seed):
+    """While those who use it live, and after their end."""
     rng = random.Random(seed)
-    path = copy_sparse(image[0], f"{tmp_path}/image")
+    path = copy_sparse(image.path, f"{tmp_path}/image")
     with open(path, "r+b") as f:
-        flip(f, rng, filled(image[1]))
-    for _ in runner.all(image=path):
+        flip(f, rng, filled(image.regions))
+    for _ in runner.all(image=path, living=image.living if seed % 4 else ()):
         continue
 
 
 @pytest.mark.parametrize("seed", [1, *(pytest.param(s, marks=pytest.mark.core) for s in range(2, 4))])
 def test_noise_behind_a_valid_header(runner, image, tmp_path, seed):
     rng = random.Random(seed)
-    path = copy_sparse(image[0], f"{tmp_path}/image")
+    path = copy_sparse(image.path, f"{tmp_path}/image")
     with open(path, "r+b") as f:
-        for lo, hi in filled(image[1]):
+        for lo, hi in filled(image.regions):
             lo = (
-                lo if seed % 2 else max(lo, boot_id(image[1]) + 24 + 8 * len(image[1]))
+                lo if seed % 2 else max(lo, boot_id(image.regions) + 24 + 8 * len(image.regions))
             )  # now and then the sizes stay right, and all is looked at
             os.pwrite(f.fileno(), rng.randbytes(hi - lo), lo)
-    for _ in runner.all(image=path):
+    for _ in runner.all(image=path, living=image.living if seed % 4 else ()):
         continue
+
+
+def test_the_copy_lives_where_it_should(runner, image):
+    """What the tests above stand on."""
+    for living in (image.living, ()):
+        views = runner.all(image=image.path, living=living, only="ps")
+        shown = {tuple(argv[:2]): out for _, argv, (_, out, _) in views}
+        participants = json.loads(shown["ps", "--json"])["participants"]
+        assert sum(p["alive"] for p in participants) >= (6 if living else 0)
+        assert living or not any(p["alive"] for p in participants)
 
 
 def test_an_arena_that_may_not_be_read(runner, arena, child):

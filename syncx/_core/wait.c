@@ -368,8 +368,7 @@ enum sx_wake sx_pause_sleep(struct sx_pause *pause, struct sx_cell *cell, sx_a32
     }
     /* the record too is watched, but where it is the word */
     struct sx_watch all[SX_MAX_WATCH];
-    if (looks && word != &pause->record->state) {
-        watched -= watched == SX_MAX_WATCH; /* one life less: the belt sees to that one */
+    if (looks && word != &pause->record->state && watched < SX_MAX_WATCH) { /* else the belt tells */
         memcpy(all, watch, (size_t)watched * sizeof *watch);
         uint32_t state = atomic_load_explicit(&pause->record->state, memory_order_relaxed);
         all[watched] = (struct sx_watch){&pause->record->state, (state & ~0xffu) | SX_WAITING};

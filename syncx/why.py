@@ -10,6 +10,7 @@ from itertools import pairwise
 from typing import TextIO
 
 from .proctable import command_of
+from .requests import in_the_way
 from .snapshots import Hold, ObjectState, Participant, Snapshot
 from .terminal import command_line, duration, printable
 from .waitgraph import UNKNOWN, Blocked, Blocker, ForeignProcess, WaitGraph, describe, wait_graph
@@ -170,7 +171,9 @@ class _Teller:
             return f"process {hold.pid}"
         blocked = self.graph.of(who)
         if blocked is None:
-            return f"{self._who(who)}, which waits for nothing: {self._doing(who)}"
+            where = "" if hold.where is None else f" (taken in {hold.where})"
+            since = "" if hold.held is None else f" for {duration(hold.held)}{where}"
+            return f"{self._who(who)}{since}, which waits for nothing: {self._doing(who)}"
         return f"{self._who(who)}, which has waited {self._time(blocked)} {blocked.what} itself"
 
     def _of_file(self, path: str) -> list[str]:
@@ -260,10 +263,9 @@ class _Teller:
             if any(after is w for w in chain[:n]):
                 back = "itself" if n == 1 else "again"
                 return f"{has} {self._who(after.participant)} {back}{others}: that closes the circle."
-            return (
-                f"{has} {self._who(after.participant)}{others}, which has waited {self._time(after)} {after.what}"
-                f"{self._where(after)}{self._limit(after)}."
-            )
+            who = f"{self._who(after.participant)}{self._taken(before, after.participant)}{others}"
+            waits = f"{self._time(after)} {after.what}{self._where(after)}{self._limit(after)}"
+            return f"{has} {who}, which has waited {waits}."
         if isinstance(after, ForeignProcess):
             if any(isinstance(w, ForeignProcess) and w.pid == after.pid for w in chain[:n]):
                 return f"{has} process {after.pid} again{others}: that closes the circle."
@@ -272,10 +274,23 @@ class _Teller:
             stopped = " It is stopped." if self.graph.stopped(after) else ""
             return f"{has} process {after.pid} ({command}; without syncx){others}, which {waits}.{stopped}"
         if isinstance(after, Participant):
-            return f"{has} {self._who(after)}{others}, which waits for nothing in this arena: {self._doing(after)}."
+            who = f"{self._who(after)}{self._taken(before, after)}{others}"
+            return f"{has} {who}, which waits for nothing in this arena: {self._doing(after)}."
         command = shortened(command_line(after.pid)) if after.here else ""
         shown = f" ({command})" if command else ""
         return f"{has} process {after.pid}{shown}{others}, by a thread that has ended or is not known."
+
+    def _taken(self, before: Blocked | ForeignProcess, who: Participant) -> str:
+        """Since when it has that, and where it took it, if that was recorded."""
+        if not isinstance(before, Blocked):
+            return ""
+        wait = before.wait
+        for hold in self.seen.held_by(who.id):
+            same = in_the_way(wait, hold) if wait.range is not None else hold.object == wait.object is not None
+            if same and hold.held is not None:
+                where = "" if hold.where is None else f" (taken in {hold.where})"
+                return f" for {duration(hold.held)}{where}"
+        return ""
 
     def _has(self, before: Blocked | ForeignProcess) -> str:
         if isinstance(before, ForeignProcess):

@@ -193,6 +193,18 @@ def test_other_things(arena, command, member, child):
     assert "'no such thing' is no process or thread of the arena" in err
 
 
+@pytest.mark.core
+def test_since_when_and_where_it_was_taken(arena, command, child, member):
+    a = child("m = syncx.Mutex('m', arena=arena)\nm.acquire()\nsay(); hear()", env={"SYNCX_TRACE": "1"})
+    a.hear()
+    taken = rf"by process {a.pid} \(.*\) for \S+ \w+ \(taken in <string>:\d+ in <module>\), which"
+    assert re.search(taken, command("why", "m")[1])
+    b = member([], m("m"))
+    b.say()
+    until_waiting(arena)
+    assert re.search(taken, until_told(command, ["why", str(b.pid)], "That is held"))
+
+
 def test_many_threads_are_told_of_in_short(arena, command, child):
     a = child(
         """

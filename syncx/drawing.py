@@ -186,9 +186,10 @@ def _captions(
     shapes = {n.key: n.shape for n in picture.nodes}
     for centre_x, centre_y, members in placed.rings:
         threads = [key for key in members if shapes[key] == "thread"]
-        if not all(states[key] in ("deadlocked", "suspected") for key in threads):
+        stuck = {states[key] for key in threads}
+        if not stuck <= {"deadlocked", "suspected", "foreign"} or stuck == {"foreign"}:
             continue
-        word = "deadlock" if all(states[key] == "deadlocked" for key in threads) else "deadlock?"
+        word = "deadlock" if "suspected" not in stuck else "deadlock?"
         size = 15.0
         count = f"{len(threads)} thread{'s' if len(threads) != 1 else ''}"
         x, y = centre_x + MARGIN, centre_y + top

@@ -93,6 +93,8 @@ def picture_of(graph: WaitGraph) -> Picture:
 def _short(command: str) -> str:
     """A command line without the directories of its program and of its script."""
     words = command.split(" ")
+    if words[-1] == "--multiprocessing-fork":  # the rest is of no interest, and the same for all
+        return f"{os.path.basename(words[0])} (multiprocessing)"
     return " ".join([*(os.path.basename(w) if w[:1] != "-" else w for w in words[:2]), *words[2:]])
 
 
@@ -261,13 +263,22 @@ class _Maker:
             holder = self._blocker(blocker)
             if holder is None or (target.key, holder.key) in self.edges:
                 continue
-            stuck = holder.state if holder.state == target.state else "plain"
-            edge = Edge(target.key, holder.key, "held by", stuck, self._share(b.wait, blocker))
+            edge = Edge(
+                target.key, holder.key, "held by", self._stuck(target, blocker, b.knot), self._share(b.wait, blocker)
+            )
             self.edges[target.key, holder.key] = edge
         if b.wait.object is not None:
             for hold in self.seen.holders_of(b.wait.object):
                 if not hold.alive:
                     self._dead(target, b.wait, hold)
+
+    def _stuck(self, target: Node, blocker: Blocker, knot: int | None) -> str:
+        """How the line from an object of a knot to who has it is drawn."""
+        if knot is None or target.state not in ("deadlocked", "suspected"):
+            return "plain"
+        members = self.graph.knots[knot].members
+        inside = any((m.participant if isinstance(m, Blocked) else m) == blocker for m in members)
+        return target.state if inside else "plain"
 
     def _dead(self, target: Node, wait: Wait, hold: Hold) -> None:
         who = self.seen.participant(hold.thread)
@@ -280,8 +291,7 @@ class _Maker:
         """A program that does not use syncx waits for a range itself."""
         source = self.nodes[f.pid]
         holders = [h for b in f.blockers if (h := self._blocker(b)) is not None]
-        stuck = {h.state for h in holders} & {"deadlocked"}
-        state = "deadlocked" if stuck and any(m == f for k in self.graph.deadlocks for m in k.members) else "plain"
+        state = "deadlocked" if any(m == f for k in self.graph.deadlocks for m in k.members) else "plain"
         target = self._add(
             (f.awaits, frozenset(h.key for h in holders)), "o", "object", cut(f.awaits, WIDE), ["file range"],
             state, "file range", [f.awaits], {"kind": "file range", "name": f.awaits},
@@ -304,7 +314,7 @@ class _Maker:
             x.id if isinstance(x, (Participant, ProcessInfo)) else x.pid if isinstance(x, ForeignProcess) else x
             for x in b.blockers
         )
-        at = wait.object or wait.range or (wait.kind, wait.address if not blockers else 0)
+        at = wait.object or wait.range or (wait.kind, wait.pid, wait.address if not blockers else 0)
         identity = (at, wait.part if wait.part in ("guard", "several") else None, blockers)
         state = {"deadlock": "deadlocked", "suspected": "suspected"}.get(b.verdict, "plain")
         if identity in self.nodes:
@@ -372,6 +382,8 @@ def _called(b: Blocked, name: str | None) -> tuple[str, list[str]]:
         what = b.what.partition(" ")[2]
         part, of, path = what.rpartition(" of ")
         return cut(os.path.basename(path) or path, WIDE), [cut(part, WIDE)] if of else ["file"]
+    if wait.kind == "process":
+        return f"process {wait.pid}", ["its end"]
     kind = wait.kind
     if wait.part in ("guard", "several", "lock"):
         kind = f"{kind}, its lock"

@@ -738,5 +738,7 @@ def test_commands_are_short():
     assert _short("/usr/bin/python3 /srv/app/run.py --all /etc/x") == "python3 run.py --all /etc/x"
     assert _short("/usr/bin/python3 -m app") == "python3 -m app"
     assert _short("") == ""
+    spawned = "/usr/bin/python -c from multiprocessing.spawn import spawn_main; spawn_main(1) --multiprocessing-fork"
+    assert _short(spawned) == "python (multiprocessing)"
     assert _place("/srv/app/run.py:17 in work") == "run.py:17 in work"
     assert _place("…app/run.py:17 in <lambda>") == "run.py:17 in <lambda>"

@@ -509,7 +509,7 @@ def graph(*arguments, **options):
 
 
 SCENE = """
-    import fcntl
+    import subprocess
     from syncx import _core
     _core._set_deadlock(False)  # it is to stand
     mutexes = [syncx.Mutex(f"m{i}", arena=arena) for i in range(3)]
@@ -540,6 +540,9 @@ SCENE = """
     def see_it():
         syncx.Event("<&>", arena=arena).wait()
 
+    def join_it():
+        syncx.join(other, arena=arena)
+
     def get_file():
         syncx.FileLock(path, arena=arena).acquire()
 
@@ -547,9 +550,10 @@ SCENE = """
         thread(ring, i)
     thread(hold)
     holds.wait()
-    for what in (take_many, write_it, see_it, get_file):
+    other = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    for what in (take_many, write_it, see_it, get_file, join_it):
         thread(what)
-    say(); hear()
+    say(other.pid); hear()
     """
 FOREIGN = """
     import fcntl, os, sys
@@ -568,9 +572,9 @@ def scene(arena, child, tmp_path):
     foreign = subprocess.Popen([sys.executable, str(program), path], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     assert foreign.stdout.readline() == b"0\n"
     here = child(SCENE, path=path)
-    here.hear()
-    until_waiting(arena, 7)
-    yield here, foreign
+    other = here.hear()
+    until_waiting(arena, 8)
+    yield here, foreign, other
     foreign.communicate(timeout=PATIENCE)
 
 
@@ -583,20 +587,20 @@ def told(arena):
         assert (done.returncode, done.stderr) == (0, "")
         seen.update(json.loads(done.stdout))
         states = sorted(n["state"] for n in seen["nodes"] if n["type"] == "thread")
-        return states == ["deadlocked"] * 3 + ["foreign", "running"] + ["waiting"] * 4
+        return states == ["deadlocked"] * 3 + ["foreign"] * 2 + ["running"] + ["waiting"] * 5
 
     until(complete, "all is told")
     return seen
 
 
 def test_the_scene(arena, scene, tmp_path):
-    here, foreign = scene
+    here, foreign, other = scene
     seen = told(arena)
     nodes = {n["id"]: n for n in seen["nodes"]}
     threads = [n for n in nodes.values() if n["type"] == "thread"]
     by_name = {n.get("name"): n for n in threads if n.get("name") != "ring"}
     assert {n["pid"] for n in threads if n["state"] != "foreign"} == {here.pid}
-    assert [n["pid"] for n in threads if n["state"] == "foreign"] == [foreign.pid]
+    assert sorted(n["pid"] for n in threads if n["state"] == "foreign") == sorted([foreign.pid, other])
     edges = {(e["from"], e["to"]): e for e in seen["edges"]}
 
     def wants(name):
@@ -623,17 +627,19 @@ def test_the_scene(arena, scene, tmp_path):
     assert re.search(r"in \S+:\d+ in see_it$", edge["details"])
     what, edge = wants("get file")
     assert (what["label"], what["kind"], holders(what)) == ("data file", "file range", {(None, "")})
+    what, edge = wants("join it")
+    assert (what["label"], what["about"], holders(what)) == (f"process {other}", "its end", {(None, "")})
     ring = [n for n in threads if n.get("name") == "ring"]
     assert {n["state"] for n in ring} == {"deadlocked"}
     around = {pair for pair, e in edges.items() if e["state"] == "deadlocked"}
     assert len(around) == 6
     assert {nodes[b]["name"] for a, b in around if nodes[b]["type"] == "object"} == {"m0", "m1", "m2"}
-    assert re.fullmatch(r"1 deadlock, 7 threads wait in .+", seen["title"])
+    assert re.fullmatch(r"1 deadlock, 8 threads wait in .+", seen["title"])
     assert seen["summary"] == ["deadlock of 3 threads"]
 
 
 def test_the_scene_in_other_forms(arena, scene, tmp_path):
-    _, foreign = scene
+    _, foreign, _ = scene
     words = ["m0 (Mutex)", "wants 3 at once", "table (RWLock): reads", f"{foreign.pid} (does not use syncx)"]
 
     def complete(*begin, **options):

@@ -576,11 +576,12 @@ static void note_of(struct sx_snapshot *s, const struct sx_seen_participant *p, 
         sx_note(s, problem, sx_slot_of(p->id), what);
 }
 
-/* A condition's record says which one it means; all others name a cell. */
+/* A condition's record says which one it means; files and processes are no cells, all others name one. */
 static void link_wait(struct sx_snapshot *s, struct sx_seen_wait *w)
 {
     const struct sx_seen_participant *p = sx_seen_participant(s, w->participant);
-    if (w->kind == SX_KIND_FILE || w->cell == 0 || w->cell == offsetof(struct sx_header, lock))
+    if (w->kind == SX_KIND_FILE || w->kind == SX_KIND_JOIN || w->cell == 0 ||
+        w->cell == offsetof(struct sx_header, lock))
         return;
     uint32_t at = object_at(s, w->cell);
     struct sx_seen_object *o = at == SX_NOBODY ? NULL : sx_seen_object(s, at);

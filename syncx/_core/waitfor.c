@@ -290,12 +290,13 @@ static bool ask_barrier(struct sx_graph *g, const struct sx_node *n, sx_ask ask)
     uint32_t parties = b->cell.parameter, odd = word >> 32 & 1 ? PARTY_ODD : 0;
     if (parties > room || word & (BARRIER_BROKEN | BARRIER_COMPLETE | BARRIER_RETIRED))
         return true;
-    bool all = true;
+    bool all = true, present = false;
     for (uint32_t i = 0; i < parties; i++) {
         uint64_t party = load(&b->party[i]);
+        bool there = party & PARTY_ARRIVED && (party & PARTY_ODD) == odd;
+        present = present || (there && (party & SX_ID_MASK) == n->id);
         if (sx_is_free(party) || (party & SX_ID_MASK) == n->id)
             continue;
-        bool there = party & PARTY_ARRIVED && (party & PARTY_ODD) == odd;
         if (!there && !(party & PARTY_ENROLLED))
             continue;
         if (!alive(g->arena, party))
@@ -305,7 +306,7 @@ static bool ask_barrier(struct sx_graph *g, const struct sx_node *n, sx_ask ask)
         else if ((g->linking ? sx_not_stuck : ask)(g, party & SX_ID_MASK)) /* not waited for: no edge */
             return true;
     }
-    return all;
+    return all || !present; /* the phase that it waited for is over, and it has not run yet; or it waits for a place */
 }
 
 /* It ends when its threads have come to an end, or one of them ends it. */

@@ -147,10 +147,14 @@ def __getattr__(name: str) -> object:
         from . import lockinfo
 
         return getattr(lockinfo, name)
-    if name in ("Inversion", "order_check"):
-        from . import order
+    if name in ("order", "tracing"):
+        import importlib
 
-        return getattr(order, name)
+        return importlib.import_module(f"{__name__}.{name}")
+    if name in ("Inversion", "order_check"):
+        from .order import Inversion, order_check
+
+        return Inversion if name == "Inversion" else order_check
     if name == "trace":
         from .tracing import trace
 

@@ -362,7 +362,8 @@ class _Reader:
         self, who: Participant, parties: int, arrived: int | None, holds: Sequence[Hold]
     ) -> tuple[Request, Request, list[Source]]:
         missing = [h for h in holds if h.part is None and "enrolled" in h.flags and "arrived" not in h.flags]
-        if not arrived or any(not h.alive for h in missing):  # over, or broken
+        present = any(h.thread == who.id and "arrived" in h.flags for h in holds)
+        if not arrived or not present or any(not h.alive for h in missing):  # over, or broken
             return _GOES_ON, _GOES_ON, []
         need = parties - arrived
         known = [Supply(1, (h.thread or 0,), h.stable) for h in missing]

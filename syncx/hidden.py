@@ -86,6 +86,7 @@ def _leftover(directory: str, entry: str, kind: str, name: str) -> Iterator[Find
         yield Finding("ok", "update", f"{printable(path)}: an update() is at work")
         return
     except PermissionError:
+        os.lstat(path)  # of a directory that is closed to us nothing can be told
         yield Finding(
             "note",
             "update",

@@ -659,6 +659,21 @@ def test_lock_files_of_the_dead(tmp_path):
     assert {f.level for f in findings} == {"note"}
 
 
+def test_hidden_files_that_may_not_be_looked_into(tmp_path, monkeypatch):
+    left = tmp_path / ".x.syncx-create"
+    left.write_text("")
+
+    def closed(path):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(hidden, "_lock", closed)
+    (one,) = hidden.inside(str(tmp_path))
+    assert (one.level, one.repair) == ("note", None)
+    monkeypatch.setattr(os, "lstat", closed)  # a directory that is closed to us
+    with pytest.raises(PermissionError):
+        list(hidden.inside(str(tmp_path)))
+
+
 # ---- the command -----------------------------------------------------------------------------------------------------
 
 

@@ -257,9 +257,12 @@ def report_deadlock(what: object, members: list[tuple[Any, ...]], links: list[tu
 
     Called by the core in the waiting thread, which holds no lock of the library's own.
     """
-    from .deadlock import text_of
+    try:
+        from .deadlock import text_of
 
-    text = text_of(what, members, links, gives_up=False)[0]
+        text = text_of(what, members, links, gives_up=False)[0]
+    except Exception as e:  # as above
+        text = f"deadlock of {len(members)} threads, one of which tells of it and waits on; the rest is lost: {e!r}"
     get_logger = getattr(sys.modules.get("logging"), "getLogger", None)  # see report_owner_death
     if get_logger is not None:
         get_logger("syncx").error("%s", text)

@@ -96,6 +96,8 @@ static inline uint32_t sx_wish_bits(int deadlock, int priority)
                                                                                              : 0);
 }
 
+#define OWN_WISH UINT32_MAX /* what wish_of says then: not asked for before there is a wait */
+
 /* What a wait through the handle does in a deadlock, if its call says nothing else. */
 static inline uint32_t wish_of(const void *handle)
 {
@@ -145,7 +147,7 @@ static inline bool outlived(const void *handle)
 /* The same for a wait that may be part of a deadlock; one of each in a block. */
 #define WAIT_BEGIN(self, wish)                                                                                         \
     struct sx_wish outer_wish = sx_wish;                                                                               \
-    sx_wish = (struct sx_wish){wish, self};                                                                            \
+    sx_wish = (struct sx_wish){(wish) == OWN_WISH ? wish_of(self) : (wish), self};                                     \
     HANDLE_BEGIN(self)
 #define WAIT_END(self)                                                                                                 \
     HANDLE_END(self);                                                                                                  \

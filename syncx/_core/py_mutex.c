@@ -144,7 +144,7 @@ static int64_t within(int64_t patience)
 PyObject *sx_mutex_enter(HandleObject *op)
 {
     MutexObject *self = (MutexObject *)op;
-    int r = acquire(self, within(self->patience), wish_of(self));
+    int r = acquire(self, within(self->patience), OWN_WISH);
     if (r < 0)
         return NULL;
     if (r == 0) {
@@ -188,7 +188,7 @@ PyObject *sx_mutex_acquire(PyObject *op, PyObject *const *args, Py_ssize_t n, Py
 {
     MutexObject *self = (MutexObject *)op;
     int64_t deadline = SX_NEVER;
-    uint32_t wish = wish_of(self);
+    uint32_t wish = OWN_WISH;
     if (n != 0 || names != NULL)
         if (sx_parse_acquire((HandleObject *)self, args, n, names, &deadline, NULL, &wish) < 0)
             return NULL;
@@ -236,7 +236,7 @@ PyObject *sx_mutex_recover(PyObject *op, PyObject *const *args, Py_ssize_t n, Py
     MutexObject *self = (MutexObject *)op;
     int64_t deadline = SX_NEVER;
     uint64_t me;
-    uint32_t wish = wish_of(self);
+    uint32_t wish = OWN_WISH;
     if (sx_parse_acquire((HandleObject *)self, args, n, names, &deadline, NULL, &wish) < 0)
         return NULL;
     enum sx_status s = lock(self, deadline, wish, false);

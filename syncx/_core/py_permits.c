@@ -102,7 +102,7 @@ static PyObject *enter(HandleObject *op)
 {
     PermitsObject *self = (PermitsObject *)op;
     int64_t deadline = self->patience == SX_NEVER ? SX_NEVER : sx_after(self->patience);
-    int r = acquire(self, 1, PERMIT_SCOPED, deadline, wish_of(self));
+    int r = acquire(self, 1, PERMIT_SCOPED, deadline, OWN_WISH);
     if (r < 0)
         return NULL;
     if (r == 0)
@@ -152,7 +152,7 @@ static PyObject *permits_acquire(PyObject *op, PyObject *const *args, Py_ssize_t
 {
     PermitsObject *self = (PermitsObject *)op;
     int64_t deadline = SX_NEVER;
-    uint32_t n = 1, wish = wish_of(self);
+    uint32_t n = 1, wish = OWN_WISH;
     if (nargs != 0 || names != NULL)
         if (sx_parse_acquire((HandleObject *)self, args, nargs, names, &deadline, &n, &wish) < 0 ||
             count_in_range(self, n) < 0)

@@ -132,7 +132,7 @@ static int release(RangeObject *self)
 static PyObject *enter(HandleObject *op)
 {
     RangeObject *self = (RangeObject *)op;
-    int r = acquire(self, self->patience == SX_NEVER ? SX_NEVER : sx_after(self->patience), wish_of(self));
+    int r = acquire(self, self->patience == SX_NEVER ? SX_NEVER : sx_after(self->patience), OWN_WISH);
     if (r < 0)
         return NULL;
     if (r == 0)
@@ -183,7 +183,7 @@ static PyObject *range_acquire(PyObject *op, PyObject *const *args, Py_ssize_t n
 {
     RangeObject *self = (RangeObject *)op;
     int64_t deadline = SX_NEVER;
-    uint32_t wish = wish_of(self);
+    uint32_t wish = OWN_WISH;
     if ((n != 0 || names != NULL) && sx_parse_acquire((HandleObject *)self, args, n, names, &deadline, NULL, &wish) < 0)
         return NULL;
     int r = acquire(self, deadline, wish);

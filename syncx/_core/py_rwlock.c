@@ -328,7 +328,7 @@ static enum sx_status read_unlock(ReadViewObject *self)
 static PyObject *read_enter(HandleObject *op)
 {
     enum sx_status s =
-        read_lock((ReadViewObject *)op, op->patience == SX_NEVER ? SX_NEVER : sx_after(op->patience), wish_of(op));
+        read_lock((ReadViewObject *)op, op->patience == SX_NEVER ? SX_NEVER : sx_after(op->patience), OWN_WISH);
     if (s != SX_OK)
         return refused(op, s == SX_BUSY ? SX_TIMEOUT : s);
     Py_INCREF(op);
@@ -378,7 +378,7 @@ static PyObject *read_acquire(PyObject *op, PyObject *const *args, Py_ssize_t n,
 {
     ReadViewObject *self = (ReadViewObject *)op;
     int64_t deadline = SX_NEVER;
-    uint32_t wish = wish_of(self);
+    uint32_t wish = OWN_WISH;
     if ((n != 0 || names != NULL) && sx_parse_acquire((HandleObject *)self, args, n, names, &deadline, NULL, &wish) < 0)
         return NULL;
     if (!sx_noting() && sx_self.arena == self->core && self->object.unit != SX_NOBODY &&

@@ -31,6 +31,7 @@ setup(
                 "-fvisibility=hidden",
                 "-Wall",
                 "-Wextra",
+                "-Werror=implicit-function-declaration",  # it would cut pointers in half, without an error
                 "-Wno-missing-field-initializers",
                 "-Wno-cast-function-type",
             ],

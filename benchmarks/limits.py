@@ -347,13 +347,14 @@ LIMITS = [
     *(
         Limit(
             "views",
-            f"`syncx {view}`, {views.OBJECTS:,} objects, {views.PARTICIPANTS:,} threads",
-            _value("views", view),
+            f"{what} of `syncx {view}`, {views.OBJECTS:,} objects, {views.PARTICIPANTS:,} threads",
+            _value(section, view),
             at_most=500,
             unit="ms",
             every_version=True,
         )
         for view in views.VIEWS
+        for what, section in (("time", "views"), ("processor time", "views-cpu"))
     ),
     Limit("import", "to multiprocessing.synchronize", _ratio("import", "syncx"), at_most=0.5),
 ]

@@ -227,6 +227,22 @@ def test_sections_of_the_deadlocks() -> None:
     assert nothing_left(process.pid)
 
 
+@pytest.mark.core
+def test_views_of_a_crowded_arena() -> None:
+    process = start("--quick", "--rounds", "1", "--group", "views", "--json", "-")
+    status, out, err = finish(process)
+    assert (status, err) == (0, "")
+    data = json.loads(out)
+    sections = {s["key"]: s for s in data["groups"]["views"]}
+    assert list(sections) == ["views", "views-cpu"]
+    for section in sections.values():
+        assert [row["name"] for row in section["rows"]] == ["ps", "ls", "top --once", "stats", "stats --prometheus"]
+        assert all(row["value"]["median"] > 0 for row in section["rows"])
+    assert len(data["limits"]) == 10
+    assert all(limit["verdict"] in ("pass", "FAIL") for limit in data["limits"])
+    assert nothing_left(process.pid)
+
+
 def test_creation_of_each_kind() -> None:
     process = start("--quick", "--group", "creation", "--json", "-")
     status, out, err = finish(process)

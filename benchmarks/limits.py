@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from . import creation, deadlocks, death, family, filepeers, manyranges, notify, pingpong, views, wakeup
+from . import creation, deadlocks, death, family, filepeers, manyranges, notify, order, pingpong, views, wakeup
 from .samples import Section, Summary
 
 Measure = Callable[[dict[str, Section]], "Summary | None"]
@@ -106,6 +106,11 @@ LIMITS = [
         _ratio("sigkill", "syncx.Mutex", wakeup.PROGRAM),
         at_most=2.0,
     ),
+    *(
+        Limit("order", f"{what}, lock order checked, to both off", _ratio(key, order.ORDER), at_most=3.0)
+        for key, what in (("noted-with", "`with`"), ("noted-inside", "`with` inside another one"))
+    ),
+    Limit("order", "`with`, traced, to both off", _ratio("noted-with", order.TRACE)),
     Limit("creation", "a named mutex made in", _value("time", creation.NAMED), at_most=3.0, unit="us"),
     Limit(
         "creation",

@@ -243,6 +243,18 @@ def test_views_of_a_crowded_arena() -> None:
     assert nothing_left(process.pid)
 
 
+@pytest.mark.core
+def test_sections_of_the_order() -> None:
+    process = start("--quick", "--rounds", "1", "--group", "order", "--json", "-")
+    status, out, err = finish(process)
+    assert (status, err) == (0, "")
+    data = json.loads(out)
+    assert [s["key"] for s in data["groups"]["order"]] == ["noted-with", "noted-inside"]
+    assert all(len(s["rows"]) == 3 for s in data["groups"]["order"])
+    assert all(limit["median"] > 0 for limit in data["limits"])
+    assert nothing_left(process.pid)
+
+
 def test_creation_of_each_kind() -> None:
     process = start("--quick", "--group", "creation", "--json", "-")
     status, out, err = finish(process)

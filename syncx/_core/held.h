@@ -26,6 +26,7 @@ static inline bool sx_noting_order(void)
 /* ---- the list of a thread: trace.c ------------------------------------------------------------------------ */
 #define SX_HELD_MOST 64u /* what a thread holds beyond that is neither traced nor ordered */
 #define SX_ALL UINT32_MAX
+#define SX_CLASSES_KEPT 64u
 
 /* One thing that a thread holds. */
 struct sx_held {
@@ -50,6 +51,9 @@ struct sx_holds {
     uint32_t count;
     uint32_t turn; /* sx_noting_turn of the time */
     struct sx_held item[SX_HELD_MOST];
+    struct { /* the classes of objects that were asked for last, by their keys */
+        uint64_t arena, what, order;
+    } classes[SX_CLASSES_KEPT];
 };
 extern _Thread_local struct sx_holds *sx_holds __attribute__((tls_model("initial-exec")));
 

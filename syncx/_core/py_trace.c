@@ -194,10 +194,24 @@ static uint64_t class_of_nameless(struct sx_arena *arena, uint64_t key, uint32_t
 /* Of an object in the arena that was taken while its handle did not know its class. */
 static uint64_t class_of_unit(struct sx_arena *arena, uint64_t key, uint32_t kind)
 {
+    struct sx_order *table = sx_order_table(arena, true);
+    struct sx_holds *list = sx_held_list();
+    uint32_t kept = (uint32_t)key % SX_CLASSES_KEPT;
+    uint64_t id;
+    memcpy(&id, arena->id, sizeof id);
+    if (table == NULL || list == NULL)
+        return 0;
+    if (list->classes[kept].what == key && list->classes[kept].arena == id &&
+        sx_order_valid(table, list->classes[kept].order))
+        return list->classes[kept].order;
     struct sx_cell *cell = key >> 63 ? NULL : sx_cell_at(arena, (uint32_t)key - 1);
     uint32_t at = cell == NULL ? 0 : atomic_load_explicit(&cell->name, memory_order_acquire);
     struct sx_name *name = at == 0 ? NULL : sx_name_at(arena, at - 1);
-    return name != NULL ? class_of_name(arena, name, kind) : class_of_nameless(arena, key, kind, 0);
+    uint64_t order = name != NULL ? class_of_name(arena, name, kind) : class_of_nameless(arena, key, kind, 0);
+    list->classes[kept].arena = id;
+    list->classes[kept].what = key;
+    list->classes[kept].order = order;
+    return order;
 }
 
 /* 0: the handle does not know it. */

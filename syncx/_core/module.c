@@ -37,7 +37,9 @@ static bool is_ours(PyCodeObject *code)
         return true; /* "<frozen ...>" */
     if (n == 0 || (size_t)PyUnicode_GET_LENGTH(file) < n || !PyUnicode_IS_COMPACT_ASCII(file))
         return false;
-    return memcmp(PyUnicode_DATA(file), package, n) == 0;
+    /* the demos are programs that use the package, as anybody's */
+    const char *path = PyUnicode_DATA(file);
+    return memcmp(path, package, n) == 0 && strncmp(path + n, "demo", 4) != 0;
 }
 
 static int offset_in(PyFrameObject *frame)

@@ -560,7 +560,9 @@ static _Noreturn void victim(void)
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     CHECK(ptrace(PTRACE_TRACEME, 0, NULL, NULL) == 0);
     scenario->before();
-    sx_host = (struct sx_host){host_block, host_unblock, host_interrupted};
+    sx_host.block = host_block;
+    sx_host.unblock = host_unblock;
+    sx_host.interrupted = host_interrupted;
     atomic_store(&control->host_locked, 1);
     raise(SIGSTOP);
     scenario->operation();

@@ -481,7 +481,7 @@ def wait_graph(
         rules = requests_of(seen, outside=foreign)
         found = knots_of(rules)
         deadlocks = [f for f in found if f.verdict == "deadlock"]
-        if not deadlocks and (look_again is None or look > 0 or not restless(seen, rules)):
+        if not deadlocks and (look_again is None or look == LOOKS - 1 or not restless(seen, rules)):
             break
         after = seen if look_again is None else look_again()
         doubtful = [f for f in deadlocks if not _confirmed(f, seen, rules, after, foreign)]

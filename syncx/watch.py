@@ -29,6 +29,7 @@ class _Case:
     began: float
     """Seconds since the epoch, as far as is known."""
     looks: int = 0
+    missed: int = 0
     reported: bool = False
 
 
@@ -48,20 +49,26 @@ class Watcher:
         """What is new since the last look, and what is over, as records for JSON.
 
         A deadlock is told at once.  All else must be there at two looks: a lock that is just being handed over may look
-        like it.  once: there will be no second look.
+        like it.  What was told is over when it is missing at two looks: a sleeper that looks around waits for nothing
+        in that moment.  once: there will be no second look.
         """
         now = graph.snapshot.taken
         present = self._present(graph)
         events = []
         for key in [k for k in self._cases if k not in present]:
-            case = self._cases.pop(key)
-            if case.reported:
+            case = self._cases[key]
+            case.missed += 1
+            if not case.reported:
+                del self._cases[key]
+            elif case.missed > 1:
+                del self._cases[key]
                 lasted = max(0.0, now - case.began)
                 text = f"over after {duration(lasted)}: {case.title}"
                 events.append(_record(now, "over", key, text, {"of": case.kind, "lasted": lasted}))
         for key, found in present.items():
             case = self._cases.setdefault(key, found)
             case.looks += 1
+            case.missed = 0
             if not case.reported and (once or case.looks > 1 or case.kind == "deadlock"):
                 case.reported = True
                 events.append(_record(now, case.kind, key, found.text, found.more))

@@ -42,14 +42,28 @@ def m(name):
     return f"syncx.Mutex({name!r}, arena=arena)"
 
 
+def until_graph(arena, like, what):
+    """The first graph that is like that: a thread may be looking around just when we look."""
+    found = None
+
+    def look():
+        nonlocal found
+        found = syncx.wait_graph(arena)
+        return like(found)
+
+    until(look, what)
+    return found
+
+
 def until_knots(arena, want):
-    """Looks until the knots are those: a thread may be looking around just when we look."""
+    return until_graph(
+        arena, lambda g: sorted((k.verdict, len(k.members)) for k in g.knots) == sorted(want), f"the knots are {want}"
+    )
 
-    def found():
-        return sorted((k.verdict, len(k.members)) for k in syncx.wait_graph(arena).knots)
 
-    until(lambda: found() == sorted(want), f"the knots are {want}, not {found()}")
-    return syncx.wait_graph(arena)
+def until_blocked(arena, n):
+    """A graph in which so many wait, each for somebody."""
+    return until_graph(arena, lambda g: sum(b.blockers != () for b in g.blocked) == n, f"{n} wait")
 
 
 def never_a_knot(arena):
@@ -57,7 +71,6 @@ def never_a_knot(arena):
         graph = syncx.wait_graph(source)
         assert graph.knots == ()
         assert {b.verdict for b in graph.blocked} <= {"runs"}
-    return graph
 
 
 def test_a_ring(arena, members):
@@ -73,8 +86,8 @@ def test_a_ring(arena, members):
 
 def test_a_chain_with_a_holder_that_lives(arena, members):
     a, b, c = members(([m("a")], m("b"), None), ([m("b")], m("c"), None), ([m("c")], None, None))
-    until(lambda: len(syncx.wait_graph(arena).blocked) == 2, "two wait")
-    graph = never_a_knot(arena)
+    graph = until_blocked(arena, 2)
+    never_a_knot(arena)
     way = graph.chain(next(x for x in graph.blocked if x.pid == a.pid))
     assert [w.pid for w in way] == [a.pid, b.pid, c.pid]
 
@@ -100,8 +113,9 @@ def test_a_death_dissolves_it(arena, members):
 def test_a_member_that_is_stopped(arena, members):
     a, _ = members(([m("a")], m("b"), None), ([m("b")], m("a"), None))
     os.kill(a.pid, signal.SIGSTOP)
-    until(lambda: [x.stopped for x in syncx.wait_graph(arena).blocked if x.pid == a.pid] == [True], "it is stopped")
-    graph = until_knots(arena, [("deadlock", 2)])
+    graph = until_graph(
+        arena, lambda g: [m.stopped for k in g.knots for m in k.members if m.pid == a.pid] == [True], "it is stopped"
+    )
     assert "(stopped)" in str(graph)
     assert [x.pid for x in graph.blocked if x.stopped] == [a.pid]
     os.kill(a.pid, signal.SIGCONT)
@@ -197,12 +211,12 @@ def test_the_end_of_a_process(arena, child, stuck):
     a.say(b.pid)
     until_waiting(arena, 1 + stuck)
     if stuck:
-        until_knots(arena, [("deadlock", 2)])
+        graph = until_knots(arena, [("deadlock", 2)])
     else:
-        until(lambda: syncx.wait_graph(arena).blocked, "it waits")
-        graph = never_a_knot(arena)
+        never_a_knot(arena)
+        graph = until_blocked(arena, 1)
         assert [w.pid for x in graph.blocked for w in x.blockers] == [b.pid]
-    assert f"for the end of process {b.pid}" in {x.what for x in syncx.wait_graph(arena).blocked}
+    assert f"for the end of process {b.pid}" in {x.what for x in graph.blocked}
 
 
 # ---- other programs --------------------------------------------------------------------------------------------------
@@ -234,14 +248,15 @@ def beside(arena, child, tmp_path):
     worker = child(MEMBER, holds=[code(str(second), 50, 10)], wants=code(str(path), 12, 1), how={})
     worker.hear()
     worker.say()
-    until(lambda: any(x.blockers for x in syncx.wait_graph(arena).blocked), "it waits for the program")
+    until_blocked(arena, 1)
     return foreign, worker, path, second
 
 
 @pytest.mark.core
 def test_a_range_that_another_program_has(arena, beside):
     foreign, worker, path, _ = beside
-    graph = never_a_knot(arena)
+    never_a_knot(arena)
+    graph = until_blocked(arena, 1)
     (waits,) = graph.blocked
     (other,) = waits.blockers
     assert (waits.pid, waits.what) == (worker.pid, f"for byte 12 of {path}")
@@ -270,8 +285,8 @@ def test_a_knot_with_another_program(arena, beside):
     assert "syncx cannot break it" in str(graph)
     assert {m.get("foreign") for k in graph.to_dict()["knots"] for m in k["members"]} == {None, foreign.pid}
     os.kill(foreign.pid, signal.SIGSTOP)
-    until(lambda: syncx.wait_graph(arena).foreign[0].state in ("T", "t"), "it is stopped")
-    assert "stopped" in str(syncx.wait_graph(arena))
+    graph = until_graph(arena, lambda g: [f.state for f in g.foreign] in (["T"], ["t"]), "it is stopped")
+    assert "stopped" in str(graph)
 
 
 @pytest.mark.core
@@ -292,6 +307,6 @@ def test_sqlite_has_the_range(arena, child, tmp_path):
     db.hear()
     worker = child("lock = syncx.RangeLock(path, 1 << 30, 512, arena=arena); say(); lock.acquire()", path=str(path))
     worker.hear()
-    until(lambda: syncx.wait_graph(arena).foreign, "it waits for sqlite")
-    (waits,) = never_a_knot(arena).blocked
+    (waits,) = until_graph(arena, lambda g: g.foreign, "it waits for sqlite").blocked
+    never_a_knot(arena)
     assert [w.pid for w in waits.blockers] == [db.pid]

@@ -76,6 +76,15 @@ def _lock(path: str) -> int:
     return fd
 
 
+def _is_there(path: str) -> bool:
+    """Raises PermissionError where the directory is closed to us: nothing can be told of it."""
+    try:
+        os.lstat(path)
+    except FileNotFoundError:
+        return False
+    return True
+
+
 def _leftover(directory: str, entry: str, kind: str, name: str) -> Iterator[Finding]:
     path = os.path.join(directory, entry)
     try:
@@ -86,13 +95,10 @@ def _leftover(directory: str, entry: str, kind: str, name: str) -> Iterator[Find
         yield Finding("ok", "update", f"{printable(path)}: an update() is at work")
         return
     except PermissionError:
-        os.lstat(path)  # of a directory that is closed to us nothing can be told
-        yield Finding(
-            "note",
-            "update",
-            f"{printable(path)}: of an update(), and may not be looked into; if it is a leftover, the"
-            " next update() by its owner removes it",
-        )
+        if _is_there(path):  # or it was the file beside it that is closed to us
+            what = f"{printable(path)}: of an update(), and may not be looked into"
+            advice = "if it is a leftover, the next update() by its owner removes it"
+            yield Finding("note", "update", what, advice)
         return
     try:
         st = os.lstat(path)

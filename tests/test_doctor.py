@@ -669,6 +669,7 @@ def test_hidden_files_that_may_not_be_looked_into(tmp_path, monkeypatch):
     monkeypatch.setattr(hidden, "_lock", closed)
     (one,) = hidden.inside(str(tmp_path))
     assert (one.level, one.repair) == ("note", None)
+    assert list(hidden.beside(str(tmp_path / "y"))) == []  # it is not there, whatever is closed to us
     monkeypatch.setattr(os, "lstat", closed)  # a directory that is closed to us
     with pytest.raises(PermissionError):
         list(hidden.inside(str(tmp_path)))

@@ -24,6 +24,7 @@ EXCEPTIONS = {
     syncx.OwnerDiedError: RuntimeError,
     syncx.Gone: RuntimeError,
     syncx.InUse: RuntimeError,
+    syncx.LockOrderError: RuntimeError,
     syncx.ArenaError: RuntimeError,
     syncx.ArenaFull: syncx.ArenaError,
     syncx.BrokenBarrierError: threading.BrokenBarrierError,

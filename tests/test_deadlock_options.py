@@ -378,6 +378,37 @@ def test_a_victim_that_is_killed_before_it_runs(member: Any, arena: syncx.Arena)
     assert other.gets()
 
 
+@pytest.mark.death
+def test_a_join_that_reports(member: Any, arena: syncx.Arena) -> None:
+    we, other = member(), member()
+    knot("Mutex", other, we, arena, Path(), "", "")
+    we.start(f"syncx.join({other.pid}, arena=arena, deadlock='off')")
+    until_waiting(arena, 2)
+    other.looks()
+    we.looks()
+    we.gives_way()
+    we.start(f"syncx.join({other.pid}, arena=arena, deadlock='report')")
+    assert f"the end of process {other.pid}" in we.reports()
+    we.looks()
+    other.child.kill()
+    assert we.gets() is True
+    assert we.does("len(logs)") == 1
+
+
+def test_a_barrier_that_reports(member: Any, arena: syncx.Arena) -> None:
+    we, other = member(), member()
+    for m, option in ((we, ", deadlock='report'"), (other, "")):
+        m.does(f"b = syncx.Barrier(2, name='b', arena=arena{option}); b.enroll()")
+    knot("Mutex", other, we, arena, Path(), "", "")
+    we.start("b.wait()")
+    assert "deadlock of 2 threads" in we.reports()
+    we.looks()
+    other.gives_way()
+    assert other.does("b.wait()") in (0, 1)
+    assert we.gets() in (0, 1)
+    assert we.does("len(logs)") == 1
+
+
 # ---- what never changes ---------------------------------------------------------------------------------------------
 
 

@@ -424,7 +424,8 @@ static PyMethodDef arena_methods[] = {
     {"_file_locks", arena_file_locks, METH_NOARGS, file_locks_doc},
     {"_participants", arena_participants, METH_NOARGS, participants_doc},
     {"_join", arena_join, METH_VARARGS,
-     "_join($self, pidfd, pid, timeout, /)\n--\n\nWaits for the end of a process; False: not in that time."},
+     "_join($self, pidfd, pid, timeout, deadlock, priority, /)\n--\n\nWaits for the end of a process; False: not in "
+     "that time."},
     {"_description", arena_description, METH_NOARGS, NULL},
     {NULL, NULL, 0, NULL},
 };

@@ -481,10 +481,12 @@ static int condition_clear(PyObject *op)
 
 static PyMethodDef condition_methods[] = {
     {"acquire", (PyCFunction)(void (*)(void))condition_acquire, METH_FASTCALL | METH_KEYWORDS,
-     "acquire($self, /, blocking=True, timeout=None)\n--\n\nAcquire the lock: lock.acquire()."},
+     "acquire($self, /, blocking=True, timeout=None, *, deadlock=None, priority=None)\n--\n\nAcquire the lock: "
+     "lock.acquire()."},
     {"release", condition_release, METH_NOARGS, "release($self, /)\n--\n\nRelease the lock: lock.release()."},
     {"recover", (PyCFunction)(void (*)(void))condition_recover, METH_FASTCALL | METH_KEYWORDS,
-     "recover($self, /, blocking=True, timeout=None)\n--\n\nAcquire the lock after its owner died: lock.recover()."},
+     "recover($self, /, blocking=True, timeout=None, *, deadlock=None, priority=None)\n--\n\nAcquire the lock after "
+     "its owner died: lock.recover()."},
     {"locked", condition_locked, METH_NOARGS,
      "locked($self, /)\n--\n\nTrue while a live thread of any process holds the lock."},
     {"wait", (PyCFunction)(void (*)(void))condition_wait, METH_FASTCALL | METH_KEYWORDS, wait_doc},

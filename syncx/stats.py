@@ -4,16 +4,17 @@ format of Prometheus."""
 from __future__ import annotations
 
 import os
-import secrets
 import stat
 import sys
 from collections.abc import Iterable, Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .errors import SyncxError
-from .snapshots import ObjectState, Snapshot
+from .snapshots import ObjectState, Snapshot, snapshot
 from .terminal import duration, paint
-from .waitgraph import WaitGraph, wait_graph
+
+if TYPE_CHECKING:
+    from .waitgraph import WaitGraph
 
 __all__ = ["Row", "exposition", "main", "rows_of", "title", "write_atomically"]
 
@@ -81,25 +82,34 @@ def main(
     cannot be read, that is what is written before the exception is raised: a file of yesterday would tell that all is
     well.
     """
-    try:
-        graph = wait_graph(arena)
-    except (SyncxError, OSError):
-        if prometheus:
-            _put(_text(_up(_place(arena), 0)), output)
-        raise
-    seen = graph.snapshot
-    rows = [row for row in rows_of(seen) if everything or row.object.name is not None]
-    if prometheus:
-        _put(exposition(graph, rows), output)
-    elif as_json:
-        import json
-
-        _put(json.dumps(_as_dict(graph, rows), indent=2) + "\n", output)
+    if not (prometheus or as_json):
+        seen = snapshot(arena)
+        _table(_chosen(seen, everything))
     else:
-        _table(rows)
+        from .waitgraph import wait_graph  # the table is without deadlocks, and sooner there
+
+        try:
+            graph = wait_graph(arena)
+        except (SyncxError, OSError):
+            if prometheus:
+                _put(_text(_up(_place(arena), 0)), output)
+            raise
+        seen = graph.snapshot
+        rows = _chosen(seen, everything)
+        _put(exposition(graph, rows) if prometheus else _json(graph, rows), output)
     for problem in seen.problems:
         print(f"syncx: {seen.path}: {problem}", file=sys.stderr)
     return 0
+
+
+def _chosen(seen: Snapshot, everything: bool) -> list[Row]:
+    return [row for row in rows_of(seen) if everything or row.object.name is not None]
+
+
+def _json(graph: WaitGraph, rows: Sequence[Row]) -> str:
+    import json
+
+    return json.dumps(_as_dict(graph, rows), indent=2) + "\n"
 
 
 def _place(arena: str) -> str:
@@ -133,7 +143,7 @@ def write_atomically(path: str, data: bytes) -> None:
         return
     directory, name = os.path.split(path)
     # a collector that takes *.prom must not take this one
-    new = os.path.join(directory, f".{name}.{secrets.token_hex(6)}.tmp")
+    new = os.path.join(directory, f".{name}.{os.urandom(6).hex()}.tmp")
     try:
         try:
             with open(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666), "wb") as f:

@@ -662,7 +662,7 @@ static void watch(enum next next)
         fail("host lock held", next == PAUSE ? "spinning" : "sleeping", 0);
     if (next == FUTEX_WAITS && lock_kind == SYNCX) {
         struct sx_wait *w = wait_record(atomic_load(&control->victim_id));
-        if (atomic_load(&w->state) != SX_WAITING || atomic_load(&w->cell) != atomic_load(&control->cell))
+        if (sx_wait_state(atomic_load(&w->state)) != SX_WAITING || atomic_load(&w->cell) != atomic_load(&control->cell))
             fail("wait record not published", "", 0);
     }
 }

@@ -71,15 +71,15 @@ HOST_LOCK_WHILE_SLEEPING = Twin(
         Edit("mutex.c", "            sx_pause_block(&pause);\n            sx_spin(", "            sx_spin("),
         Edit(
             "wait.c",
-            "    sx_pause_block(pause);\n    publish(pause, cell, holder);",
-            "    publish(pause, cell, holder);",
+            "    sx_pause_block(pause);\n    if (pause->since == 0)",
+            "    if (pause->since == 0)",
         ),
     ),
 )
 
 NOT_PUBLISHED = Twin(
     "sleeps without a wait record",
-    (Edit("wait.c", "    publish(pause, cell, holder);\n    int r", "    int r"),),
+    (Edit("wait.c", "    publish(pause, cell, holder);\n    sx_deadlock", "    sx_deadlock"),),
 )
 
 # The file has its name while it is still being filled.
@@ -176,7 +176,7 @@ WALL_CLOCK = Twin(
 )
 CHILD_IS_PARENT = Twin(
     "a forked child goes on as its parent",
-    (Edit("process.c", "    sx_forget_registrations();\n    sx_hostless", "    sx_hostless"),),
+    (Edit("process.c", "    sx_forget_registrations();\n    sx_held_forget", "    sx_held_forget"),),
 )
 WITNESS_INHERITED = Twin(
     "a forked child keeps its parent's witness alive",

@@ -1,30 +1,43 @@
 /* deadlock.c: who waits for whom, and whether for ever.
  *
  * A thread that is about to sleep without a time limit has written its wait record, and looks whether it has just closed
- * a deadlock.  Nothing else closes one, for whoever runs may still give back what he holds.
+ * a deadlock.  What closes one otherwise is seen by the scan, which one of those on the belt does for all: a thread that ends
+ * while its process has permits that others of its threads could have given back; a member that was awake just when the
+ * last one looked, or in a signal handler.
  *
  *   1. Collect: from this thread, the threads that can give what each one waits for, as far as they are blocked themselves.
  *   2. Reduce, and read the words once more for it: a thread that is not blocked goes on and gives back all that it has;
  *      whoever has enough then goes on too; and so on.  Those who are left are stuck.  That is exact for a lock, for
  *      readers and a writer, for any n of k permits, for ranges of files, and for the parties of a barrier.
- *   3. Look again at the records of those who are left.  Each says WAITING still, with the number it had in 1: it is in
- *      the same wait, and, as it says AWAKE whenever it looks whether it can have what it waits for, has got nothing since.
- *      What it holds only it can give back, so all edges read in 2 were there from 1 to 3, together, and are for ever.
- *      (A signal handler that gives back a lock of the thread it interrupts is the exception.)
+ *   3. Look again at the records of those who are left.  Each says WAITING (or BEHIND) still, with the number it had in 1.
+ *
+ * Why that is the truth.  A number is used once by a thread, for one wait, and for it only as long as no signal handler runs
+ * in it: so from 1 to 3 each of them was in one wait and ran nothing but that wait's own code.  It says AWAKE or NOTIFIED
+ * whenever it looks whether it can have what it waits for, and would not say WAITING again if it could: it has got nothing.
+ * (A range is tried for under WAITING; but it is not to be had while those who stand in the way are stuck themselves.)
+ * And it has given nothing back.  What says that it has something is written by itself, before the wait or by its release:
+ * the word of a mutex, a reader's mark, the thread of a permit (0 before the word is freed, so it is never that of the last
+ * holder), the record of a range (taken back after the range was unlocked, and before any next wait).  So each edge read
+ * in 2 was there from 1 to 3; all of them together; and nobody in it will ever change one.  Others can, and that is not
+ * known here: a signal handler that gives back a lock of the thread it interrupts, another thread that closes the lock object
+ * through which a range is held, gives back a permit that was taken by `with`, or unlinks what is waited for.
  *
  * Those who reach each other are one deadlock, whichever of them looks.  They agree on its victim: the lowest priority, then
  * who came last, by the time its wait began, then by slot, among those who can give their wait up.  It is told by a CAS of
  * its record from WAITING to VICTIM, which one thread wins, and which fails if the victim has woken in the meantime.  The
  * victim wakes up, and leaves its wait as if a signal handler had raised; it has lost nothing of what it holds.  Or, if it
- * is to report, it does so and waits on: then those who are in it already are left alone, see victim_of.  Two threads that close one
- * at the same time: their records were both there before either looked (a fence on both sides), so at least one sees all.
+ * is to report, it does so and waits on: then those who are in it already are left alone, see victim_of.  Two threads that
+ * close one at the same time: their records were both there before either looked (a fence on both sides), so at least one
+ * sees all.  Two deadlocks with a member in common: see claim.
  *
  * Never part of one: a wait that ends by itself (a time limit), a thread that was chosen or notified and has not run yet, a
  * dead thread (its locks are to be had), a wait whose end no lock decides (event, latch, condition, plain semaphore, a free
  * place at a barrier), what is held by programs without syncx, or in another arena.  Whoever waits for one of those may go
  * on, as far as can be known here.  A permit that was taken by acquire() may be released by any thread of its process.
  * The word of a mutex in the user's memory cannot be read by everybody: its waiters tell whom it named when they last
- * looked, so such a deadlock is found at the belt (waitfor.c); other locks that lie there are never part of one.
+ * looked, so such a deadlock is found at the belt (waitfor.c); other locks that lie there are never part of one.  Nor are
+ * ranges beyond the twelve of a thread that others are told of.  A thread that sleeps in the kernel for a range, or must have
+ * the lock of a condition again, is a member, but nothing of ours could end its wait: it is never the victim.
  *
  * Death of the thread that looks leaves nothing; of the victim before it wakes: its locks come free by that.
  */

@@ -7,8 +7,10 @@ import sys
 from collections.abc import Iterable
 from typing import Any
 
-from .snapshots import FileRange, Hold, Participant, Snapshot, Wait, snapshot
+from .requests import in_the_way
+from .snapshots import Hold, Participant, Snapshot, Wait, snapshot
 from .terminal import command_line, duration, paint, printable
+from .words import file_name
 
 __all__ = ["main"]
 
@@ -69,22 +71,6 @@ class _About:
         return {"name": "", "state": "", "command": ""}
 
 
-def _file_name(pid: int | None, file: FileRange) -> str:
-    """The path of a file that the process has open, or its device and inode."""
-    try:
-        entries = sorted(os.listdir(f"/proc/{pid}/fd"), key=int)
-    except OSError:
-        entries = []
-    for entry in entries:
-        try:
-            st = os.stat(f"/proc/{pid}/fd/{entry}")
-            if (st.st_dev, st.st_ino) == (file.device, file.inode):
-                return printable(os.readlink(f"/proc/{pid}/fd/{entry}"))
-        except OSError:  # closed since
-            continue
-    return f"file {os.major(file.device)}:{os.minor(file.device)}:{file.inode}"
-
-
 # ---- in words --------------------------------------------------------------------------------------------------------
 
 
@@ -92,7 +78,7 @@ def _object(seen: Snapshot, what: Hold | Wait, pid: int | None) -> str:
     """What is held or awaited: a name, or what it is."""
     if what.range is not None:
         r = what.range
-        text = _file_name(pid, r)
+        text = file_name(pid, r)
         if (r.first, r.last) != (0, _TO_THE_END):
             last = "" if r.last == _TO_THE_END else r.last
             text += f"[{r.first}]" if r.first == r.last else f"[{r.first}..{last}]"
@@ -133,25 +119,11 @@ def _short(where: str) -> str:
     return f"{path.rpartition('/')[2]}:{line}"
 
 
-def _in_the_way(wait: Wait, hold: Hold) -> bool:
-    """Does that hold of a file range exclude what is awaited?  Locks of flock(2) and of fcntl(2) ignore each other."""
-    a, b = wait.range, hold.range
-    return (
-        a is not None
-        and b is not None
-        and (a.device, a.inode, a.style == "flock") == (b.device, b.inode, b.style == "flock")
-        and a.first <= b.last
-        and b.first <= a.last
-        and "exclusive" in (wait.mode, hold.mode)
-        and hold.thread != wait.thread
-    )
-
-
 def _holders(seen: Snapshot, wait: Wait) -> str:
     """Who is in the way, as far as that can be told at a glance."""
     pids = {p.pid for h in [wait.holder] if (p := seen.participant(h)) is not None and p.alive}
     if wait.range is not None:
-        pids = {h.pid for h in seen.holds if h.alive and h.pid and _in_the_way(wait, h)}
+        pids = {h.pid for h in seen.holds if h.alive and h.pid and in_the_way(wait, h)}
     if not pids and wait.object is not None and wait.kind in ("Mutex", "RLock", "BoundedSemaphore", "RWLock", "Once"):
         pids = {h.pid for h in seen.holders_of(wait.object) if h.alive and h.pid and h.thread != wait.thread}
     if not pids:

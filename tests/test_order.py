@@ -349,9 +349,20 @@ def test_a_downgraded_writer_reads(arena, told):
     with a.write() as writer:
         writer.downgrade()
         take(m)
-    take(m, a.upgradable())
     assert told == []
-    take(m, a.write())
+    take(m, a.read())  # behind another writer, who would wait for the downgraded one
+    assert len(told) == 1
+
+
+def test_upgradable_readers_that_never_write(arena, told):
+    a, b = syncx.RWLock("a", arena=arena), syncx.RWLock("b", arena=arena)
+    take(a.read(), b.read())
+    take(b.upgradable(), a.read())
+    take(a.upgradable(), b.read())
+    assert told == []
+    take(a.upgradable(), b.upgradable())
+    assert told == []
+    take(b.upgradable(), a.upgradable())
     assert len(told) == 1
 
 

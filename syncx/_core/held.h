@@ -33,7 +33,7 @@ struct sx_held {
     struct sx_arena *arena;
     uint64_t
         owner; /* the holder id of the thread: that of a forked child, or of an arena left and joined again, differs */
-    uint64_t what;       /* which object: as sx_held_key has it, or of a range its lock object's address */
+    uint64_t what;       /* which object: as sx_held_key has it, or a number of its lock object, of a range */
     const void *way;     /* by which of its sides: read, write, ... */
     int64_t first, last; /* of a range */
     int64_t since_ns;    /* 0: not timed */

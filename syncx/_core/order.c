@@ -7,8 +7,8 @@
  *
  * A cycle counts if every member could wait for the next one:
  *   - what is asked for excludes what is held: exclusive against anything; shared against exclusive; upgradable against
- *     upgradable and exclusive; an upgrade against shared.  Shared against shared counts on a readers-writer lock that was
- *     ever written: a writer that waits between the two keeps the second reader out.  (In lockdep's words our readers are
+ *     upgradable and exclusive; an upgrade against shared.  Shared and upgradable against shared count on a readers-writer
+ *     lock that was ever written: a writer that waits between the two keeps the second reader out.  (In lockdep's words our readers are
  *     not recursive: other threads' writers go before them.)
  *   - ranges of a file overlap: one that was held there on the one edge, and one that was asked for on the other;
  *   - no two of its edges were always seen under one and the same lock (a gate), which would keep them apart.
@@ -375,14 +375,16 @@ static bool waits_for(const struct search *s, const struct sx_order_edge *in, co
                          (int64_t)atomic_load_explicit(&in->ranges[3], memory_order_relaxed) <
                              (int64_t)atomic_load_explicit(&out->ranges[0], memory_order_relaxed)))
         return false;
+    /* behind a writer that has its turn and waits for the readers */
+    bool behind = held == SX_SHARED_MODE && c->kind == SX_KIND_RWLOCK &&
+                  atomic_load_explicit(&c->flags, memory_order_relaxed) & ORDER_WRITTEN;
     switch (wanted_of(in)) {
     case SX_EXCLUSIVE_MODE:
         return true;
     case SX_SHARED_MODE:
-        return held == SX_EXCLUSIVE_MODE || (held == SX_SHARED_MODE && c->kind == SX_KIND_RWLOCK &&
-                                             atomic_load_explicit(&c->flags, memory_order_relaxed) & ORDER_WRITTEN);
+        return held == SX_EXCLUSIVE_MODE || behind;
     case SX_UPGRADE_MODE:
-        return held != SX_SHARED_MODE;
+        return held != SX_SHARED_MODE || behind;
     default:
         return held == SX_SHARED_MODE;
     }

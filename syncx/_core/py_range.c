@@ -390,7 +390,9 @@ static PyObject *finish_open(RangeObject *self, PyObject *arena, struct sx_arena
         sx_arena_release(core);
         return NULL;
     }
+    static atomic_uint made;
     Py_INCREF(arena);
+    self->object.generation = ++made; /* tells lock objects apart where they are noted, py_trace.c */
     self->arena = (ArenaObject *)arena;
     self->core = core;
     self->calls[ENTER] = enter_range;

@@ -30,8 +30,8 @@ static uint32_t number_of_spot(const struct sx_spot *spot)
         return 0;
     uint32_t home = (uint32_t)(((uintptr_t)spot->code >> 4) * 2654435761u ^ (uint32_t)spot->at * 40503u);
     for (int locked = 0; locked < 2; locked++) {
-        if (locked)
-            pthread_mutex_lock(&spots_lock);
+        if (locked && pthread_mutex_trylock(&spots_lock) != 0)
+            return 0; /* without an interpreter lock: another thread, or one that was there when a process was forked */
         for (uint32_t i = 0; i < PROBES; i++) {
             struct spot *s = &spots[(home + i) % SPOTS];
             const void *code = atomic_load_explicit(&s->code, memory_order_acquire);
@@ -65,7 +65,8 @@ uint32_t sx_note_spot(void)
 
 static const char *text_of(uint32_t spot)
 {
-    return spot == 0 || spot > SPOTS ? "" : spots[spot - 1].text;
+    static const char nothing[LINE];
+    return spot == 0 || spot > SPOTS ? nothing : spots[spot - 1].text;
 }
 
 /* The stack, innermost first, a line for each frame, as much as fits. */
@@ -112,7 +113,7 @@ static bool is_range(const HandleObject *h)
 
 static uint64_t key_of(const HandleObject *h)
 {
-    return is_range(h) ? (uint64_t)(uintptr_t)h : sx_held_key(h->core, h->object.cell);
+    return is_range(h) ? UINT64_C(1) << 62 | h->object.generation : sx_held_key(h->core, h->object.cell);
 }
 
 static bool is_ordered(const HandleObject *h)
@@ -397,14 +398,14 @@ static int check(struct sx_order *table, uint32_t at, uint64_t me, uint64_t want
 
 /* Before anything is taken.  Only who is ready to wait for ever can be part of a deadlock: a try cannot wait, and a wait with
  * a time limit ends by itself; what is taken so is held like anything else. */
-int sx_note_wanted(const struct note *n)
+static int wanted_now(const struct note *n)
 {
     HandleObject *h = n->handle;
     uint64_t me;
     if (!is_ordered(h) || sx_identity(h->core, &me) != SX_OK)
         return 0;
     struct sx_holds *list = sx_held_list();
-    bool writes = h->kind == SX_KIND_RWLOCK && n->mode != SX_SHARED_MODE && h->object.cell != NULL;
+    bool writes = h->kind == SX_KIND_RWLOCK && (n->mode == SX_EXCLUSIVE_MODE || n->mode == SX_ORDER_UPGRADE);
     if (list == NULL || (list->count == 0 && !writes))
         return 0;
     bool again = n->mode == SX_ORDER_AGAIN || n->mode == SX_ORDER_UPGRADE;
@@ -437,6 +438,15 @@ int sx_note_wanted(const struct note *n)
     return 0;
 }
 
+/* The wait for the arena's lock gives the interpreter's up, and what is told runs anything: the handle stays open. */
+int sx_note_wanted(const struct note *n)
+{
+    HANDLE_BEGIN(n->handle);
+    int r = wanted_now(n);
+    HANDLE_END(n->handle);
+    return r;
+}
+
 /* ---- taking and giving ------------------------------------------------------------------------------------------- */
 static struct sx_held *find(HandleObject *h, uint64_t me)
 {
@@ -452,8 +462,7 @@ static void drop(struct sx_held *e)
     sx_held_drop(e);
 }
 
-/* The thread has it. */
-void sx_note_taken(const struct note *n)
+static void taken_now(const struct note *n)
 {
     HandleObject *h = n->handle;
     uint64_t me;
@@ -500,6 +509,14 @@ void sx_note_taken(const struct note *n)
     e = sx_held_add(&held);
     if (e != NULL && held.key != 0)
         sx_trace_publish(sx_self.slot, e, text_of(e->spot));
+}
+
+/* The thread has it. */
+void sx_note_taken(const struct note *n)
+{
+    HANDLE_BEGIN(n->handle); /* as above */
+    taken_now(n);
+    HANDLE_END(n->handle);
 }
 
 /* It gives so many back, or all. */
@@ -562,8 +579,11 @@ void sx_note_lost(HandleObject *h)
 {
     struct sx_holds *list = sx_held_list();
     for (uint32_t i = list == NULL ? 0 : list->count; i-- > 0;)
-        if (list->item[i].what == key_of(h) && list->item[i].way == h->methods)
+        if (list->item[i].what == key_of(h) && list->item[i].way == h->methods) {
+            uint64_t me;
+            sx_identity(list->item[i].arena, &me); /* whose slot it is told in; the handle keeps it until we return */
             drop(&list->item[i]);
+        }
 }
 
 /* An object was opened, or made. */

@@ -19,6 +19,7 @@ def told(arena):
     """What the check tells of this process, whose locks in `arena` it looks at."""
     before = _core._noting()
     found: list[Inversion] = []
+    syncx.order_check(False)
     syncx.order_check(True, arena=arena, on_inversion=found.append)
     yield found
     syncx.order_check(False, arena=arena, on_inversion="warn")

@@ -101,11 +101,12 @@ struct sx_arena {
     atomic_int outside; /* locks open in the user's memory */
     struct sx_known *known;
     uint32_t known_size, known_used;
-    uint32_t forks;       /* of this process, while it knew anything */
-    uint32_t lingering;   /* entries without handles, kept for a forked child that has not registered yet */
-    int fork_fd;          /* between the two halves of a fork: see process.c */
-    _Atomic bool ordered; /* lock order is checked here, if not everywhere */
-    bool fork_unseen;     /* a fork could not be followed: keep everything to the end */
+    uint32_t forks;          /* of this process, while it knew anything */
+    uint32_t lingering;      /* entries without handles, kept for a forked child that has not registered yet */
+    int fork_fd;             /* between the two halves of a fork: see process.c */
+    _Atomic bool ordered;    /* lock order is checked here, if not everywhere */
+    _Atomic bool order_full; /* that there is no room for more was told */
+    bool fork_unseen;        /* a fork could not be followed: keep everything to the end */
     char path[];
 };
 
@@ -318,7 +319,7 @@ struct sx_deadlock {
 extern _Thread_local struct sx_deadlock sx_deadlock __attribute__((tls_model("initial-exec")));
 extern bool sx_deadlock_off;
 bool sx_may_be_for_ever(uint32_t kind); /* waitfor.c */
-extern void (*sx_deadlock_hook)(void); /* tests: between a verdict and its delivery */
+extern void (*sx_deadlock_hook)(void);  /* tests: between a verdict and its delivery */
 bool sx_deadlock_closed(struct sx_arena *arena, uint64_t me);
 bool sx_deadlock_scan(struct sx_arena *arena, uint64_t me);
 bool sx_deadlock_tell(struct sx_arena *arena, uint64_t me);

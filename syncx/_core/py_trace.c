@@ -315,8 +315,7 @@ static int tell(PyObject *lock, struct sx_order_told *told)
 
 static int tell_full(PyObject *lock)
 {
-    static atomic_bool done;
-    if (atomic_exchange(&done, true))
+    if (atomic_exchange(&((HandleObject *)lock)->core->order_full, true))
         return 0;
     PyObject *module = PyImport_ImportModule("syncx.order");
     PyObject *r = module == NULL ? NULL : PyObject_CallMethod(module, "_full", "O", lock);
@@ -651,6 +650,7 @@ static PyObject *order_clear(PyObject *module, PyObject *arena)
     if (core == NULL)
         return NULL;
     sx_order_clear(core);
+    atomic_store(&core->order_full, false);
     Py_RETURN_NONE;
 }
 

@@ -31,7 +31,7 @@ import types
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-PAGE_TIMEOUT = 50
+PAGE_TIMEOUT = 120
 COMMAND_TIMEOUT = 30
 
 FENCE = re.compile(

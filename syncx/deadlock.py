@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .errors import KIND_NAMES, DeadlockError
@@ -65,12 +66,21 @@ class Waiting(NamedTuple):
     """Of its wait: the lowest of a deadlock is chosen."""
 
 
-def _command(pid: int) -> str:
+def _command(pid: int) -> bytes:
     try:
-        with open(f"/proc/{pid}/cmdline", "rb") as f:
-            text = os.fsdecode(f.read(4096).replace(b"\0", b" ").strip())
+        fd = os.open(f"/proc/{pid}/cmdline", os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
-        return ""
+        return b""
+    try:
+        return os.read(fd, 4096)
+    except OSError:  # it has just ended
+        return b""
+    finally:
+        os.close(fd)
+
+
+def _words(command: bytes) -> str:
+    text = os.fsdecode(command.replace(b"\0", b" ").strip())
     return "".join(c if c.isprintable() else "?" for c in text)
 
 
@@ -78,8 +88,10 @@ class _Names:
     """Names of what the members wait for."""
 
     def __init__(self, arena: Arena | None) -> None:
-        self._arena = arena
-        self._objects = sorted((row[0], row[1], row[2]) for row in arena._cells()) if arena is not None else []
+        self._objects: list[tuple[int, int, str | None]] = []
+        if arena is not None:
+            with suppress(ValueError):  # it has been closed since
+                self._objects = sorted((row[0], row[1], row[2]) for row in arena._cells())
         self._paths: dict[tuple[int, int], str] = {}
 
     def object(self, kind: int, cell: int) -> tuple[str, str | None, int]:
@@ -92,13 +104,6 @@ class _Names:
         if cell and before:
             place, kind, name = self._objects[before - 1]
         return KIND_NAMES.get(kind, f"kind {kind}"), name, place
-
-    def traces(self, pid: int, tid: int) -> dict[tuple[int, int], tuple[int, str]]:
-        """What that thread has traced: of an object by its place, of a file by inode and device."""
-        if self._arena is None:
-            return {}
-        rows = self._arena._traces(pid, tid)
-        return {(key, device): (since, where) for key, device, since, where in rows}
 
     def file(self, device: int, inode: int, first: int, last: int) -> str:
         key = os.makedev(device >> 20, device & 0xFFFFF), inode
@@ -127,12 +132,58 @@ def _wants(kind: str, name: str | None, mode: str = "exclusive", units: int = 1)
     return (f"{units} permits of " if units > 1 else "") + what + ("" if mode == "exclusive" else f" ({mode})")
 
 
-def _members(
-    arena: Arena | None, rows: Sequence[tuple[Any, ...]], links: Sequence[tuple[int, int]]
-) -> tuple[Waiting, ...]:
-    names, now, commands = _Names(arena), time.monotonic_ns(), dict[int, str]()
+class Told:
+    """What a victim is told.
+
+    It keeps what may be gone in a moment; the rest is put into words by who asks for them, so that the deadlock is
+    told at once.
+    """
+
+    __slots__ = ("arena", "commands", "links", "names", "now", "rows", "traces", "what")
+
+    def __init__(self, what: Any, rows: Sequence[tuple[Any, ...]], links: Sequence[tuple[int, int]]) -> None:
+        """rows: as the core has them, this thread's first; links: pairs of their numbers, who waits for whom."""
+        self.rows, self.links = rows, links
+        self.now = time.monotonic_ns()
+        self.what = repr(what)
+        self.arena = arena = getattr(what, "arena", what if hasattr(what, "_cells") else None)
+        self.commands = {pid: _command(pid) for pid in {row[0] for row in rows if row[-1]}}
+        self.traces = [] if arena is None else [arena._traces(row[0], row[1]) for row in rows[:TOLD]]
+        # whoever releases a file lock may close the file, and with it goes the path
+        files = [row for row in rows if row[2] == _FILE]
+        self.names = names = _Names(arena) if files else None
+        if names is not None:
+            for row in files:
+                names.file(row[6], row[3], row[5], row[4])
+
+    def cycle(self) -> tuple[Waiting, ...]:
+        """The members."""
+        return _members(self)
+
+    def message(self, cycle: Sequence[Waiting], *, gives_up: bool = True) -> str:
+        """The text; gives_up: whether its wait is over, or goes on."""
+        threads = f"{len(cycle)} threads" if len(cycle) > 1 else "one thread with itself"
+        does = "gives up waiting" if gives_up else "tells of it and waits on"
+        lines = [f"deadlock of {threads}; this one{_why(self.rows, cycle)} {does} for {self.what}:"]
+        for w in cycle[:TOLD]:
+            lines += _line(w)
+        if len(cycle) > TOLD:
+            lines.append(f"  and {len(cycle) - TOLD} more")
+        if gives_up:
+            lines.append("what this thread holds it holds still; release it, and try again")
+        else:
+            lines.append("nobody else of them is told: it stands until one of them gives way, or is ended")
+        return "\n".join(lines)
+
+
+def _members(told: Told) -> tuple[Waiting, ...]:
+    links, now = told.links, told.now
+    names = told.names or _Names(told.arena)
+    commands = {pid: _words(command) for pid, command in told.commands.items()}
+    # of an object by its place, of a file by inode and device
+    traces = [{(key, device): (since, where) for key, device, since, where in rows} for rows in told.traces]
     wanted: list[tuple[str, str | None, str, int, float, tuple[int, int]]] = []
-    for _, _, kind, cell, address, holder, units, mode, since, *_ in rows:
+    for _, _, kind, cell, address, holder, units, mode, since, *_ in told.rows:
         waited, how = max(0, now - since) / 1e9, _MODES.get(mode & 0xF, "?")
         if kind == _FILE:
             wanted.append(("file", names.file(units, cell, holder, address), how, 1, waited, (cell, units)))
@@ -141,26 +192,24 @@ def _members(
         else:
             of_kind, of_name, place = names.object(kind, cell)
             wanted.append((of_kind, of_name, how, units, waited, (place, 0)))
-    held: list[dict[tuple[str, str | None], tuple[float, tuple[int, int]]]] = [{} for _ in rows]
+    held: list[dict[tuple[str, str | None], tuple[float, tuple[int, int]]]] = [{} for _ in told.rows]
     for who, whom in links:
         kind_name, name, _, _, waited, key = wanted[who]
         held[whom][kind_name, name] = max((waited, key), held[whom].get((kind_name, name), (0.0, key)))
     cycle: list[Waiting] = []
-    for row, (kind_name, name, how, units, waited, _), holds in zip(rows, wanted, held, strict=True):
+    for row, (kind_name, name, how, units, waited, _), holds in zip(told.rows, wanted, held, strict=True):
         pid, tid, thread, where, here = row[0], row[1], row[-3], row[-2], row[-1]
         priority = ((row[7] >> 16 & 0xFF) ^ 0x80) - 0x80  # eight bits, signed
-        if here and pid not in commands:
-            commands[pid] = _command(pid)
-        traces = names.traces(pid, tid) if len(cycle) < TOLD else {}
+        traced = traces[len(cycle)] if len(cycle) < len(traces) else {}
         listed = []
         for (held_kind, held_name), (least, key) in holds.items():
-            since, line = traces.get(key, (0, None))
+            since, line = traced.get(key, (0, None))
             exactly = least if line is None else max(0, now - since) / 1e9
             listed.append(Held(held_kind, held_name, exactly, _plain(line)))
         cycle.append(
             Waiting(
-                pid, tid, _plain(thread), commands.get(pid, ""), kind_name, name, how, units, waited, _plain(where),
-                tuple(listed), priority,
+                pid, tid, _plain(thread), commands.get(pid, "") if here else "", kind_name, name, how, units, waited,
+                _plain(where), tuple(listed), priority,
             )
         )  # fmt: skip
     return tuple(cycle)
@@ -183,7 +232,7 @@ def _line(w: Waiting) -> list[str]:
     return lines
 
 
-def _why(rows: Sequence[tuple[Any, ...]], cycle: tuple[Waiting, ...]) -> str:
+def _why(rows: Sequence[tuple[Any, ...]], cycle: Sequence[Waiting]) -> str:
     """How the first one was chosen."""
     others = [w for row, w in zip(rows[1:], cycle[1:], strict=True) if not row[7] & _CANNOT]
     if any(w.priority > cycle[0].priority for w in others):
@@ -194,30 +243,14 @@ def _why(rows: Sequence[tuple[Any, ...]], cycle: tuple[Waiting, ...]) -> str:
 def text_of(
     what: Any, rows: Sequence[tuple[Any, ...]], links: Sequence[tuple[int, int]], *, gives_up: bool
 ) -> tuple[str, tuple[Waiting, ...]]:
-    """What the thread tells that was chosen, and the members.
-
-    rows: as the core has them, this thread's first; links: pairs of their numbers, who waits for whom.
-    gives_up: whether its wait is over, or goes on.
-    """
-    arena = getattr(what, "arena", what if hasattr(what, "_cells") else None)
-    cycle = _members(arena, rows, links)
-    threads = f"{len(cycle)} threads" if len(cycle) > 1 else "one thread with itself"
-    does = "gives up waiting" if gives_up else "tells of it and waits on"
-    lines = [f"deadlock of {threads}; this one{_why(rows, cycle)} {does} for {what!r}:"]
-    for w in cycle[:TOLD]:
-        lines += _line(w)
-    if len(cycle) > TOLD:
-        lines.append(f"  and {len(cycle) - TOLD} more")
-    if gives_up:
-        lines.append("what this thread holds it holds still; release it, and try again")
-    else:
-        lines.append("nobody else of them is told: it stands until one of them gives way, or is ended")
-    return "\n".join(lines), cycle
+    """What the thread tells that was chosen, and the members; for the arguments see `Told`."""
+    told = Told(what, rows, links)
+    cycle = told.cycle()
+    return told.message(cycle, gives_up=gives_up), cycle
 
 
 def describe(what: Any, rows: Sequence[tuple[Any, ...]], links: Sequence[tuple[int, int]]) -> DeadlockError:
-    """The exception, with the whole deadlock in its message and in `.cycle`; arguments as for `text_of`."""
-    text, cycle = text_of(what, rows, links, gives_up=True)
-    error = DeadlockError(text)
-    error.cycle = cycle
+    """The exception, with the whole deadlock in its message and in `.cycle`; for the arguments see `Told`."""
+    error = DeadlockError()
+    error._told = Told(what, rows, links)
     return error

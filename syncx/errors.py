@@ -44,9 +44,45 @@ class DeadlockError(SyncxError, RuntimeError):
     It still holds all that it held; what it asked for it has not got.
     """
 
-    cycle: tuple[Any, ...] = ()
-    """Of a deadlock of several threads: its members, `syncx.Waiting`, this thread first, each waiting for what the next
-    one has, the last for what the first has; members that are not on this way come after.  Else empty."""
+    _told: Any = None
+    """What is still to be put into words (`deadlock.Told`)."""
+    _cycle: tuple[Any, ...] = ()
+
+    @property
+    def cycle(self) -> tuple[Any, ...]:
+        """Of a deadlock of several threads: its members, `syncx.Waiting`, this thread first, each waiting for what the
+        next one has, the last for what the first has; members that are not on this way come after.  Else empty."""
+        self._tell()
+        return self._cycle
+
+    @property
+    def args(self) -> tuple[Any, ...]:
+        """The message, as of any exception."""
+        self._tell()
+        return super().args
+
+    @args.setter
+    def args(self, args: tuple[Any, ...]) -> None:
+        BaseException.args.__set__(self, args)  # type: ignore[attr-defined]
+
+    def _tell(self) -> None:
+        told = self._told
+        if told is not None:
+            self._cycle = told.cycle()
+            self.args = (told.message(self._cycle),)
+            self._told = None  # last: another thread may ask at the same time
+
+    def __str__(self) -> str:
+        self._tell()
+        return super().__str__()
+
+    def __repr__(self) -> str:
+        self._tell()
+        return super().__repr__()
+
+    def __reduce__(self) -> Any:
+        self._tell()
+        return super().__reduce__()
 
 
 class LockOrderError(SyncxError, RuntimeError):

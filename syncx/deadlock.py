@@ -90,7 +90,7 @@ class _Names:
     def __init__(self, arena: Arena | None) -> None:
         self._objects: list[tuple[int, int, str | None]] = []
         if arena is not None:
-            with suppress(ValueError):  # it has been closed since
+            with suppress(Exception):  # it has been closed since, or damaged
                 self._objects = sorted((row[0], row[1], row[2]) for row in arena._cells())
         self._paths: dict[tuple[int, int], str] = {}
 

@@ -68,8 +68,13 @@ class DeadlockError(SyncxError, RuntimeError):
     def _tell(self) -> None:
         told = self._told
         if told is not None:
-            self._cycle = told.cycle()
-            self.args = (told.message(self._cycle),)
+            try:
+                self._cycle = told.cycle()
+                self.args = (told.message(self._cycle),)
+            except Exception as e:  # the arena may be gone, or damaged
+                self.args = (
+                    f"deadlock of {len(told.rows)} threads, of which this one gives up; the rest is lost: {e!r}",
+                )
             self._told = None  # last: another thread may ask at the same time
 
     def __str__(self) -> str:

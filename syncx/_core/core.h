@@ -320,6 +320,11 @@ extern _Thread_local struct sx_deadlock sx_deadlock __attribute__((tls_model("in
 extern bool sx_deadlock_off;
 bool sx_may_be_for_ever(uint32_t kind); /* waitfor.c */
 extern void (*sx_deadlock_hook)(void);  /* tests: between a verdict and its delivery */
+int64_t sx_belt_of(struct sx_arena *arena, uint64_t me, struct sx_wait *w, int64_t now);
+uint64_t sx_scan_interval(struct sx_arena *arena);
+bool sx_examines(struct sx_arena *arena, uint64_t holder);
+bool sx_nudged(struct sx_arena *arena, uint64_t me);
+void sx_look_for_all(struct sx_arena *arena);
 bool sx_deadlock_closed(struct sx_arena *arena, uint64_t me);
 bool sx_deadlock_scan(struct sx_arena *arena, uint64_t me);
 bool sx_deadlock_tell(struct sx_arena *arena, uint64_t me);

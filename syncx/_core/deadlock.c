@@ -251,13 +251,17 @@ static bool holds(struct sx_graph *g, uint64_t me)
 /* A process may have died without the kernel's mark (participant.c): then the deadlock is over, and this says so to all. */
 static bool all_live(struct sx_graph *g)
 {
+    uint8_t asked[SX_MAX_PROCESSES / 8] = {0};
     for (uint32_t i = 0; i < g->count; i++) {
         if (!g->node[i].stuck || !g->node[i].ahead)
             continue;
         struct sx_participant *p = sx_participant(g->arena, g->node[i].id);
         uint32_t process = atomic_load_explicit(&p->process, memory_order_acquire);
         uint32_t generation = atomic_load_explicit(&p->process_generation, memory_order_relaxed);
-        if (process != 0 && !sx_process_alive(g->arena, process - 1, generation) &&
+        if (process == 0 || process > SX_MAX_PROCESSES || asked[(process - 1) / 8] & 1u << (process - 1) % 8)
+            continue;
+        asked[(process - 1) / 8] |= (uint8_t)(1u << (process - 1) % 8);
+        if (!sx_process_alive(g->arena, process - 1, generation) &&
             sx_holder_examine(g->arena, g->node[i].id) != SX_ALIVE)
             return false;
     }
@@ -435,11 +439,12 @@ bool sx_deadlock_scan(struct sx_arena *arena, uint64_t me)
 {
     struct sx_graph g;
     uint64_t now = (uint64_t)sx_now(), last = atomic_load_explicit(&arena->header->scanned_ns, memory_order_relaxed);
-    if ((now > last && now - last < SX_BELT_NS / 2) ||
+    if ((now > last && now - last < sx_scan_interval(arena)) ||
         !atomic_compare_exchange_strong_explicit(&arena->header->scanned_ns, &last, now, memory_order_relaxed,
                                                  memory_order_relaxed) ||
         !begin(&g, arena, 0))
         return false;
+    sx_look_for_all(arena);
     uint32_t ready = sx_participants_ready(arena), state;
     for (uint32_t i = 0; i < ready; i++)
         if (sx_blocking(&arena->participants[i], &state, false) != NULL)

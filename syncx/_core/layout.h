@@ -390,13 +390,14 @@ struct sx_participant {
     sx_a32 process;    /* slot + 1, or 0 for a moment during registration */
     sx_a32 process_generation;
     sx_a32 tid;
-    sx_a64 start_time; /* of the thread, clock ticks since boot */
-    sx_a32 pid;        /* for people, and kept until the slot is used again: the process slot goes earlier */
-    sx_a32 marked;     /* how many of the marks are in use; the thread's own, and 0 only while none is */
-    sx_a32 filed;      /* the same of `files` */
-    unsigned char pad0[4];
+    sx_a64 start_time;  /* of the thread, clock ticks since boot */
+    sx_a32 pid;         /* for people, and kept until the slot is used again: the process slot goes earlier */
+    sx_a32 marked;      /* how many of the marks are in use; the thread's own, and 0 only while none is */
+    sx_a32 filed;       /* the same of `files` */
+    sx_a32 nudged;      /* its belt was ended by another, crowd.c */
     sx_a64 reported_ns; /* when it told of the deadlock that it waits in, see WAIT_REPORTED */
-    unsigned char pad[SX_LINE - 48];
+    sx_a32 examined_ms; /* when it was last examined as a holder, in a crowd */
+    unsigned char pad[SX_LINE - 52];
     struct sx_wait wait[SX_WAITS]; /* the first ones in use; the last of them is what the thread does now */
     sx_a64 marks[SX_MARKS];        /* the read locks it holds, rwlock.c */
     struct sx_file_hold files[SX_FILE_HOLDS];
@@ -542,6 +543,7 @@ struct sx_header {
     sx_a64 recoveries;
     sx_a64 deaths;     /* participants found dead */
     sx_a64 scanned_ns; /* when a thread last looked for deadlocks all over the arena */
+    sx_a32 crowd;      /* how many waited for a mutex for ever by then, crowd.c */
     /* guards names, cells, references */
     _Alignas(SX_LINE) struct sx_mutex lock;
     sx_a64 file_tickets; /* places in line for file ranges */

@@ -126,7 +126,7 @@ enum sx_status sx_mutex_lock_slow(struct sx_arena *arena, struct sx_mutex *m, ui
                 status = SX_DEADLOCK;
                 break;
             }
-            if (a.belted || a.final || (deadline == 0 && sx_examination_due(true)))
+            if ((a.belted && sx_examines(arena, w)) || a.final || (deadline == 0 && sx_examination_due(true)))
                 sx_holder_examine(arena, w);
             enum sx_life seen = sx_holder_life(arena, w, &life_value);
             if (seen != SX_ALIVE &&

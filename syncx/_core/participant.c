@@ -227,6 +227,7 @@ static void clear_records(struct sx_participant *p)
         atomic_store_explicit(&p->trace[i].key, 0, memory_order_relaxed);
     atomic_store_explicit(&p->marked, 0, memory_order_relaxed);
     atomic_store_explicit(&p->filed, 0, memory_order_relaxed);
+    atomic_store_explicit(&p->nudged, 0, memory_order_relaxed);
     for (uint32_t i = 0; i < SX_FILE_HOLDS; i++)
         atomic_fetch_and_explicit(&p->files[i].state, ~(FILE_STEP - 1), memory_order_relaxed);
 }

@@ -338,16 +338,12 @@ void sx_pause_withdraw(struct sx_pause *pause)
 enum sx_wake sx_pause_sleep(struct sx_pause *pause, struct sx_cell *cell, sx_a32 *word, uint32_t value,
                             const struct sx_watch *watch, int watched, uint64_t holder, int64_t bound)
 {
-    int64_t now = sx_now(), until = sx_belt_off ? SX_NEVER : now + SX_BELT_NS;
+    int64_t now = sx_now(), until;
     bool belt = true;
     if (pause->deadline <= now)
         return SX_DEADLINE;
     if (bound <= now)
         return SX_CHANGED;
-    if (bound < until)
-        until = bound, belt = false;
-    if (pause->deadline < until)
-        until = pause->deadline, belt = false;
     sx_pause_block(pause);
     if (pause->since == 0)
         pause->since = now;
@@ -366,6 +362,11 @@ enum sx_wake sx_pause_sleep(struct sx_pause *pause, struct sx_cell *cell, sx_a32
         awake(pause);
         return sx_be_victim(pause);
     }
+    until = sx_belt_off ? SX_NEVER : now + (looks ? sx_belt_of(pause->arena, me, pause->record, now) : SX_BELT_NS);
+    if (bound < until)
+        until = bound, belt = false;
+    if (pause->deadline < until)
+        until = pause->deadline, belt = false;
     /* the record too is watched, but where it is the word */
     struct sx_watch all[SX_MAX_WATCH];
     if (looks && word != &pause->record->state && watched < SX_MAX_WATCH) { /* else the belt tells */
@@ -382,6 +383,8 @@ enum sx_wake sx_pause_sleep(struct sx_pause *pause, struct sx_cell *cell, sx_a32
     for (int i = 0; i < watched; i++)
         if (atomic_load_explicit(watch[i].word, memory_order_relaxed) != watch[i].value)
             sx_futex_wake(watch[i].word, INT_MAX);
+    if (belt && looks && sx_nudged(pause->arena, me) && atomic_load_explicit(word, memory_order_relaxed) == value)
+        r = -ETIMEDOUT;
     pause->belted = belt && r == -ETIMEDOUT;
     if (pause->record != NULL && atomic_load_explicit(&pause->record->cell, memory_order_relaxed) == 0)
         pause->looked = sx_now();
@@ -533,7 +536,7 @@ void sx_before_sleep(struct sx_wakes *wakes, struct sx_statistics *statistics, s
 enum sx_status sx_after_sleep(struct sx_pause *pause, enum sx_wake wake, struct sx_attempt *a, uint64_t *me)
 {
     a->slept = true;
-    a->spun = false;
+    a->spun = wake == SX_BELT; /* it has held for long: to spin for it at every belt would be a waste */
     a->woken = wake == SX_WOKEN;
     a->belted = wake == SX_BELT;
     a->final = wake == SX_DEADLINE;

@@ -24,7 +24,7 @@
 static uint32_t crowd(struct sx_arena *arena, int64_t now)
 {
     int64_t counted = (int64_t)atomic_load_explicit(&arena->header->scanned_ns, memory_order_relaxed);
-    if (now - counted > 3 * SX_BELT_NS) /* nobody has counted for a while: they are few */
+    if (now - counted > 5 * SX_BELT_NS) /* nobody has counted for a while: they are few */
         return 0;
     return atomic_load_explicit(&arena->header->crowd, memory_order_relaxed);
 }
@@ -41,7 +41,8 @@ static bool takes_part(struct sx_wait *w)
 int64_t sx_belt_of(struct sx_arena *arena, uint64_t me, struct sx_wait *w, int64_t now)
 {
     uint32_t many = crowd(arena, now);
-    if (many <= SX_CROWD || sx_hostless || !takes_part(w) || sx_host.handles())
+    if (many <= SX_CROWD || atomic_load_explicit(&sx_no_waitv, memory_order_relaxed) || sx_hostless || !takes_part(w) ||
+        sx_host.handles())
         return SX_BELT_NS;
     int64_t mean = (int64_t)SX_BELT_NS * many / SX_CROWD;
     if (mean > SX_LONG_BELT_NS * 2 / 3)
@@ -53,7 +54,8 @@ int64_t sx_belt_of(struct sx_arena *arena, uint64_t me, struct sx_wait *w, int64
 /* So often one looks for all: in a crowd some belt ends all the time. */
 uint64_t sx_scan_interval(struct sx_arena *arena)
 {
-    return atomic_load_explicit(&arena->header->crowd, memory_order_relaxed) > SX_CROWD ? SX_BELT_NS : SX_BELT_NS / 2;
+    return atomic_load_explicit(&arena->header->crowd, memory_order_relaxed) > SX_CROWD ? 2 * SX_BELT_NS
+                                                                                        : SX_BELT_NS / 2;
 }
 
 /* At the end of its belt: should a thread ask the second witness whether that holder lives? */

@@ -77,17 +77,18 @@ struct sx_watch {
 };
 #define SX_MAX_WATCH 127 /* futex_waitv takes 128 words */
 
+extern atomic_bool sx_no_waitv; /* seen by an earlier sleep; wait.c */
+
 /* Sleeps while *word == value, and all that is watched has its value.  0: woken on the word, or on it and others; 1:
  * woken on another alone; or a negative errno: -EAGAIN (a value had changed), -ETIMEDOUT, -EINTR.  Where the kernel has
  * no futex_waitv, or a sandbox forbids it, the others are not watched: the caller bounds its deadline (the belt). */
 static inline int sx_futex_wait(sx_a32 *word, uint32_t value, const struct sx_watch *watch, int watched,
                                 int64_t deadline)
 {
-    static atomic_bool no_waitv;
     struct timespec t = sx_timespec(deadline);
     struct timespec *limit = deadline == SX_NEVER ? NULL : &t;
 
-    if (watched > 0 && !atomic_load_explicit(&no_waitv, memory_order_relaxed)) {
+    if (watched > 0 && !atomic_load_explicit(&sx_no_waitv, memory_order_relaxed)) {
         struct sx_futex_waitv v[SX_MAX_WATCH + 1];
         if (watched > SX_MAX_WATCH)
             watched = SX_MAX_WATCH;
@@ -101,7 +102,7 @@ static inline int sx_futex_wait(sx_a32 *word, uint32_t value, const struct sx_wa
             return r != watched;
         if (errno != ENOSYS && errno != EPERM && errno != EINVAL)
             return -errno;
-        atomic_store_explicit(&no_waitv, true, memory_order_relaxed);
+        atomic_store_explicit(&sx_no_waitv, true, memory_order_relaxed);
     }
     long r = syscall(SYS_futex, word, FUTEX_WAIT_BITSET, value, limit, NULL, FUTEX_BITSET_MATCH_ANY);
     return r == 0 ? 0 : -errno;

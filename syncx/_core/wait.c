@@ -63,6 +63,7 @@ _Thread_local bool sx_quiet __attribute__((tls_model("initial-exec")));
 _Thread_local bool sx_unwilling __attribute__((tls_model("initial-exec")));
 _Thread_local struct sx_wish sx_wish __attribute__((tls_model("initial-exec")));
 bool sx_belt_off;
+atomic_bool sx_no_waitv;
 
 void sx_text_store(sx_a64 *to, const char *text, uint32_t words)
 {

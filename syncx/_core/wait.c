@@ -384,7 +384,7 @@ enum sx_wake sx_pause_sleep(struct sx_pause *pause, struct sx_cell *cell, sx_a32
     for (int i = 0; i < watched; i++)
         if (atomic_load_explicit(watch[i].word, memory_order_relaxed) != watch[i].value)
             sx_futex_wake(watch[i].word, INT_MAX);
-    if (belt && looks && sx_nudged(pause->arena, me) && atomic_load_explicit(word, memory_order_relaxed) == value)
+    if (r == 1 && belt && looks && sx_nudged(pause->arena, me))
         r = -ETIMEDOUT;
     pause->belted = belt && r == -ETIMEDOUT;
     if (pause->record != NULL && atomic_load_explicit(&pause->record->cell, memory_order_relaxed) == 0)

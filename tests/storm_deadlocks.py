@@ -94,6 +94,13 @@ class Lender:
                 for number in late:
                     self._give_back(number)
 
+    def give_all_back(self) -> None:
+        """What any thread of the process has taken."""
+        with self._guard:
+            lent = list(self._lent)
+        for number in lent:
+            self._give_back(number)
+
     def end(self) -> None:
         self._ended.set()
 
@@ -183,13 +190,18 @@ class Worker:
 
     def __init__(self, directory: str, lender: Lender | None, seed: int, line: Line, over: mmap.mmap) -> None:
         self._lots, self._once, self._line, self._over = lots(directory, lender), syncx.Once("o"), line, over
+        self._lender = lender
         self._random = random.Random(seed)
         self.counts = {"turns": 0, "told": 0, "late": 0}
 
     def run(self) -> None:
         while not self._over[0]:
-            with contextlib.suppress(syncx.DeadlockError):
+            try:
                 self._nest(self._random.randrange(2, 6), frozenset())
+            except syncx.DeadlockError:
+                # another thread of the process may be stuck with permits that this one would be told of again and again
+                if self._lender is not None:
+                    self._lender.give_all_back()
         self._line.say(what="done", counts=self.counts)
 
     def _nest(self, depth: int, held: frozenset[str]) -> None:
@@ -269,9 +281,9 @@ def _worker(
     else:
         _core._set_verdict_hook(*hook)
     # a process of two threads, one with a thread that gives back what others took, and so on
-    lender = Lender() if number % 4 == 1 else None
+    lender = Lender() if number % 4 in (1, 2) else None
     threads = [threading.Thread(target=_listen, args=(line,), daemon=True)]
-    if lender is not None:
+    if lender is not None and number % 4 == 1:
         threads.append(threading.Thread(target=lender.run, daemon=True))
     for t in threads:
         t.start()

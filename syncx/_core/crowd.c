@@ -16,8 +16,8 @@
 #include "deadlock.h"
 
 #define SX_CROWD 32u
-#define SX_LONG_BELT_NS 3000000000LL
-#define SX_SELDOM_MS 8000u /* a holder is examined at each belt where there is no crowd */
+#define SX_LONG_BELT_NS 4000000000LL
+#define SX_SELDOM_MS 20000u /* a holder is examined at each belt where there is no crowd */
 #define SX_ASKED 64u       /* processes at a time */
 #define SX_NUDGES 8
 

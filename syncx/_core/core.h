@@ -203,6 +203,7 @@ struct sx_pause {
     bool blocked;     /* the host gave up its lock */
     bool kept;        /* the record is a condition's: it stays while handlers run */
     bool placed;      /* `place` is filled in */
+    bool met;         /* it has looked for a deadlock in this wait */
     bool belted;      /* the last sleep ended with the belt */
     int64_t looked;   /* the holder was read after this time; 0: not known */
     void *host_state;
@@ -325,7 +326,7 @@ uint64_t sx_scan_interval(struct sx_arena *arena);
 bool sx_examines(struct sx_arena *arena, uint64_t holder);
 bool sx_nudged(struct sx_arena *arena, uint64_t me);
 void sx_look_for_all(struct sx_arena *arena);
-bool sx_deadlock_closed(struct sx_arena *arena, uint64_t me);
+bool sx_deadlock_closed(struct sx_arena *arena, uint64_t me, bool first);
 bool sx_deadlock_scan(struct sx_arena *arena, uint64_t me);
 bool sx_deadlock_tell(struct sx_arena *arena, uint64_t me);
 bool sx_deadlock_behind(struct sx_arena *arena, uint64_t me, uint64_t other);

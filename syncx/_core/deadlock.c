@@ -414,7 +414,7 @@ static bool plainly_runs(struct sx_arena *arena, uint64_t me)
 }
 
 /* A thread is about to sleep: does that close a deadlock, and is this thread its victim? */
-bool sx_deadlock_closed(struct sx_arena *arena, uint64_t me)
+bool sx_deadlock_closed(struct sx_arena *arena, uint64_t me, bool first)
 {
     struct sx_graph g;
     bool ours = false;
@@ -427,7 +427,9 @@ bool sx_deadlock_closed(struct sx_arena *arena, uint64_t me)
             remember(&g, me);
         ours = ours && sx_deadlock.count != 0; /* no memory: the record says so still, and the wait does not begin */
     }
-    for (uint32_t i = 1; i < g.count; i++) /* it may stand behind somebody whom we keep waiting: let it look again */
+    /* Whoever stands behind somebody whom we keep waiting from now on: let him look again.  Once a wait: two of them would
+     * wake each other for ever. */
+    for (uint32_t i = 1; i < g.count && first; i++)
         if (g.node[i].record != NULL && sx_wait_state(g.node[i].state) == SX_BEHIND)
             sx_futex_wake(&g.node[i].record->state, INT_MAX);
     end(&g);

@@ -18,7 +18,7 @@ static bool told(struct sx_arena *arena, struct sx_wait *w, uint64_t me, bool fi
     uint32_t now = atomic_load_explicit(&w->state, memory_order_acquire);
     if (sx_wait_state(now) != SX_WAITING && sx_wait_state(now) != SX_VICTIM)
         atomic_store_explicit(&w->state, sx_wait_number() | SX_WAITING, memory_order_seq_cst);
-    if ((first ? sx_deadlock_closed : sx_deadlock_scan)(arena, me))
+    if (first ? sx_deadlock_closed(arena, me, true) : sx_deadlock_scan(arena, me))
         return true;
     uint32_t state = atomic_load_explicit(&w->state, memory_order_acquire);
     if (sx_wait_state(state) != SX_VICTIM)

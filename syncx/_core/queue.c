@@ -283,7 +283,7 @@ static enum sx_status sleep_in_kernel(struct line *l)
     struct sx_file *f = w->file;
     say(l, SX_BEHIND);
     if (!sx_deadlock_off && !(sx_wish.mode & WAIT_OFF))
-        sx_deadlock_closed(f->arena, w->me);
+        sx_deadlock_closed(f->arena, w->me, true);
     sx_pause_block(&l->pause);
     pthread_mutex_lock(&f->guard);
     struct sx_segment *all = w->hold->segments; /* a signal handler may have changed them */

@@ -359,7 +359,9 @@ enum sx_wake sx_pause_sleep(struct sx_pause *pause, struct sx_cell *cell, sx_a32
                  !(atomic_load_explicit(&pause->record->mode, memory_order_relaxed) & WAIT_OFF) &&
                  sx_may_be_for_ever(atomic_load_explicit(&pause->record->kind, memory_order_relaxed)) &&
                  sx_identity(pause->arena, &me) == SX_OK;
-    if (looks && (pause->belted ? sx_deadlock_scan : sx_deadlock_closed)(pause->arena, me)) {
+    bool first = !pause->met;
+    pause->met = pause->met || looks;
+    if (looks && (pause->belted ? sx_deadlock_scan(pause->arena, me) : sx_deadlock_closed(pause->arena, me, first))) {
         awake(pause);
         return sx_be_victim(pause);
     }

@@ -18,7 +18,7 @@
 #define SX_CROWD 32u
 #define SX_LONG_BELT_NS 4000000000LL
 #define SX_SELDOM_MS 20000u /* a holder is examined at each belt where there is no crowd */
-#define SX_ASKED 64u       /* processes at a time */
+#define SX_ASKED 64u        /* processes at a time */
 #define SX_NUDGES 8
 
 static uint32_t crowd(struct sx_arena *arena, int64_t now)

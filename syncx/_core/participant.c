@@ -335,6 +335,7 @@ static void leave_all(void *unused)
     (void)unused;
     sx_self = (struct sx_self){0};
     sx_forget_wakes(true);
+    sx_deadlock_forget();
     while (registrations != NULL) {
         struct registration *r = registrations;
         registrations = r->next;

@@ -119,7 +119,7 @@ static const char *stepped_kills(void (*operate)(struct sx_range *), bool holds,
     long n = 1;
     s->operate = operate;
     s->holds = holds;
-    for (bool more = true; more; n += n < 100 ? 1 : 67) {
+    for (bool more = true; more; n += n < 100 ? 1 : holder ? 211 : 67) { /* a wait is long */
         pid_t keeper = 0, waits = 0;
         atomic_store(&s->came, 0);
         atomic_store(&s->leave, 0);

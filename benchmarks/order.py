@@ -14,6 +14,8 @@ from .settings import Settings
 from .uncontended import Timed, measure, timed
 
 OFF, ORDER, TRACE = "both off", "lock order checked", "traced"
+WARM_UP = 300
+"""Rounds before the measured ones: what a lock costs that has been seen before is what is told."""
 _SWITCHES = {OFF: (False, False), ORDER: (False, True), TRACE: (True, False)}
 _INSIDE = "with l:\n    with m: pass"
 
@@ -21,6 +23,7 @@ _INSIDE = "with l:\n    with m: pass"
 def _switched(run: Timed, switches: tuple[bool, bool], n: int) -> float:
     _core._note(*switches)
     try:
+        run(WARM_UP)  # what is met for the first time is looked up in the arena
         return run(n)
     finally:
         _core._note(False, False)

@@ -160,10 +160,15 @@ static inline uint64_t sx_slot_id(struct sx_arena *arena, uint32_t slot)
     return generation << 32 | (uint64_t)(slot + 1) << SX_SLOT_SHIFT;
 }
 
-static inline bool sx_slot_alive(struct sx_arena *arena, uint32_t slot)
+static inline bool sx_alive(struct sx_arena *arena, uint64_t id)
 {
     uint32_t life;
-    return sx_holder_life(arena, sx_slot_id(arena, slot), &life) == SX_ALIVE;
+    return sx_holder_life(arena, id, &life) == SX_ALIVE;
+}
+
+static inline bool sx_slot_alive(struct sx_arena *arena, uint32_t slot)
+{
+    return sx_alive(arena, sx_slot_id(arena, slot));
 }
 
 /* ---- processes: process.c --------------------------------------------------------------------------- */
@@ -215,6 +220,7 @@ struct sx_pause {
 enum sx_wake { SX_WOKEN, SX_CHANGED, SX_BELT, SX_DEADLINE, SX_STOP };
 
 void sx_text_store(sx_a64 *to, const char *text, uint32_t words);
+void sx_text_load(char *to, sx_a64 *text, uint32_t words);
 void sx_pause_block(struct sx_pause *pause);
 void sx_pause_end(struct sx_pause *pause);
 enum sx_wake sx_pause_sleep(struct sx_pause *pause, struct sx_cell *cell, sx_a32 *word, uint32_t value,

@@ -51,12 +51,6 @@ _Thread_local struct sx_deadlock sx_deadlock __attribute__((tls_model("initial-e
 bool sx_deadlock_off;
 void (*sx_deadlock_hook)(void);
 
-static bool alive(struct sx_arena *arena, uint64_t id)
-{
-    uint32_t life;
-    return sx_holder_life(arena, id, &life) == SX_ALIVE;
-}
-
 /* ---- collect ----------------------------------------------------------------------------------------------------- */
 
 static bool begin(struct sx_graph *g, struct sx_arena *arena, uint64_t me)
@@ -88,7 +82,7 @@ static bool add(struct sx_graph *g, uint64_t id)
     struct sx_node *n = node_of(g, id);
     if (n != NULL)
         return !n->stuck;
-    if (p == NULL || g->failed || !alive(g->arena, id))
+    if (p == NULL || g->failed || !sx_alive(g->arena, id))
         return true;
     if (g->at[sx_slot_of(id)] != 0) {
         g->failed = true; /* the slot has changed hands */
@@ -234,7 +228,7 @@ static bool unchanged(struct sx_graph *g, const struct sx_node *n)
 {
     uint32_t state = 0;
     struct sx_participant *p = sx_participant(g->arena, n->id);
-    return p != NULL && alive(g->arena, n->id) && sx_blocking(p, &state, n->id == g->me) == n->record &&
+    return p != NULL && sx_alive(g->arena, n->id) && sx_blocking(p, &state, n->id == g->me) == n->record &&
            state == n->state;
 }
 
@@ -266,6 +260,13 @@ static bool all_live(struct sx_graph *g)
             return false;
     }
     return true;
+}
+
+/* The whole of it, for one thread of a graph that is empty yet. */
+static bool in_deadlock(struct sx_graph *g, uint64_t me)
+{
+    add(g, me);
+    return g->count == 1 && collect(g) && reduce(g) && closed(g, 0) && holds(g, 0);
 }
 
 static bool rather(const struct sx_node *n, const struct sx_node *than)
@@ -358,15 +359,8 @@ static void remember(struct sx_graph *g, uint64_t me)
         struct sx_member *m = &told.member[listed];
         struct sx_participant *p = sx_participant(g->arena, n->id);
         *m = n->wait;
-        for (uint32_t i = 0; i < SX_WHERE_WORDS; i++) {
-            uint64_t word =
-                atomic_load_explicit(&p->where[(n->record - p->wait) * SX_WHERE_WORDS + i], memory_order_relaxed);
-            memcpy(m->where + i * sizeof word, &word, sizeof word);
-        }
-        for (uint32_t i = 0; i < SX_NAME_WORDS; i++) {
-            uint64_t word = atomic_load_explicit(&p->name[i], memory_order_relaxed);
-            memcpy(m->name + i * sizeof word, &word, sizeof word);
-        }
+        sx_text_load(m->where, p->where + (n->record - p->wait) * SX_WHERE_WORDS, SX_WHERE_WORDS);
+        sx_text_load(m->name, p->name, SX_NAME_WORDS);
         uint32_t process = atomic_load_explicit(&p->process, memory_order_relaxed);
         m->here = process != 0 && process <= SX_MAX_PROCESSES &&
                   atomic_load_explicit(&g->arena->processes[process - 1].pid_namespace, memory_order_relaxed) == here;
@@ -420,8 +414,7 @@ bool sx_deadlock_closed(struct sx_arena *arena, uint64_t me, bool first)
     bool ours = false;
     if (plainly_runs(arena, me) || !begin(&g, arena, 0))
         return false;
-    add(&g, me);
-    if (g.count == 1 && collect(&g) && reduce(&g) && closed(&g, 0) && holds(&g, 0)) {
+    if (in_deadlock(&g, me)) {
         ours = claim(&g, me);
         if (ours)
             remember(&g, me);
@@ -509,8 +502,7 @@ bool sx_deadlock_tell(struct sx_arena *arena, uint64_t me)
     bool told = false;
     if (!begin(&g, arena, me))
         return false;
-    add(&g, me);
-    if (g.count == 1 && collect(&g) && reduce(&g) && closed(&g, 0) && holds(&g, 0)) {
+    if (in_deadlock(&g, me)) {
         remember(&g, me);
         told = sx_deadlock.count != 0;
     }

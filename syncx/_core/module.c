@@ -137,6 +137,14 @@ static void find_package(PyObject *module)
     PyErr_Clear();
 }
 
+/* What a thread wrote about itself in its slot; noise is told as such. */
+PyObject *sx_text(const char *bytes)
+{
+    if (bytes[0] == 0)
+        Py_RETURN_NONE;
+    return PyUnicode_DecodeUTF8(bytes, (Py_ssize_t)strlen(bytes), "backslashreplace");
+}
+
 /* PEP 475: handlers run, and unless one raises the wait goes on.  On the belt there is nothing to do but for a
  * signal that came just before the sleep, and handlers run in the main thread only. */
 static bool handles(void)

@@ -33,6 +33,8 @@ PyObject *sx_raise(struct module_state *state, enum sx_status status, PyObject *
 /* threading's rules: None and -1 are for ever, other negative numbers are refused, blocking=False takes no
  * timeout.  The deadline: 0 for a try, SX_NEVER, or a time.  -1 with an exception. */
 int sx_deadline(PyObject *blocking, PyObject *timeout, int64_t *deadline);
+/* A str of what a thread wrote about itself; None where that is nothing. */
+PyObject *sx_text(const char *bytes);
 /* Seconds (a float or an int, not negative) to ns; -1 with an exception. */
 int64_t sx_nanoseconds(PyObject *seconds);
 

@@ -96,23 +96,15 @@ int sx_deadlock_environment(void)
 
 /* ---- the victim ---------------------------------------------------------------------------------------------- */
 
-/* What a thread wrote about itself; noise is told as such. */
-static PyObject *text(const char *bytes)
-{
-    if (bytes[0] == 0)
-        Py_RETURN_NONE;
-    return PyUnicode_DecodeUTF8(bytes, (Py_ssize_t)strlen(bytes), "backslashreplace");
-}
-
 static PyObject *members(const struct sx_deadlock *told)
 {
     PyObject *list = PyList_New(0);
     for (uint32_t i = 0; list != NULL && i < told->count; i++) {
         const struct sx_member *m = &told->member[i];
-        PyObject *item =
-            Py_BuildValue("IIIKKKIIKNNO", m->pid, m->tid, m->kind, (unsigned long long)m->cell,
-                          (unsigned long long)m->address, (unsigned long long)m->holder, m->units, m->mode,
-                          (unsigned long long)m->since_ns, text(m->name), text(m->where), m->here ? Py_True : Py_False);
+        PyObject *item = Py_BuildValue("IIIKKKIIKNNO", m->pid, m->tid, m->kind, (unsigned long long)m->cell,
+                                       (unsigned long long)m->address, (unsigned long long)m->holder, m->units, m->mode,
+                                       (unsigned long long)m->since_ns, sx_text(m->name), sx_text(m->where),
+                                       m->here ? Py_True : Py_False);
         int r = item == NULL ? -1 : PyList_Append(list, item);
         Py_XDECREF(item);
         if (r < 0)

@@ -10,17 +10,9 @@ static PyObject *row_of_process(const struct sx_seen_process *p)
                          p->alive ? Py_True : Py_False, p->here ? Py_True : Py_False);
 }
 
-/* A text of a thread's own; noise is told as such. */
-static PyObject *text(const char *bytes)
-{
-    if (bytes[0] == 0)
-        Py_RETURN_NONE;
-    return PyUnicode_DecodeUTF8(bytes, (Py_ssize_t)strlen(bytes), "backslashreplace");
-}
-
 static PyObject *row_of_participant(const struct sx_seen_participant *p)
 {
-    PyObject *name = text(p->name);
+    PyObject *name = sx_text(p->name);
     if (name == NULL)
         return NULL;
     return Py_BuildValue("KKIIKNOO", (U)p->id, (U)p->process, p->pid, p->tid, (U)p->start_time, name,
@@ -35,7 +27,7 @@ static uint64_t place_of(const struct sx_snapshot *s, uint32_t object)
 static PyObject *row_of_wait(const struct sx_snapshot *s, const struct sx_seen_wait *w)
 {
     const struct sx_seen_participant *p = sx_seen_participant(s, w->participant);
-    PyObject *where = text(w->where);
+    PyObject *where = sx_text(w->where);
     if (where == NULL)
         return NULL;
     return Py_BuildValue("KIIIIIIKKKKKKKNO", (U)p->id, w->level, w->granted ? 0u : w->state, w->kind, w->mode, w->units,
@@ -53,7 +45,7 @@ static PyObject *row_of_hold(const struct sx_snapshot *s, const struct sx_seen_h
     char line[sizeof t->where + 1] = {0};
     if (t != NULL)
         memcpy(line, (const void *)t->where, sizeof t->where);
-    PyObject *where = text(line);
+    PyObject *where = sx_text(line);
     if (where == NULL)
         return NULL;
     uint64_t since = h->since_ns == 0 && t != NULL ? t->since_ns : h->since_ns;

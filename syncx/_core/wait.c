@@ -75,6 +75,14 @@ void sx_text_store(sx_a64 *to, const char *text, uint32_t words)
     }
 }
 
+void sx_text_load(char *to, sx_a64 *text, uint32_t words)
+{
+    for (uint32_t i = 0; i < words; i++) {
+        uint64_t word = atomic_load_explicit(&text[i], memory_order_relaxed);
+        memcpy(to + (size_t)i * sizeof word, &word, sizeof word);
+    }
+}
+
 /* While the host's lock is held. */
 static void locate(struct sx_pause *pause)
 {
@@ -201,7 +209,7 @@ static void publish(struct sx_pause *pause, struct sx_cell *cell, uint64_t holde
     if (pause->record == NULL && cell == NULL)
         return; /* it waits for nothing but the time to pass */
     struct sx_wait *w = pause->record != NULL ? pause->record : next_record(pause->arena);
-    if (w == NULL || (pause->record == NULL && cell == NULL)) /* too deep, or nothing that anybody waits for */
+    if (w == NULL) /* too deep */
         return;
     if (pause->record == NULL)
         describe(pause, w, cell);

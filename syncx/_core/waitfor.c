@@ -13,12 +13,6 @@ static uint64_t load(sx_a64 *word)
     return atomic_load_explicit(word, memory_order_acquire);
 }
 
-static bool alive(struct sx_arena *arena, uint64_t id)
-{
-    uint32_t life;
-    return sx_holder_life(arena, id, &life) == SX_ALIVE;
-}
-
 /* ---- what a thread waits for ---------------------------------------------------------------------------------- */
 
 /* A wait for something that known threads have, or can have. */
@@ -107,7 +101,7 @@ static bool one_clock(struct sx_graph *g, uint64_t a, uint64_t b)
 static bool ask_holder(struct sx_graph *g, struct sx_mutex *m, uint64_t me, sx_ask ask)
 {
     uint64_t w = load(&m->word);
-    if (sx_is_free(w) || w & MUTEX_RETIRED || (w & SX_ID_MASK) == me || !alive(g->arena, w))
+    if (sx_is_free(w) || w & MUTEX_RETIRED || (w & SX_ID_MASK) == me || !sx_alive(g->arena, w))
         return true;
     return ask(g, w & SX_ID_MASK);
 }
@@ -118,7 +112,7 @@ static bool ask_seen_holder(struct sx_graph *g, const struct sx_node *n, sx_ask 
 {
     uint64_t holder = n->wait.holder & SX_ID_MASK;
     uint32_t state;
-    if (sx_is_free(holder) || holder == n->id || !alive(g->arena, holder) || ask(g, holder))
+    if (sx_is_free(holder) || holder == n->id || !sx_alive(g->arena, holder) || ask(g, holder))
         return true;
     struct sx_participant *p = sx_participant(g->arena, holder);
     struct sx_wait *w = sx_blocking(p, &state, holder == g->me);
@@ -132,11 +126,10 @@ static bool ask_process(struct sx_graph *g, uint64_t process, sx_ask ask)
     uint32_t n = sx_participants_ready(g->arena);
     for (uint32_t i = 0; i < n; i++) {
         struct sx_participant *p = &g->arena->participants[i];
-        uint64_t id = (uint64_t)atomic_load_explicit(&p->generation, memory_order_acquire) << 32 | (uint64_t)(i + 1)
-                                                                                                       << SX_SLOT_SHIFT;
+        uint64_t id = sx_slot_id(g->arena, i);
         if (atomic_load_explicit(&p->process, memory_order_acquire) != sx_slot_of(process) + 1 ||
             atomic_load_explicit(&p->process_generation, memory_order_relaxed) != (uint32_t)(process >> 32) ||
-            !alive(g->arena, id))
+            !sx_alive(g->arena, id))
             continue;
         found = true;
         if (ask(g, id))
@@ -151,7 +144,7 @@ static bool is_thread_of(struct sx_graph *g, uint64_t process, uint64_t thread)
     struct sx_participant *p = sx_participant(g->arena, thread);
     return p != NULL && atomic_load_explicit(&p->process, memory_order_acquire) == sx_slot_of(process) + 1 &&
            atomic_load_explicit(&p->process_generation, memory_order_relaxed) == (uint32_t)(process >> 32) &&
-           alive(g->arena, thread);
+           sx_alive(g->arena, thread);
 }
 
 enum { KNOWN_ALIVE = 1, KNOWN_STUCK, KNOWN_GIVES };
@@ -270,7 +263,7 @@ static bool ask_file(struct sx_graph *g, const struct sx_node *n, sx_ask ask)
             uint32_t state = atomic_load_explicit(&h->state, memory_order_acquire);
             if (!is_hold_of(h, state, n) || (shared && (state & FILE_MODE) == SX_SHARED_MODE) ||
                 !wants_of_it(g, n, (int64_t)load(&h->first), (int64_t)load(&h->last)) ||
-                atomic_load_explicit(&h->state, memory_order_acquire) != state || !alive(g->arena, id))
+                atomic_load_explicit(&h->state, memory_order_acquire) != state || !sx_alive(g->arena, id))
                 continue;
             all = ask(g, id) && all;
             break;
@@ -299,7 +292,7 @@ static bool ask_barrier(struct sx_graph *g, const struct sx_node *n, sx_ask ask)
             continue;
         if (!there && !(party & PARTY_ENROLLED))
             continue;
-        if (!alive(g->arena, party))
+        if (!sx_alive(g->arena, party))
             return true; /* whoever sees that breaks the phase */
         if (!there)
             all = ask(g, party & SX_ID_MASK) && all;

@@ -13,6 +13,7 @@ import json
 import mmap
 import os
 import pickle
+import pty
 import select
 import signal
 import subprocess
@@ -430,6 +431,27 @@ def _members(group: int) -> list[int]:
         if int(its_group) == group and state not in "ZX":
             found.append(int(stat.parent.name))
     return found
+
+
+def on_a_terminal(*arguments: str, columns: int = 80, status: int = 0) -> str:
+    """What `syncx` prints, in colour, on a terminal of that width; it ends with that status."""
+    ours, theirs = pty.openpty()
+    env = {**os.environ, "TERM": "xterm-256color", "COLUMNS": str(columns)}
+    env.pop("NO_COLOR", None)
+    process = subprocess.Popen([sys.executable, "-m", "syncx", *arguments], stdout=theirs, env=env)
+    os.close(theirs)
+    data = b""
+    while select.select([ours], [], [], PATIENCE)[0]:
+        try:
+            more = os.read(ours, 65536)
+        except OSError:  # nobody has the other end any more
+            break
+        if not more:
+            break
+        data += more
+    os.close(ours)
+    assert process.wait(PATIENCE) == status
+    return data.decode()
 
 
 def soon(bound: float, attempt: Callable[[], float], times: int = 5) -> None:

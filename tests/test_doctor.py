@@ -7,10 +7,8 @@ import io
 import json
 import multiprocessing.shared_memory
 import os
-import pty
 import re
 import resource
-import select
 import shutil
 import subprocess
 import sys
@@ -18,7 +16,7 @@ import time
 from types import SimpleNamespace
 
 import pytest
-from support import PATIENCE, own_system_v
+from support import PATIENCE, on_a_terminal, own_system_v
 
 import syncx
 from syncx import doctor, health, hidden, leftovers, machine
@@ -696,24 +694,9 @@ def test_plain_lines_and_a_terminal_of_80_columns(arena, tmp_path):
     assert done.returncode == 3
     for line in done.stdout.splitlines():
         assert re.match(r"(ok      |warning ) \S.*: ", line), line
-    ours, theirs = pty.openpty()
-    env = {**os.environ, "TERM": "xterm-256color", "COLUMNS": "80"}
-    env.pop("NO_COLOR", None)
-    terminal = subprocess.Popen([*COMMAND, str(tmp_path) + "/"], stdout=theirs, env=env)
-    os.close(theirs)
-    data = b""
-    while select.select([ours], [], [], PATIENCE)[0]:
-        try:
-            more = os.read(ours, 65536)
-        except OSError:  # nobody has the other end any more
-            break
-        if not more:
-            break
-        data += more
-    os.close(ours)
-    assert terminal.wait(PATIENCE) == 3
-    assert b"\x1b[33mwarning" in data
-    lines = re.sub(r"\x1b\[\d*m", "", data.decode()).replace("\r", "").splitlines()
+    shown = on_a_terminal("doctor", str(tmp_path) + "/", status=3)
+    assert "\x1b[33mwarning" in shown
+    lines = re.sub(r"\x1b\[\d*m", "", shown).replace("\r", "").splitlines()
     assert all(len(line) <= 80 for line in lines)
     assert len(lines) > 1
     assert all(line.startswith("         ") for line in lines[1:])

@@ -5,10 +5,8 @@ from __future__ import annotations
 import itertools
 import json
 import os
-import pty
 import random
 import re
-import select
 import shutil
 import subprocess
 import sys
@@ -16,7 +14,7 @@ import textwrap
 import xml.etree.ElementTree as ElementTree
 
 import pytest
-from support import PATIENCE, until, until_waiting
+from support import PATIENCE, on_a_terminal, until, until_waiting
 
 import syncx
 from syncx import cli
@@ -654,8 +652,8 @@ def test_the_scene_in_other_forms(arena, scene, tmp_path):
     until(lambda: complete("\n+-> ", **ascii), "all is told")
     assert graph(arena.path, **ascii).stdout.isascii()
 
-    until(lambda: "\x1b[31m┏━▶ " in on_a_terminal(arena), "the ring is red")
-    text = re.sub(r"\x1b\[[0-9;]*m", "", on_a_terminal(arena))
+    until(lambda: "\x1b[31m┏━▶ " in on_a_terminal("graph", arena.path), "the ring is red")
+    text = re.sub(r"\x1b\[[0-9;]*m", "", on_a_terminal("graph", arena.path))
     assert max(len(line.rstrip("\r")) for line in text.split("\n")) <= 80
 
     for name, begin in (("x.svg", "<svg "), ("x.DOT", "digraph "), ("x.json", "{")):
@@ -664,26 +662,6 @@ def test_the_scene_in_other_forms(arena, scene, tmp_path):
         assert (tmp_path / name).read_text().startswith(begin)
     ElementTree.parse(tmp_path / "x.svg")
     statements((tmp_path / "x.DOT").read_text())
-
-
-def on_a_terminal(arena):
-    ours, theirs = pty.openpty()
-    env = {**os.environ, "TERM": "xterm-256color", "COLUMNS": "80"}
-    env.pop("NO_COLOR", None)
-    process = subprocess.Popen([sys.executable, "-m", "syncx", "graph", arena.path], stdout=theirs, env=env)
-    os.close(theirs)
-    data = b""
-    while select.select([ours], [], [], PATIENCE)[0]:
-        try:
-            more = os.read(ours, 65536)
-        except OSError:  # nobody has the other end any more
-            break
-        if not more:
-            break
-        data += more
-    assert process.wait(PATIENCE) == 0
-    os.close(ours)
-    return data.decode()
 
 
 def test_nobody_waits(arena, capsys):

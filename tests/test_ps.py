@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-import pty
 import re
-import select
 import subprocess
 import sys
 
 import pytest
-from support import PATIENCE, until, until_waiting
+from support import PATIENCE, on_a_terminal, until, until_waiting
 
 import syncx
 
@@ -204,23 +202,7 @@ def test_on_a_terminal(arena, busy, columns):
     until(lambda: "held by" in "".join(lines(arena)), "it waits")
 
     def shown():
-        ours, theirs = pty.openpty()
-        env = {**os.environ, "TERM": "xterm-256color", "COLUMNS": str(columns)}
-        env.pop("NO_COLOR", None)
-        process = subprocess.Popen([sys.executable, "-m", "syncx", "ps", arena.path], stdout=theirs, env=env)
-        os.close(theirs)
-        data = b""
-        while select.select([ours], [], [], PATIENCE)[0]:
-            try:
-                more = os.read(ours, 65536)
-            except OSError:  # nobody has the other end any more
-                break
-            if not more:
-                break
-            data += more
-        assert process.wait(PATIENCE) == 0
-        os.close(ours)
-        return data.decode()
+        return on_a_terminal("ps", arena.path, columns=columns)
 
     until(lambda: "\x1b[33m" in shown(), "who waits is yellow")
     text = re.sub(r"\x1b\[[0-9;]*m", "", shown())

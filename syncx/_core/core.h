@@ -256,7 +256,8 @@ struct sx_wish {
     void *what;
 };
 extern _Thread_local struct sx_wish sx_wish __attribute__((tls_model("initial-exec")));
-extern bool sx_belt_off; /* tests: no belt, so that a lost wake-up hangs */
+extern bool sx_belt_off;    /* tests: no belt, so that a lost wake-up hangs */
+extern bool sx_spin_always; /* tests: also where there is one CPU, as a stepped process has */
 
 /* What one acquire knows beside the word. */
 struct sx_attempt {

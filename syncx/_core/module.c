@@ -268,6 +268,16 @@ static PyObject *set_belt(PyObject *module, PyObject *on)
     Py_RETURN_NONE;
 }
 
+static PyObject *set_spinning(PyObject *module, PyObject *always)
+{
+    (void)module;
+    int r = PyObject_IsTrue(always);
+    if (r < 0)
+        return NULL;
+    sx_spin_always = r;
+    Py_RETURN_NONE;
+}
+
 static PyObject *set_deadlock(PyObject *module, PyObject *on)
 {
     (void)module;
@@ -344,6 +354,8 @@ static PyMethodDef functions[] = {
      "and waits for one from the other before it tells the victim.  -1: no more."},
     {"_set_belt", set_belt, METH_O,
      "_set_belt($module, on, /)\n--\n\nTests: without the belt a lost wake-up hangs instead of being rescued."},
+    {"_set_spinning", set_spinning, METH_O,
+     "_set_spinning($module, always, /)\n--\n\nTests: waits spin first also where there is one CPU."},
     {NULL, NULL, 0, NULL},
 };
 

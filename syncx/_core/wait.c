@@ -63,6 +63,7 @@ _Thread_local bool sx_quiet __attribute__((tls_model("initial-exec")));
 _Thread_local bool sx_unwilling __attribute__((tls_model("initial-exec")));
 _Thread_local struct sx_wish sx_wish __attribute__((tls_model("initial-exec")));
 bool sx_belt_off;
+bool sx_spin_always;
 atomic_bool sx_no_waitv;
 
 void sx_text_store(sx_a64 *to, const char *text, uint32_t words)
@@ -604,6 +605,8 @@ bool sx_spin(sx_a32 *less, sx_a32 *contended, bool (*ready)(void *), void *what)
  * while: the affinity of a process rarely changes. */
 bool sx_spinning_pays(void)
 {
+    if (sx_spin_always)
+        return true;
     static _Atomic(int64_t) asked;
     static atomic_bool pays;
     int64_t now = sx_now(), last = atomic_load_explicit(&asked, memory_order_relaxed);

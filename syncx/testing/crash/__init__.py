@@ -1,0 +1,1 @@
+"""The crash harness: every operation of every primitive, killed at every instruction."""

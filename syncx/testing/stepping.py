@@ -1,0 +1,180 @@
+"""A child process that goes on by single machine instructions and is killed where one likes.
+
+    victim = Victim(lock.acquire)  # forked, and stopped just before it calls that
+    victim.walk(steps=100)  # 100 instructions on
+    victim.kill()
+
+ptrace(2) does it: `PTRACE_SINGLESTEP`, and `PTRACE_O_EXITKILL`, so that nothing is left when the parent dies.  x86-64
+only, since it reads registers and opcodes.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Callable, Sequence
+from typing import Any
+
+__all__ = ["SUPPORTED", "Victim", "require", "state_of", "system_call_of", "why_not"]
+
+SUPPORTED = platform.machine() == "x86_64"
+
+
+def why_not() -> str | None:
+    """Why children cannot be stepped here; None: they can.
+
+    It tries: a child is traced, which containers and `kernel.yama.ptrace_scope` = 3 may forbid.
+    """
+    if not SUPPORTED:
+        return f"single-stepping reads x86-64 registers and opcodes; this is {platform.machine()}"
+    try:
+        victim = Victim(_nothing)
+    except (OSError, RuntimeError) as e:
+        return (
+            f"a child cannot be traced here ({e}): allow ptrace(2), in a container with --cap-add=SYS_PTRACE, "
+            "and set kernel.yama.ptrace_scope to less than 3"
+        )
+    victim.kill()
+    return None
+
+
+def require() -> None:
+    """Raises RuntimeError with what to do if children cannot be stepped here."""
+    reason = why_not()
+    if reason is not None:
+        raise RuntimeError(reason)
+
+
+def _nothing() -> None:
+    """An operation, to see whether one can be stepped."""
+
+
+class Victim:
+    """A forked child, stopped before its operation.
+
+    operation: what it is stepped through.
+    before: what it does first, at full speed.
+    watched: buffers of memory that the child shares; a change of them by the child is an effect.
+
+    Fork it from the thread that steps it, in a process that has no other threads: the child is a plain fork(2).  When
+    the object is dropped the child is killed; it is killed too when its parent ends.  An operation that raises ends as
+    one that returns.  Raises RuntimeError when the child ended before its operation (an exception in `before` is
+    printed to its stderr).
+    """
+
+    def __init__(
+        self,
+        operation: Callable[[], object],
+        before: Callable[[], object] | None = None,
+        watched: Sequence[Any] = (),
+    ) -> None:
+        from . import _step
+
+        self._pid = os.fork()
+        if self._pid == 0:
+            _child(operation, before)
+        self._tracee = _step.Tracee(self._pid, watched)
+
+    def walk(self, steps: int = -1, effects: int = -1, patience: float = 0.0) -> str:
+        """Goes on by single instructions until it has done that many since it began, or caused that many effects.
+
+        steps, effects: the sums to stop at; -1: without that limit.  Counting effects makes a step twice as dear.
+        patience: seconds to wait for it when it sleeps in a system call.
+
+        Returns "limit", "end" (the operation is over), "gone" (the child has ended) or "asleep": it has slept for
+        `patience` seconds; the step is still under way, and the next walk waits for it again.
+        """
+        return self._tracee.walk(steps, effects, patience)
+
+    def run(self, patience: float = 0.0) -> str:
+        """Goes on at full speed to the end of the operation.  Returns as `walk`, never "limit"."""
+        return self._tracee.run(patience)
+
+    def kill(self) -> None:
+        """SIGKILL, and waits for the end of the child.  Does nothing when it has ended."""
+        self._tracee.kill()
+
+    def signal(self, number: int) -> None:
+        """Sends it a signal: an interrupted sleep ends, and the handler runs with the next steps."""
+        self._tracee.signal(number)
+
+    @property
+    def pid(self) -> int:
+        return self._pid
+
+    @property
+    def steps(self) -> int:
+        """Instructions done since the operation began."""
+        return self._tracee.steps
+
+    @property
+    def effects(self) -> int:
+        """Effects since the operation began, where `walk` counted them."""
+        return self._tracee.effects
+
+    @property
+    def history(self) -> tuple[int, ...]:
+        """What the effects were: the numbers of system calls, -1 for a change of watched memory."""
+        return self._tracee.history
+
+    @property
+    def pc(self) -> int | None:
+        """The address of its next instruction; None while it sleeps or when it has ended."""
+        return self._tracee.pc
+
+    @property
+    def place(self) -> str:
+        """Where its next instruction is: the file that is mapped there and the offset, as addr2line(1) wants it."""
+        return place_of(self.pc)
+
+    def __repr__(self) -> str:
+        state = "ended" if self._tracee.gone else f"after {self.steps} instructions"
+        return f"<Victim: process {self._pid}, {state}>"
+
+
+def _child(operation: Callable[[], object], before: Callable[[], object] | None) -> None:
+    from . import _step
+
+    try:
+        if before is not None:
+            before()
+        _step.between(operation)
+    except BaseException:
+        import traceback
+
+        traceback.print_exc()
+        os._exit(1)
+    os._exit(0)
+
+
+def place_of(address: int | None) -> str:
+    """The file mapped at an address of this process, which a forked child has at the same, and the offset in it."""
+    if address is None:
+        return "?"
+    with open("/proc/self/maps") as maps:
+        for line in maps:
+            where, _, offset, _, _, *name = line.split(None, 5)
+            begin, end = (int(x, 16) for x in where.split("-"))
+            if begin <= address < end:
+                file = os.path.basename(name[0].strip()) if name else "?"
+                return f"{file}+{address - begin + int(offset, 16):#x}"
+    return f"{address:#x}"
+
+
+def state_of(pid: int) -> str:
+    """The state of a process in /proc/PID/stat, "" when it is gone: R runs, S sleeps, t is stopped by a tracer."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as f:
+            return f.read().rpartition(b") ")[2][:1].decode()
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
+
+
+def system_call_of(pid: int) -> int | None:
+    """The number of the system call in which a process of ours sleeps; None: it does not."""
+    try:
+        with open(f"/proc/{pid}/syscall", "rb") as f:
+            number = f.read().split()[0]
+    except (FileNotFoundError, ProcessLookupError, PermissionError, IndexError):
+        return None
+    return int(number) if number.isdigit() else None

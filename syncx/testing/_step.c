@@ -36,8 +36,8 @@
 #define MAX_HISTORY 4096
 #define STORE (-1) /* in the history: not a system call, but a change of watched memory */
 
-enum why { LIMIT, ASLEEP, END, GONE };
-static const char *const why_names[] = {"limit", "asleep", "end", "gone"};
+enum why { LIMIT, ASLEEP, END, GONE, CALL };
+static const char *const why_names[] = {"limit", "asleep", "end", "gone", "call"};
 
 struct watched {
     Py_buffer view;
@@ -48,10 +48,12 @@ typedef struct {
     PyObject_HEAD
     pid_t pid;
     bool pending; /* it is under way to its next stop */
+    bool in_call; /* it stands at the entry of a system call, or is under way from there */
     bool gone;
     int deliver; /* a signal that it gets with its next step */
     int status;  /* of waitpid, once it is gone */
-    long long steps, effects;
+    long long steps, effects, calls;
+    int call; /* the system call that its next instruction makes, where a walk ended before one */
     size_t n_watched;
     struct watched *watched;
     int history[MAX_HISTORY]; /* what the effects were */
@@ -155,26 +157,79 @@ static int next_stop(Tracee *t, int64_t patience, PyThreadState **unlocked)
     }
 }
 
+/* The child says that its operation is over by SIGSTOP; seen at the signal, or before the system call that sends it. */
 static bool at_the_end(Tracee *t)
 {
     return WSTOPSIG(t->status) == SIGSTOP;
 }
 
-static int walk(Tracee *t, long long steps, long long effects, int64_t patience, PyThreadState **unlocked)
+static bool about_to_stop(Tracee *t)
+{
+    struct user_regs_struct regs;
+    return ptrace(PTRACE_GETREGS, t->pid, NULL, &regs) == 0 && (int)regs.rdi == t->pid && (int)regs.rdx == SIGSTOP;
+}
+
+static int go_on(Tracee *t, int how)
+{
+    if (t->pending)
+        return 0;
+    if (ptrace(how, t->pid, NULL, (void *)(intptr_t)t->deliver) != 0)
+        return -1;
+    t->deliver = 0;
+    t->pending = true;
+    return 0;
+}
+
+/* A stop that is no step: a signal on its way to the child, which gets it when it goes on. */
+static bool is_signal(Tracee *t)
+{
+    int signal_number = WSTOPSIG(t->status);
+    if (signal_number == SIGTRAP || signal_number == (SIGTRAP | 0x80))
+        return false;
+    t->deliver = signal_number;
+    return true;
+}
+
+/* At full speed, until so many system calls are done. */
+static int pass_calls(Tracee *t, long long calls, int64_t patience, PyThreadState **unlocked)
+{
+    while (t->calls < calls) {
+        if (go_on(t, PTRACE_SYSCALL) != 0)
+            return -1;
+        int why = next_stop(t, patience, unlocked);
+        if (why != LIMIT)
+            return why;
+        if (at_the_end(t))
+            return END;
+        if (is_signal(t) || WSTOPSIG(t->status) == SIGTRAP)
+            continue;
+        t->in_call = !t->in_call;
+        if (t->in_call)
+            continue;
+        t->calls++;
+        t->steps = t->effects = 0;
+    }
+    return LIMIT;
+}
+
+/* By single instructions.  by_calls: no further than the next system call. */
+static int walk(Tracee *t, long long steps, long long effects, bool by_calls, int64_t patience,
+                PyThreadState **unlocked)
 {
     bool looks = effects >= 0, slept = false;
-    int call = -1;
     if (looks && t->effects == 0 && t->steps == 0)
         watched_changed(t); /* the copy is of this moment */
     for (;;) {
+        int call = STORE;
         if (!t->pending) {
+            if (by_calls || looks)
+                call = t->call = next_system_call(t->pid);
+            if (by_calls && call >= 0)
+                return call == SYS_tgkill && about_to_stop(t) ? END : CALL;
             if ((steps >= 0 && t->steps >= steps) || (looks && t->effects >= effects))
                 return LIMIT;
-            call = looks ? next_system_call(t->pid) : -1;
-            if (ptrace(PTRACE_SINGLESTEP, t->pid, NULL, (void *)(intptr_t)t->deliver) != 0)
+            if (go_on(t, PTRACE_SINGLESTEP) != 0)
                 return -1;
-            t->deliver = 0;
-            t->pending = true;
         } else {
             slept = true; /* what it comes back with is an effect */
         }
@@ -183,14 +238,14 @@ static int walk(Tracee *t, long long steps, long long effects, int64_t patience,
             return why;
         if (at_the_end(t))
             return END;
+        if (is_signal(t))
+            continue;
         t->steps++;
-        if (WSTOPSIG(t->status) != SIGTRAP)
-            t->deliver = WSTOPSIG(t->status);
         if (!looks)
             continue;
         bool changed = watched_changed(t);
         if (changed || call >= 0 || slept)
-            note(t, call >= 0 ? call : STORE);
+            note(t, call);
         slept = false;
     }
 }
@@ -198,19 +253,14 @@ static int walk(Tracee *t, long long steps, long long effects, int64_t patience,
 static int run(Tracee *t, int64_t patience, PyThreadState **unlocked)
 {
     for (;;) {
-        if (!t->pending) {
-            if (ptrace(PTRACE_CONT, t->pid, NULL, (void *)(intptr_t)t->deliver) != 0)
-                return -1;
-            t->deliver = 0;
-            t->pending = true;
-        }
+        if (go_on(t, PTRACE_CONT) != 0)
+            return -1;
         int why = next_stop(t, patience, unlocked);
         if (why != LIMIT)
             return why;
         if (at_the_end(t))
             return END;
-        if (WSTOPSIG(t->status) != SIGTRAP)
-            t->deliver = WSTOPSIG(t->status);
+        is_signal(t);
     }
 }
 
@@ -223,7 +273,25 @@ static bool is_there(Tracee *t)
     return false;
 }
 
-static PyObject *went(Tracee *t, int64_t patience, long long steps, long long effects, bool by_steps)
+struct way {
+    long long calls, steps, effects;
+    int64_t patience;
+    bool at_full_speed;
+};
+
+static int go(Tracee *t, const struct way *way, PyThreadState **unlocked)
+{
+    if (way->at_full_speed)
+        return run(t, way->patience, unlocked);
+    if (way->calls >= 0) {
+        int why = pass_calls(t, way->calls, way->patience, unlocked);
+        if (why != LIMIT)
+            return why;
+    }
+    return walk(t, way->steps, way->effects, way->calls >= 0, way->patience, unlocked);
+}
+
+static PyObject *went(Tracee *t, const struct way *way)
 {
     timer_t timer;
     if (!is_there(t))
@@ -231,7 +299,7 @@ static PyObject *went(Tracee *t, int64_t patience, long long steps, long long ef
     if (ticks_begin(&timer) != 0)
         return PyErr_SetFromErrno(PyExc_OSError);
     PyThreadState *unlocked = PyEval_SaveThread();
-    int why = by_steps ? walk(t, steps, effects, patience, &unlocked) : run(t, patience, &unlocked);
+    int why = go(t, way, &unlocked);
     int error = errno;
     timer_delete(timer);
     PyEval_RestoreThread(unlocked);
@@ -253,24 +321,25 @@ static bool patience_from(double seconds, int64_t *ns)
 
 static PyObject *Tracee_walk(Tracee *self, PyObject *args, PyObject *kwargs)
 {
-    static char *names[] = {"steps", "effects", "patience", NULL};
-    long long steps = -1, effects = -1;
+    static char *names[] = {"steps", "effects", "patience", "calls", NULL};
+    struct way way = {.calls = -1, .steps = -1, .effects = -1};
     double patience = 0;
-    int64_t ns;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|LLd:walk", names, &steps, &effects, &patience) ||
-        !patience_from(patience, &ns))
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|LLdL:walk", names, &way.steps, &way.effects, &patience,
+                                     &way.calls) ||
+        !patience_from(patience, &way.patience))
         return NULL;
-    return went(self, ns, steps, effects, true);
+    return went(self, &way);
 }
 
 static PyObject *Tracee_run(Tracee *self, PyObject *args, PyObject *kwargs)
 {
     static char *names[] = {"patience", NULL};
+    struct way way = {.at_full_speed = true};
     double patience = 0;
-    int64_t ns;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|d:run", names, &patience) || !patience_from(patience, &ns))
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|d:run", names, &patience) ||
+        !patience_from(patience, &way.patience))
         return NULL;
-    return went(self, ns, 0, 0, false);
+    return went(self, &way);
 }
 
 static void reap(Tracee *t)
@@ -340,6 +409,8 @@ static PyObject *Tracee_history(Tracee *self, void *unused)
 NUMBER(pid)
 NUMBER(steps)
 NUMBER(effects)
+NUMBER(calls)
+NUMBER(call)
 
 static PyObject *Tracee_gone(Tracee *self, void *unused)
 {
@@ -414,7 +485,8 @@ static PyObject *Tracee_new(PyTypeObject *type, PyObject *args, PyObject *kwargs
         PyErr_Format(PyExc_RuntimeError, "the child ended before its operation (wait status %#x)", status);
     } else if (WSTOPSIG(status) != SIGSTOP) {
         PyErr_Format(PyExc_RuntimeError, "the child stopped by signal %d before its operation", WSTOPSIG(status));
-    } else if (ptrace(PTRACE_SETOPTIONS, pid, NULL, (void *)(intptr_t)PTRACE_O_EXITKILL) != 0) {
+    } else if (ptrace(PTRACE_SETOPTIONS, pid, NULL, (void *)(intptr_t)(PTRACE_O_EXITKILL | PTRACE_O_TRACESYSGOOD)) !=
+               0) {
         PyErr_SetFromErrno(PyExc_OSError);
     } else if (watched == NULL || watch_all(self, watched)) {
         return (PyObject *)self;
@@ -425,10 +497,14 @@ static PyObject *Tracee_new(PyTypeObject *type, PyObject *args, PyObject *kwargs
 
 static PyMethodDef Tracee_methods[] = {
     {"walk", (PyCFunction)(void *)Tracee_walk, METH_VARARGS | METH_KEYWORDS,
-     "walk(steps=-1, effects=-1, patience=0.0)\n--\n\n"
-     "Goes on by single instructions until it has done `steps` of them or `effects`, counted from the start.\n\n"
-     "Returns \"limit\"; \"asleep\": it has slept in a system call for `patience` seconds, and a further walk goes on\n"
-     "waiting for it; \"end\": the operation is over; \"gone\": it has ended."},
+     "walk(steps=-1, effects=-1, patience=0.0, calls=-1)\n--\n\n"
+     "Goes on at full speed until it has done `calls` system calls, then by single instructions until it has done\n"
+     "`steps` of them or `effects`, counted from there, and not beyond the next system call.  Without `calls`: from "
+     "the\n"
+     "start, system calls or not.\n\n"
+     "Returns \"limit\"; \"call\": it stands before a system call; \"asleep\": it has slept in one for `patience` "
+     "seconds,\n"
+     "and a further walk goes on waiting for it; \"end\": the operation is over; \"gone\": it has ended."},
     {"run", (PyCFunction)(void *)Tracee_run, METH_VARARGS | METH_KEYWORDS,
      "run(patience=0.0)\n--\n\nGoes on at full speed to the end of the operation; returns as `walk` does."},
     {"kill", (PyCFunction)Tracee_kill, METH_NOARGS,
@@ -440,8 +516,11 @@ static PyMethodDef Tracee_methods[] = {
 
 static PyGetSetDef Tracee_getset[] = {
     {"pid", (getter)Tracee_pid, NULL, "Of the child.", NULL},
-    {"steps", (getter)Tracee_steps, NULL, "Instructions done since the operation began.", NULL},
-    {"effects", (getter)Tracee_effects, NULL, "Effects counted since the operation began.", NULL},
+    {"steps", (getter)Tracee_steps, NULL, "Instructions done since the operation began, or since the last of `calls`.",
+     NULL},
+    {"effects", (getter)Tracee_effects, NULL, "Effects counted since then.", NULL},
+    {"calls", (getter)Tracee_calls, NULL, "System calls done, where a walk counted them.", NULL},
+    {"call", (getter)Tracee_call, NULL, "The number of the system call before which a walk ended; -1: none.", NULL},
     {"gone", (getter)Tracee_gone, NULL, "Whether it has ended.", NULL},
     {"pc", (getter)Tracee_pc, NULL, "The address of its next instruction; None while it is under way.", NULL},
     {"history", (getter)Tracee_history, NULL,

@@ -52,7 +52,7 @@ def _nothing() -> None:
 class Victim:
     """A forked child, stopped before its operation.
 
-    operation: what it is stepped through.
+    operation: what it is stepped through; None: what `before` returns, so that no frame of Python's is in between.
     before: what it does first, at full speed.
     watched: buffers of memory that the child shares; a change of them by the child is an effect.
 
@@ -64,8 +64,8 @@ class Victim:
 
     def __init__(
         self,
-        operation: Callable[[], object],
-        before: Callable[[], object] | None = None,
+        operation: Callable[[], object] | None = None,
+        before: Callable[[], Any] | None = None,
         watched: Sequence[Any] = (),
     ) -> None:
         from . import _step
@@ -75,16 +75,20 @@ class Victim:
             _child(operation, before)
         self._tracee = _step.Tracee(self._pid, watched)
 
-    def walk(self, steps: int = -1, effects: int = -1, patience: float = 0.0) -> str:
-        """Goes on by single instructions until it has done that many since it began, or caused that many effects.
+    def walk(self, steps: int = -1, effects: int = -1, patience: float = 0.0, calls: int = -1) -> str:
+        """Goes on by single instructions until it has done that many, or caused that many effects.
 
-        steps, effects: the sums to stop at; -1: without that limit.  Counting effects makes a step twice as dear.
+        A step costs microseconds, tens of them on a virtual machine.  With `calls` the child goes at full speed until
+        it has done that many system calls; steps and effects are counted from there, and end at the next one.
+
+        steps, effects, calls: the sums to stop at, counted from the start; -1: without that limit.
         patience: seconds to wait for it when it sleeps in a system call.
 
-        Returns "limit", "end" (the operation is over), "gone" (the child has ended) or "asleep": it has slept for
-        `patience` seconds; the step is still under way, and the next walk waits for it again.
+        Returns "limit"; "call": with `calls`, it stands before the next system call, whose number is `call`; "end": the
+        operation is over; "gone": the child has ended; "asleep": it has slept for `patience` seconds, is still under
+        way, and the next walk waits for it again.
         """
-        return self._tracee.walk(steps, effects, patience)
+        return self._tracee.walk(steps, effects, patience, calls)
 
     def run(self, patience: float = 0.0) -> str:
         """Goes on at full speed to the end of the operation.  Returns as `walk`, never "limit"."""
@@ -104,13 +108,23 @@ class Victim:
 
     @property
     def steps(self) -> int:
-        """Instructions done since the operation began."""
+        """Instructions done since the operation began, or since the last of `calls`."""
         return self._tracee.steps
 
     @property
     def effects(self) -> int:
-        """Effects since the operation began, where `walk` counted them."""
+        """Effects since then, where `walk` counted them."""
         return self._tracee.effects
+
+    @property
+    def calls(self) -> int:
+        """System calls done, where `walk` counted them."""
+        return self._tracee.calls
+
+    @property
+    def call(self) -> int:
+        """The number of the system call before which a walk ended; -1: it did not."""
+        return self._tracee.call
 
     @property
     def history(self) -> tuple[int, ...]:
@@ -132,13 +146,12 @@ class Victim:
         return f"<Victim: process {self._pid}, {state}>"
 
 
-def _child(operation: Callable[[], object], before: Callable[[], object] | None) -> None:
+def _child(operation: Callable[[], object] | None, before: Callable[[], Any] | None) -> None:
     from . import _step
 
     try:
-        if before is not None:
-            before()
-        _step.between(operation)
+        prepared = before() if before is not None else None
+        _step.between(operation or prepared or _nothing)
     except BaseException:
         import traceback
 

@@ -69,8 +69,11 @@ enum sx_status sx_once_begin(struct sx_arena *arena, struct sx_once *o, int64_t 
         return SX_DEADLOCK;
     s = sx_mutex_lock(arena, &o->running, deadline);
     copy_statistics(o);
-    if (s != SX_OK && s != SX_OWNER_DIED)
-        return s;
+    if (s != SX_OK && s != SX_OWNER_DIED) {
+        /* The mutex may be with one that only looks, or has stored the result and not given it back yet. */
+        *done = (s == SX_TIMEOUT || s == SX_BUSY) && sx_once_done(o);
+        return *done ? SX_OK : s;
+    }
     w = atomic_load_explicit(&o->word, memory_order_acquire);
     *done = w & ONCE_DONE;
     if (!*done && !(w & ONCE_RETIRED))

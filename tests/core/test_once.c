@@ -175,6 +175,43 @@ TEST(once_the_others_wait_by_the_clock, FORKS, 20)
     STATUS(sx_once_finish(s->arena, s->once, "x", 1), SX_OK);
 }
 
+/* Nobody who has a time limit is told that the time was over where the result was there by then: the runner may be
+ * stopped between storing it and giving the mutex back, and those who only look hold the mutex for a moment. */
+struct stored {
+    struct scene *scene;
+    _Atomic int64_t at;
+};
+
+static void waits_by_the_clock(void *argument)
+{
+    struct stored *stored = argument;
+    struct scene *s = stored->scene;
+    bool done = false;
+    while (!done) {
+        int64_t deadline = in(300 * MS);
+        enum sx_status status = sx_once_begin(s->arena, s->once, deadline, &done);
+        CHECK(status == SX_OK || status == SX_TIMEOUT);
+        CHECK(done == (status == SX_OK));
+        int64_t at = stored->at;
+        CHECK(done || at == 0 || at >= deadline);
+    }
+}
+
+TEST(once_a_result_that_is_there_is_told_at_the_end_of_the_time, FORKS, 20)
+{
+    struct scene *s = scene("once");
+    struct stored *stored = shared(sizeof *stored);
+    bool done;
+    stored->scene = s;
+    STATUS(sx_once_begin(s->arena, s->once, SX_NEVER, &done), SX_OK);
+    pid_t waiter = spawn(waits_by_the_clock, stored);
+    UNTIL(sleepers(s->arena, &s->once->running) == 1);
+    atomic_fetch_or(&s->once->word, ONCE_DONE); /* as sx_once_finish, as far as it has come */
+    stored->at = sx_now();
+    ended_well(waiter);
+    STATUS(sx_once_finish(s->arena, s->once, "x", 1), SX_OK);
+}
+
 /* ---- deaths -------------------------------------------------------------------------------------------------- */
 static void runs_until_killed(void *argument)
 {

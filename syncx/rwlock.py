@@ -84,7 +84,8 @@ class _MutexView(_View):
         self._set_policy(on_owner_death)
 
     def _state(self) -> str:
-        return "unlocked" if self.holder is None else f"locked by {_who(*self.holder)}"
+        holder = self.holder  # once: it may change while we look
+        return "unlocked" if holder is None else f"locked by {_who(*holder)}"
 
 
 @_core.own_methods

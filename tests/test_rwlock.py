@@ -1132,3 +1132,16 @@ def test_another_arena_adopts_the_memory(tmp_path, child):
         c.kill()
         arena.unlink(force=True)
         arena.close()
+
+
+def test_what_it_shows_of_its_holder_may_change_amid_the_look():
+    """The words of an exception show the lock, and the holder may leave between two looks at it."""
+
+    class Leaves:
+        looks = [(os.getpid(), os.getpid()), None]
+
+        @property
+        def holder(self):
+            return self.looks.pop(0)
+
+    assert syncx.rwlock._MutexView._state(Leaves()) == "locked by this process"

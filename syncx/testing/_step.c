@@ -34,6 +34,7 @@
 #define TICK_NS 500000
 #define TICK_SIGNAL (SIGRTMAX - 3)
 #define MAX_HISTORY 4096
+#define MAX_TRACE (1 << 20)
 #define STORE (-1) /* in the history: not a system call, but a change of watched memory */
 
 enum why { LIMIT, ASLEEP, END, GONE, CALL };
@@ -57,6 +58,8 @@ typedef struct {
     size_t n_watched;
     struct watched *watched;
     int history[MAX_HISTORY]; /* what the effects were */
+    size_t n_trace, room;
+    uint64_t *trace; /* where each step began, if that is wanted */
 } Tracee;
 
 static int64_t now(void)
@@ -212,8 +215,63 @@ static int pass_calls(Tracee *t, long long calls, int64_t patience, PyThreadStat
     return LIMIT;
 }
 
+/* At full speed to an instruction; CALL: a system call comes first, and it stands at its entry.
+ *
+ * A breakpoint in the child's own copy of the page does it.  By itself the child would come by there in so many steps. */
+static int leap(Tracee *t, uint64_t address, long long steps, int64_t patience, PyThreadState **unlocked)
+{
+    errno = 0;
+    long text = ptrace(PTRACE_PEEKTEXT, t->pid, (void *)address, NULL);
+    if (errno != 0 || ptrace(PTRACE_POKETEXT, t->pid, (void *)address, (void *)((text & ~0xffL) | 0xcc)) != 0)
+        return -1;
+    int why;
+    for (;;) {
+        if (go_on(t, PTRACE_SYSCALL) != 0)
+            return -1;
+        why = next_stop(t, patience, unlocked);
+        if (why != LIMIT)
+            return why; /* gone: there is nothing to be mended */
+        if (at_the_end(t) || !is_signal(t))
+            break;
+    }
+    if (ptrace(PTRACE_POKETEXT, t->pid, (void *)address, (void *)text) != 0)
+        return -1;
+    if (at_the_end(t))
+        return END;
+    struct user_regs_struct regs;
+    if (ptrace(PTRACE_GETREGS, t->pid, NULL, &regs) != 0)
+        return -1;
+    if (WSTOPSIG(t->status) == (SIGTRAP | 0x80)) {
+        t->in_call = true;
+        t->call = (int)regs.orig_rax;
+        return t->call == SYS_tgkill && about_to_stop(t) ? END : CALL;
+    }
+    regs.rip = address;
+    if (ptrace(PTRACE_SETREGS, t->pid, NULL, &regs) != 0)
+        return -1;
+    t->steps = steps;
+    return LIMIT;
+}
+
+static bool keep_trace(Tracee *t)
+{
+    struct user_regs_struct regs;
+    if (t->n_trace == t->room) {
+        size_t room = t->room == 0 ? 4096 : 2 * t->room;
+        uint64_t *more = room > MAX_TRACE ? NULL : realloc(t->trace, room * sizeof *more);
+        if (more == NULL)
+            return false;
+        t->trace = more;
+        t->room = room;
+    }
+    if (ptrace(PTRACE_GETREGS, t->pid, NULL, &regs) != 0)
+        return false;
+    t->trace[t->n_trace++] = regs.rip;
+    return true;
+}
+
 /* By single instructions.  by_calls: no further than the next system call. */
-static int walk(Tracee *t, long long steps, long long effects, bool by_calls, int64_t patience,
+static int walk(Tracee *t, long long steps, long long effects, bool by_calls, bool traced, int64_t patience,
                 PyThreadState **unlocked)
 {
     bool looks = effects >= 0, slept = false;
@@ -228,6 +286,8 @@ static int walk(Tracee *t, long long steps, long long effects, bool by_calls, in
                 return call == SYS_tgkill && about_to_stop(t) ? END : CALL;
             if ((steps >= 0 && t->steps >= steps) || (looks && t->effects >= effects))
                 return LIMIT;
+            if (traced && !keep_trace(t))
+                return LIMIT; /* longer than anything that is worth a step */
             if (go_on(t, PTRACE_SINGLESTEP) != 0)
                 return -1;
         } else {
@@ -275,8 +335,10 @@ static bool is_there(Tracee *t)
 
 struct way {
     long long calls, steps, effects;
+    long long leap; /* to this address at full speed, which is so many steps: */
+    long long leapt;
     int64_t patience;
-    bool at_full_speed;
+    bool at_full_speed, traced;
 };
 
 static int go(Tracee *t, const struct way *way, PyThreadState **unlocked)
@@ -288,7 +350,12 @@ static int go(Tracee *t, const struct way *way, PyThreadState **unlocked)
         if (why != LIMIT)
             return why;
     }
-    return walk(t, way->steps, way->effects, way->calls >= 0, way->patience, unlocked);
+    if (way->leap != 0 && t->steps == 0 && !t->pending) {
+        int why = leap(t, (uint64_t)way->leap, way->leapt, way->patience, unlocked);
+        if (why != LIMIT)
+            return why;
+    }
+    return walk(t, way->steps, way->effects, way->calls >= 0, way->traced, way->patience, unlocked);
 }
 
 static PyObject *went(Tracee *t, const struct way *way)
@@ -321,13 +388,15 @@ static bool patience_from(double seconds, int64_t *ns)
 
 static PyObject *Tracee_walk(Tracee *self, PyObject *args, PyObject *kwargs)
 {
-    static char *names[] = {"steps", "effects", "patience", "calls", NULL};
+    static char *names[] = {"steps", "effects", "patience", "calls", "leap", "leapt", "traced", NULL};
     struct way way = {.calls = -1, .steps = -1, .effects = -1};
     double patience = 0;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|LLdL:walk", names, &way.steps, &way.effects, &patience,
-                                     &way.calls) ||
+    int traced = 0;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|LLdLLLp:walk", names, &way.steps, &way.effects, &patience,
+                                     &way.calls, &way.leap, &way.leapt, &traced) ||
         !patience_from(patience, &way.patience))
         return NULL;
+    way.traced = traced;
     return went(self, &way);
 }
 
@@ -400,6 +469,21 @@ static PyObject *Tracee_history(Tracee *self, void *unused)
     return result;
 }
 
+static PyObject *Tracee_trace(Tracee *self, void *unused)
+{
+    (void)unused;
+    PyObject *result = PyTuple_New((Py_ssize_t)self->n_trace);
+    for (size_t i = 0; result != NULL && i < self->n_trace; i++) {
+        PyObject *item = PyLong_FromUnsignedLongLong(self->trace[i]);
+        if (item == NULL) {
+            Py_CLEAR(result);
+            break;
+        }
+        PyTuple_SET_ITEM(result, (Py_ssize_t)i, item);
+    }
+    return result;
+}
+
 #define NUMBER(field)                                                                                                  \
     static PyObject *Tracee_##field(Tracee *self, void *unused)                                                        \
     {                                                                                                                  \
@@ -427,6 +511,7 @@ static void Tracee_dealloc(Tracee *self)
         PyMem_Free(self->watched[i].copy);
     }
     PyMem_Free(self->watched);
+    free(self->trace);
     type->tp_free(self);
     Py_DECREF(type);
 }
@@ -497,11 +582,12 @@ static PyObject *Tracee_new(PyTypeObject *type, PyObject *args, PyObject *kwargs
 
 static PyMethodDef Tracee_methods[] = {
     {"walk", (PyCFunction)(void *)Tracee_walk, METH_VARARGS | METH_KEYWORDS,
-     "walk(steps=-1, effects=-1, patience=0.0, calls=-1)\n--\n\n"
+     "walk(steps=-1, effects=-1, patience=0.0, calls=-1, leap=0, leapt=0, traced=False)\n--\n\n"
      "Goes on at full speed until it has done `calls` system calls, then by single instructions until it has done\n"
      "`steps` of them or `effects`, counted from there, and not beyond the next system call.  Without `calls`: from "
      "the\n"
-     "start, system calls or not.\n\n"
+     "start, system calls or not.  leap: goes to that address at full speed, which are `leapt` steps.  traced: keeps\n"
+     "the address of each step.\n\n"
      "Returns \"limit\"; \"call\": it stands before a system call; \"asleep\": it has slept in one for `patience` "
      "seconds,\n"
      "and a further walk goes on waiting for it; \"end\": the operation is over; \"gone\": it has ended."},
@@ -526,6 +612,7 @@ static PyGetSetDef Tracee_getset[] = {
     {"history", (getter)Tracee_history, NULL,
      "What the effects were: numbers of system calls, -1 for a change of watched memory or a sleep that is over.",
      NULL},
+    {"trace", (getter)Tracee_trace, NULL, "The addresses at which the steps of traced walks began.", NULL},
     {NULL, NULL, NULL, NULL, NULL},
 };
 

@@ -75,7 +75,16 @@ class Victim:
             _child(operation, before)
         self._tracee = _step.Tracee(self._pid, watched)
 
-    def walk(self, steps: int = -1, effects: int = -1, patience: float = 0.0, calls: int = -1) -> str:
+    def walk(
+        self,
+        steps: int = -1,
+        effects: int = -1,
+        patience: float = 0.0,
+        calls: int = -1,
+        *,
+        leap: tuple[int, int] = (0, 0),
+        traced: bool = False,
+    ) -> str:
         """Goes on by single instructions until it has done that many, or caused that many effects.
 
         A step costs microseconds, tens of them on a virtual machine.  With `calls` the child goes at full speed until
@@ -83,12 +92,14 @@ class Victim:
 
         steps, effects, calls: the sums to stop at, counted from the start; -1: without that limit.
         patience: seconds to wait for it when it sleeps in a system call.
+        leap: an address and a number of steps: it goes there at full speed, by a breakpoint, and that counts as so many
+        steps.  traced: `trace` keeps the address of each step.
 
         Returns "limit"; "call": with `calls`, it stands before the next system call, whose number is `call`; "end": the
         operation is over; "gone": the child has ended; "asleep": it has slept for `patience` seconds, is still under
         way, and the next walk waits for it again.
         """
-        return self._tracee.walk(steps, effects, patience, calls)
+        return self._tracee.walk(steps, effects, patience, calls, *leap, traced)
 
     def run(self, patience: float = 0.0) -> str:
         """Goes on at full speed to the end of the operation.  Returns as `walk`, never "limit"."""
@@ -132,6 +143,11 @@ class Victim:
         return self._tracee.history
 
     @property
+    def trace(self) -> tuple[int, ...]:
+        """The address of each step of traced walks."""
+        return self._tracee.trace
+
+    @property
     def pc(self) -> int | None:
         """The address of its next instruction; None while it sleeps or when it has ended."""
         return self._tracee.pc
@@ -151,13 +167,25 @@ def _child(operation: Callable[[], object] | None, before: Callable[[], Any] | N
 
     try:
         prepared = before() if before is not None else None
-        _step.between(operation or prepared or _nothing)
+        _frame()(_step.between, operation or prepared or _nothing)
     except BaseException:
         import traceback
 
         traceback.print_exc()
         os._exit(1)
     os._exit(0)
+
+
+def _frame() -> Callable[[Callable[[Any], object], Callable[[], object]], None]:
+    """The frame that stands around the operation: short, and not of this package.
+
+    A wait writes down which line waits, of the innermost frame that is not the package's: in some script's that would
+    be thousands of instructions.
+    """
+    names: dict[str, Any] = {}
+    exec(compile("def stepped(between, operation):\n    between(operation)\n", "<stepped>", "exec"), names)
+    stepped: Callable[[Callable[[Any], object], Callable[[], object]], None] = names["stepped"]
+    return stepped
 
 
 def place_of(address: int | None) -> str:

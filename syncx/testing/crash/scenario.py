@@ -37,6 +37,8 @@ class Scenario:
     """The names of the agents there are."""
     stoppable: ClassVar[bool] = True
     """Whether `judge_stopped` has something to say of a victim that is stopped, not killed."""
+    goes_on: ClassVar[bool] = True
+    """Whether, stopped, it may go on to the end of its operation: the others are then as they are without a death."""
     kills_all_leave: ClassVar[bool] = False
     """Whether the arena itself is what is made or unlinked: no agents, no snapshots."""
 

@@ -1,21 +1,25 @@
-"""Kills the victim of a scenario at one point after the other.
+"""From one point of a scenario's operation to the next: the victim goes there and dies, and the others are judged.
 
-A point is (calls, steps): so many system calls done, and so many instructions since the last of them.  Mode "full"
-kills after each instruction; mode "classes" where others could see a difference: after each system call and each change
-of shared memory, and before each system call; mode "stop" stops the victim at the points of "classes", looks at the
-others, and kills it then.  A system call in which the victim sleeps is one more point: it dies asleep.
+A point is told as the victim's system calls so far and its steps since then, so that a repetition finds the same place
+although loops may turn more or less often.  Steps are instructions in mode "full", effects in the others.
+
+Mode "full" kills after each instruction; mode "classes" where others could see a difference: after each system call and
+each change of shared memory, and before each system call; mode "stop" stops the victim at the points of "classes",
+looks at the others, lets it go on to the end of its operation, looks again, and kills it then.  A system call in which
+the victim sleeps is one more point: it dies asleep.
 """
 
 from __future__ import annotations
 
+import itertools
 import mmap
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ..stepping import Victim
+from ..stepping import Victim, place_of
 from .scenario import Scenario
 from .world import HANG
 
@@ -31,6 +35,8 @@ _MAY_SLEEP = {0, 7, 23, 35, 61, 72, 73, 202, 230, 232, 247, 270, 271, 281, 449}
 epoll_pwait, futex_waitv, of x86-64."""
 _TRIES = 3
 """How often a point that was right, but late, is tried: a busy machine is late now and then, a defect every time."""
+_BEYOND = 1 << 40
+"""Steps, to the end of a stretch however long it is."""
 
 
 @dataclass
@@ -56,6 +62,8 @@ class Sweep:
     points: int = 0
     calls: int = 0
     """System calls of the operation."""
+    instructions: int = 0
+    """Of the operation, in mode "full": those of them that are no points were left out by a stride."""
     slept: int = 0
     """Points at which the victim was killed asleep, or after a sleep."""
     late: int = 0
@@ -63,6 +71,8 @@ class Sweep:
     findings: list[Finding] = field(default_factory=list)
     latencies: list[float] = field(default_factory=list)
     seconds: float = 0.0
+    whole: bool = True
+    """Whether it came to the end: not, when its time was over or it had found enough."""
 
 
 class _Watched:
@@ -86,14 +96,6 @@ class _Watched:
         whole.release()
 
 
-def _snapshot(scenario: Scenario) -> Snapshot | None:
-    if scenario.kills_all_leave:
-        return None
-    from ...snapshots import snapshot
-
-    return snapshot(scenario.arena_path)
-
-
 class Point(NamedTuple):
     """Where the victim is killed."""
 
@@ -109,57 +111,136 @@ class Point(NamedTuple):
     def parse(cls, text: str) -> Point:
         """The reverse of str(); ValueError for what is no point."""
         calls, dot, steps = text.partition(".")
-        if not (dot and calls.isdigit() and (steps.isdigit() or steps == "z")):
+        if not (dot and calls.isdecimal() and (steps.isdecimal() or steps == "z")):
             raise ValueError(f"a point is SYSTEM CALLS.STEPS, such as 3.17, or 3.z, not {text!r}")
         return cls(int(calls), ASLEEP if steps == "z" else int(steps))
 
 
-def _go(scenario: Scenario, victim: Victim, mode: str, point: Point) -> str:
-    """To the point.  "end", "call": the operation, or the stretch between two system calls, is over before it."""
-    dies_asleep = point.steps == ASLEEP
-    calls = point.calls + dies_asleep
-    limit = {"steps" if mode == "full" or dies_asleep else "effects": 0 if dies_asleep else point.steps}
-    scenario.slept = 0
-    patience, slept_in = 0.0, -1
-    while True:
-        why = victim.walk(**limit, patience=patience, calls=calls)
-        if why != "asleep":
-            return why
-        if victim.calls == slept_in:  # the same sleep, and `patience` is over
-            raise RuntimeError(f"the victim sleeps in system call {slept_in + 1}, and nothing wakes it")
-        slept_in = victim.calls
-        scenario.slept += 1
-        scenario.asleep(victim)  # also when it dies in this sleep: the others are in their places
-        if dies_asleep and victim.calls == point.calls:
-            return "asleep"
-        patience = HANG
+class _Stretch:
+    """The instructions between two system calls, and for each a place before it that is reached at full speed."""
+
+    def __init__(self, trace: tuple[int, ...]) -> None:
+        self.length = len(trace)
+        self._leaps: list[tuple[int, int]] = []
+        seen: set[int] = set()
+        last = (0, 0)
+        for i, address in enumerate(trace):
+            if i and address not in seen:  # the first time that it comes by
+                last = (address, i)
+            seen.add(address)
+            self._leaps.append(last)
+
+    def leap(self, steps: int) -> tuple[int, int]:
+        return self._leaps[steps] if steps < self.length else (0, 0)
 
 
-def _one(scenario: Scenario, mode: str, point: Point, watched: list[Any]) -> tuple[str, Victim, str]:
-    """One kill.  Returns why the walk ended, the victim, and where it stood."""
-    scenario.found.clear()
-    scenario.page.clear()
-    scenario.stage()
-    victim = scenario.victim(watched)
-    try:
-        scenario.placed(victim)
-        before = _snapshot(scenario)
-        why = _go(scenario, victim, mode, point)
-        place = victim.place
-        scenario.frozen(victim, _snapshot(scenario))
-        if mode == "stop":
-            scenario.judge_stopped(victim)
-        scenario.killed_at = time.monotonic_ns()
-        victim.kill()
-        scenario.judge(victim)
-        after = _snapshot(scenario)
-        if before is not None and after is not None:
-            rescued = after.counters.rescues - before.counters.rescues
-            if rescued and not scenario.explains_rescues():
-                scenario.wrong("lost wake-up", f"the belt delivered {rescued} that no death had swallowed")
-    finally:
-        victim.kill()
-    return why, victim, place
+class Driver:
+    """Takes victims of a scenario to their points."""
+
+    def __init__(self, scenario: Scenario, mode: str) -> None:
+        self.scenario = scenario
+        self.mode = mode
+        self.watched: list[Any] = []
+        if mode != "full" and not scenario.kills_all_leave:
+            self.watched = _Watched(scenario.arena_path).parts
+        self._before: Snapshot | None = None
+
+    def snapshot(self) -> Snapshot | None:
+        if self.scenario.kills_all_leave:
+            return None
+        from ...snapshots import snapshot
+
+        return snapshot(self.scenario.arena_path)
+
+    def go(self, victim: Victim, point: Point, leap: tuple[int, int] = (0, 0), traced: bool = False) -> str:
+        """To the point.  "end", "call": the operation, or the stretch between two system calls, is over before it."""
+        scenario = self.scenario
+        dies_asleep = point.steps == ASLEEP
+        calls = point.calls + dies_asleep
+        limit = {"steps" if self.mode == "full" or dies_asleep else "effects": 0 if dies_asleep else point.steps}
+        scenario.slept = 0
+        patience, slept_in = 0.0, -1
+        while True:
+            why = victim.walk(**limit, patience=patience, calls=calls, leap=leap, traced=traced)
+            if why != "asleep":
+                return why
+            if victim.calls == slept_in:  # the same sleep, and `patience` is over
+                raise RuntimeError(f"the victim sleeps in system call {slept_in + 1}, and nothing wakes it")
+            slept_in = victim.calls
+            scenario.slept += 1
+            scenario.asleep(victim)  # also when it dies in this sleep: the others are in their places
+            if dies_asleep and victim.calls == point.calls:
+                return "asleep"
+            patience = HANG
+
+    def kill_at(self, point: Point, leap: tuple[int, int] = (0, 0), traced: bool = False) -> tuple[str, Victim, int]:
+        """One kill.  Returns why the walk ended, the victim, and the address where it stood."""
+        scenario = self.scenario
+        scenario.found.clear()
+        scenario.page.clear()
+        before = self._before or self.snapshot()
+        self._before = None
+        scenario.stage()
+        victim = scenario.victim(self.watched)
+        try:
+            scenario.placed(victim)
+            why = self.go(victim, point, leap, traced)
+            address = victim.pc or 0
+            scenario.frozen(victim, self.snapshot())
+            if self.mode == "stop":
+                self._stop(victim, why)
+            scenario.killed_at = time.monotonic_ns()
+            victim.kill()
+            scenario.judge(victim)
+            after = self._before = self.snapshot()
+            if before is not None and after is not None:
+                rescued = after.counters.rescues - before.counters.rescues
+                if rescued and not scenario.explains_rescues():
+                    scenario.wrong("lost wake-up", f"the belt delivered {rescued} that no death had swallowed")
+        finally:
+            victim.kill()
+        return why, victim, address
+
+    def _stop(self, victim: Victim, why: str) -> None:
+        """It stands still; the others must not mind.  Then it goes on, and nothing may have been taken from it."""
+        scenario = self.scenario
+        scenario.judge_stopped(victim)
+        if why in ("end", "gone") or not scenario.goes_on:
+            return
+        while (why := victim.run(patience=HANG if scenario.slept else 0.0)) == "asleep":
+            scenario.slept += 1
+            if scenario.slept > 50:
+                scenario.wrong("hang", "the victim, stopped and let go on, sleeps for ever")
+                break
+            scenario.asleep(victim)
+        scenario.frozen(victim, self.snapshot())
+        scenario.judge_stopped(victim)
+
+    # ---- the points -------------------------------------------------------------------------------------------------
+    def points(self, stride: int) -> Iterator[tuple[Point, tuple[int, int], bool]]:
+        """All points, one after the other, with how to go there; `told` hears of each how it went."""
+        for calls in itertools.count():
+            if self.mode == "full":
+                yield Point(calls, _BEYOND), (0, 0), True  # to the end of the stretch, which tells its length
+                ended, call = self.told
+                stretch = _Stretch(self.trace)
+                for steps in range(0, stretch.length, stride):
+                    yield Point(calls, steps), stretch.leap(steps), False
+            else:
+                for steps in itertools.count():
+                    yield Point(calls, steps), (0, 0), False
+                    ended, call = self.told
+                    if ended in ("call", "end", "gone"):
+                        break
+            if ended != "call":
+                return
+            if call in _MAY_SLEEP:
+                yield Point(calls, ASLEEP), (0, 0), False
+
+    told: tuple[str, int] = ("", -1)
+    """Why the last walk ended, and before which system call."""
+    trace: tuple[int, ...] = ()
+    """The addresses of the last traced walk."""
 
 
 def sweep(
@@ -170,60 +251,64 @@ def sweep(
     stride: int = 1,
     only: str | None = None,
     stop_after: int = 5,
-    progress: Callable[[int], object] | None = None,
+    until: float | None = None,
+    progress: Callable[[Sweep], object] | None = None,
 ) -> Sweep:
     """Kills at one point after the other until the operation is over before it.
 
     arena: the file of an arena of its own, which exists.  stride: every n-th instruction (mode "full").  only: that
-    point alone, as a `Finding` names it.  stop_after: findings after which it is enough.  progress: called with the
-    number of points so far.
+    point alone, as a `Finding` names it.  stop_after: findings after which it is enough.  until: when it is time to
+    leave off, by time.monotonic().  progress: called after each point.
     """
     result = Sweep(scenario_class.name(), mode)
     began = time.monotonic()
     scenario = scenario_class(arena)
     scenario.start()
-    _share_one_cpu()
-    watched = _Watched(arena).parts if mode != "full" and not scenario.kills_all_leave else []
-    point = Point.parse(only) if only is not None else Point(0, 0)
+    share_one_cpu()
     try:
-        while len(result.findings) < stop_after:
-            why, call = _killed_at(scenario, mode, point, watched, result)
+        driver = Driver(scenario, mode)
+        points = driver.points(stride) if only is None else iter([(Point.parse(only), (0, 0), False)])
+        for point, leap, traced in points:
+            kill_and_note(driver, point, leap, traced, result)
             if progress is not None:
-                progress(result.points)
-            if only is not None or why in ("end", "gone"):
+                progress(result)
+            if len(result.findings) >= stop_after or (until is not None and time.monotonic() > until):
+                result.whole = False
                 break
-            if point.steps == ASLEEP:
-                point = Point(point.calls + 1, 0)
-            elif why == "call":
-                result.calls = point.calls + 1
-                point = Point(point.calls, ASLEEP) if call in _MAY_SLEEP else Point(point.calls + 1, 0)
-            else:
-                point = Point(point.calls, point.steps + (stride if mode == "full" else 1))
     finally:
         scenario.finish()
     result.seconds = time.monotonic() - began
     return result
 
 
-def _killed_at(scenario: Scenario, mode: str, point: Point, watched: list[Any], result: Sweep) -> tuple[str, int]:
-    """A kill, and what it adds to the result.  Returns why the walk ended, and the system call it stood before."""
+def kill_and_note(
+    driver: Driver, point: Point, leap: tuple[int, int], traced: bool, result: Sweep, told_as: str = "{}"
+) -> None:
+    """A kill, and what it adds to the result."""
+    scenario = driver.scenario
     for attempt in range(_TRIES):
-        why, victim, place = _one(scenario, mode, point, watched)
+        why, victim, address = driver.kill_at(point, leap, traced)
         if {kind for kind, _ in scenario.found} != {"late"}:
             break
         result.late += attempt == 0
-    if point.steps == ASLEEP and why != "asleep":  # it did not sleep there this time: that point is another one
-        scenario.latencies.clear()
-        return why, victim.call
-    result.points += 1
-    result.slept += scenario.slept > 0
-    result.latencies += scenario.latencies
+    driver.told = why, victim.call
+    if traced:
+        driver.trace = victim.trace
+        result.instructions += len(driver.trace)
+        point = Point(point.calls, victim.steps)
+    if why == "call":
+        result.calls = max(result.calls, point.calls + 1)
+    if point.steps != ASLEEP or why == "asleep":  # else it did not sleep there this time: that point is another one
+        result.points += 1
+        result.slept += scenario.slept > 0
+        result.latencies += scenario.latencies
+        place = place_of(address) if scenario.found else ""
+        name = told_as.format(point)
+        result.findings += [Finding(result.scenario, driver.mode, name, place, k, s) for k, s in scenario.found]
     scenario.latencies.clear()
-    result.findings += [Finding(result.scenario, mode, str(point), place, k, s) for k, s in scenario.found]
-    return why, victim.call
 
 
-def _share_one_cpu() -> None:
+def share_one_cpu() -> None:
     """Driver and victim on one CPU: a step is cheaper by far.  The agents are not bound."""
     cpus = sorted(os.sched_getaffinity(0))
     os.sched_setaffinity(0, {cpus[os.getpid() % len(cpus)]})

@@ -169,6 +169,17 @@ static void forget(struct sx_arena *arena, struct sx_known *k)
     reference_drop(arena, unit, reference);
 }
 
+/* Kept for the sake of a pickle.  What was unlinked needs no keeping: whoever unpickles it gets SX_GONE either way. */
+static bool pinned(struct sx_arena *arena, const struct sx_known *k)
+{
+    struct sx_cell *cell = k->pinned ? sx_cell_at(arena, k->unit - 1) : NULL;
+    if (cell == NULL)
+        return k->pinned;
+    const struct sx_kind_operations *operations = sx_kind_operations(sx_cell_kind(cell));
+    return operations == NULL || sx_kind_size(sx_cell_kind(cell), cell->parameter) > (size_t)cell->units * SX_LINE ||
+           !operations->retired(cell);
+}
+
 /* What was kept for forked children, or because the lock was busy, goes once all of them have registered. */
 static void forget_lingering(struct sx_arena *arena)
 {
@@ -176,7 +187,7 @@ static void forget_lingering(struct sx_arena *arena)
         return;
     for (uint32_t i = 0; i < arena->known_size; i++) {
         struct sx_known *k = &arena->known[i];
-        if (k->unit != 0 && k->handles == 0 && !k->pinned) {
+        if (k->unit != 0 && k->handles == 0 && !pinned(arena, k)) {
             forget(arena, k);
             i = UINT32_MAX; /* removing moves others: from the start */
         }
@@ -207,7 +218,7 @@ void sx_object_close(struct sx_arena *arena, struct sx_object *object)
     if (locked)
         forget_lingering(arena);
     struct sx_known *k = known_find(arena, object->unit);
-    if (k != NULL && k->generation == object->generation && k->handles > 0 && --k->handles == 0 && !k->pinned) {
+    if (k != NULL && k->generation == object->generation && k->handles > 0 && --k->handles == 0 && !pinned(arena, k)) {
         if (!locked || (k->forks != arena->forks && sx_fork_pending(arena)))
             arena->lingering++;
         else
@@ -221,11 +232,12 @@ void sx_object_close(struct sx_arena *arena, struct sx_object *object)
 void sx_known_sweep(struct sx_arena *arena)
 {
     pthread_mutex_lock(&arena->local);
+    arena->lingering++; /* what was pickled and closed before it was unlinked counts nowhere */
     forget_lingering(arena);
     pthread_mutex_unlock(&arena->local);
 }
 
-/* A reference to the object leaves the process (in a pickle): keep it until the process ends. */
+/* A reference to the object leaves the process (in a pickle): keep it until the process ends, or it is unlinked. */
 void sx_object_pin(struct sx_arena *arena, struct sx_object *object)
 {
     pthread_mutex_lock(&arena->local);

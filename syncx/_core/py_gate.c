@@ -7,9 +7,9 @@
  * Ownership without a cycle: a lock owns its gates, a gate only points back.  When a lock is about to die while a
  * gate is out (as in `with Mutex("jobs"):`, where nothing else refers to the lock), the ownership turns round in
  * tp_finalize: the gate now owns the lock, the lock no longer owns the gate, and the lock lives until the gate is
- * dropped.  A lock to which that happened hands out ordinary bound methods from then on, and so does one whose
- * class brings a finalizer of its own, and every lock of a build without the GIL, where another thread may take a
- * gate at any time.
+ * dropped, or until the collector finds that only the lock itself keeps the gate.  A lock to which that happened hands
+ * out ordinary bound methods from then on, and so does one whose class brings a finalizer of its own, and every lock of
+ * a build without the GIL, where another thread may take a gate at any time.
  */
 #include "py_common.h"
 #include <structmember.h>
@@ -23,6 +23,13 @@ bool sx_too_many(const char *name, Py_ssize_t count, PyObject *keywords, Py_ssiz
 }
 
 /* ---- gates ------------------------------------------------------------------------------------------- */
+static PyObject *call_of_the_dead(PyObject *gate, PyObject *const *args, size_t nargsf, PyObject *keywords)
+{
+    (void)gate, (void)args, (void)nargsf, (void)keywords;
+    PyErr_SetString(PyExc_ReferenceError, "the lock of this method no longer exists");
+    return NULL;
+}
+
 static PyMemberDef gate_members[] = {
     {"__vectorcalloffset__", T_PYSSIZET, offsetof(GateObject, call), READONLY, NULL},
     {NULL, 0, 0, 0, NULL},
@@ -33,9 +40,33 @@ static void gate_dealloc(PyObject *self)
     GateObject *gate = (GateObject *)self;
     PyTypeObject *type = Py_TYPE(self);
     PyObject *owned = gate->owns ? (PyObject *)gate->handle : NULL;
-    PyObject_Free(self);
+    PyObject_GC_UnTrack(self);
+    PyObject_GC_Del(self);
     Py_DECREF(type);
     Py_XDECREF(owned);
+}
+
+/* A lock may keep its own gate (`self.enter = self.__enter__`): once the gate owns the lock, that is a cycle. */
+static int gate_traverse(PyObject *self, visitproc visit, void *arg)
+{
+    GateObject *gate = (GateObject *)self;
+    if (gate->owns)
+        Py_VISIT(gate->handle);
+    Py_VISIT(Py_TYPE(self));
+    return 0;
+}
+
+static int gate_clear(PyObject *self)
+{
+    GateObject *gate = (GateObject *)self;
+    if (gate->owns) {
+        PyObject *owned = (PyObject *)gate->handle;
+        gate->owns = false;
+        gate->handle = NULL;
+        gate->call = call_of_the_dead;
+        Py_DECREF(owned);
+    }
+    return 0;
 }
 
 static PyObject *gate_repr(PyObject *self)
@@ -62,14 +93,16 @@ static PyGetSetDef gate_getset[] = {
 };
 
 static PyType_Slot gate_slots[] = {
-    {Py_tp_dealloc, gate_dealloc}, {Py_tp_repr, gate_repr},     {Py_tp_call, PyVectorcall_Call},
-    {Py_tp_members, gate_members}, {Py_tp_getset, gate_getset}, {0, NULL},
+    {Py_tp_dealloc, gate_dealloc},   {Py_tp_repr, gate_repr},
+    {Py_tp_call, PyVectorcall_Call}, {Py_tp_traverse, gate_traverse},
+    {Py_tp_clear, gate_clear},       {Py_tp_members, gate_members},
+    {Py_tp_getset, gate_getset},     {0, NULL},
 };
 
 PyType_Spec sx_gate_spec = {
     .name = "syncx._core.Gate",
     .basicsize = sizeof(GateObject),
-    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_VECTORCALL
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_VECTORCALL | Py_TPFLAGS_HAVE_GC
 #ifdef Py_TPFLAGS_DISALLOW_INSTANTIATION
              | Py_TPFLAGS_DISALLOW_INSTANTIATION
 #endif
@@ -79,20 +112,14 @@ PyType_Spec sx_gate_spec = {
 
 static GateObject *gate_new(struct module_state *state, HandleObject *handle, enum which which)
 {
-    GateObject *gate = PyObject_New(GateObject, state->gate_type);
+    GateObject *gate = PyObject_GC_New(GateObject, state->gate_type);
     if (gate == NULL)
         return NULL;
     gate->handle = handle;
     gate->owns = false;
     gate->call = handle->calls[which];
+    PyObject_GC_Track((PyObject *)gate);
     return gate;
-}
-
-static PyObject *call_of_the_dead(PyObject *gate, PyObject *const *args, size_t nargsf, PyObject *keywords)
-{
-    (void)gate, (void)args, (void)nargsf, (void)keywords;
-    PyErr_SetString(PyExc_ReferenceError, "the lock of this method no longer exists");
-    return NULL;
 }
 
 /* tp_finalize of the lock: see the head of the file. */
@@ -151,6 +178,10 @@ __attribute__((noinline)) static PyObject *descriptor_get_slow(DescriptorObject 
     HandleObject *m = (HandleObject *)object;
     if (!m->plain && m->calls[d->which] != NULL && Py_TYPE(object)->tp_finalize == sx_gates_finalize) {
         GateObject *gate = gate_new(d->state, m, d->which);
+        if (gate != NULL && m->gates[d->which] != NULL) { /* its making ran a collection, and a finalizer used us */
+            Py_DECREF(gate);
+            gate = m->gates[d->which];
+        }
         m->gates[d->which] = gate;
         Py_XINCREF(gate);
         return (PyObject *)gate;

@@ -322,6 +322,8 @@ static PyObject *handle_new(PyTypeObject *type, PyObject *args, PyObject *keywor
 int sx_handle_traverse(PyObject *op, visitproc visit, void *arg)
 {
     Py_VISIT(((HandleObject *)op)->arena);
+    Py_VISIT(((HandleObject *)op)->gates[ENTER]);
+    Py_VISIT(((HandleObject *)op)->gates[EXIT]);
     Py_VISIT(Py_TYPE(op));
     return 0;
 }

@@ -72,12 +72,17 @@ class LockScenario(Scenario):
     """A subject's operation in a situation."""
 
     subject: ClassVar[type[Subject]]
+    pairs: ClassVar[bool] = True
+    """Whether somebody may come and recover, instead of the survivor (mode "pairs")."""
     lock: Subject
 
     def open(self) -> None:
         self.lock = self.subject(self.arena_path, "subject")
 
     def before(self) -> None:
+        self.warm_up()
+
+    def warm_up(self) -> None:
         warm = self.subject(self.arena_path, "other")
         warm.acquire()  # registered
         warm.release()
@@ -118,8 +123,18 @@ class LockScenario(Scenario):
     """Somebody died holding it before the victim came, and nobody has been told yet."""
 
     def frozen(self, victim: Victim, seen: Snapshot | None) -> None:
+        self.look(victim, seen)
+
+    def look(self, victim: Victim, seen: Snapshot | None) -> None:
+        """What the words say of the victim."""
         assert seen is not None
         self.victim_holds = self.subject.held_in(seen, victim.pid)
+
+    def holder_goes(self) -> None:
+        """Whoever holds it beside the victim gives it back."""
+
+    def asleep_alone(self, victim: Victim) -> None:
+        """As `asleep`, but nobody comes to wait behind the victim."""
 
     def survive(self, since: int) -> None:
         """The survivor, who waits or is told to come now, gets it, alone, and is told what it should be."""
@@ -141,6 +156,9 @@ class LockScenario(Scenario):
 
     def judge(self, victim: Victim) -> None:
         self.survive(self.killed_at)
+        self.check_whole()
+
+    def check_whole(self) -> None:
         answer = self.order("survivor", "check")
         if answer is not None and answer.value is not None:
             self.wrong("damage", answer.value)
@@ -186,7 +204,14 @@ class _Contended(LockScenario):
         if self.slept == 1:
             self.by["survivor"].tell("pass_through")
             self.by["survivor"].until_asleep()
+        self.asleep_alone(victim)
+
+    def asleep_alone(self, victim: Victim) -> None:
         if self.holds and self.lets_go(victim):
+            self.let_holder_go()
+
+    def holder_goes(self) -> None:
+        if self.holds:
             self.let_holder_go()
 
     def lets_go(self, victim: Victim) -> bool:
@@ -205,9 +230,7 @@ class _Contended(LockScenario):
             since = time.monotonic_ns()
             self.let_holder_go()
         self.survive(since)
-        answer = self.order("survivor", "check")
-        if answer is not None and answer.value is not None:
-            self.wrong("damage", answer.value)
+        self.check_whole()
 
 
 class _Asleep(_Contended):
@@ -241,8 +264,7 @@ class _Interrupt(_Asleep):
     def operation(self) -> Callable[[], object]:
         return self.lock.acquire
 
-    def asleep(self, victim: Victim) -> None:
-        super().asleep(victim)
+    def asleep_alone(self, victim: Victim) -> None:
         if self.slept == 1:
             victim.signal(signal.SIGUSR1)
 
@@ -295,6 +317,7 @@ class _ReleaseWaited(_Release):
     """The survivor sleeps for what the victim gives back."""
 
     situation = "with a waiter"
+    pairs = False
 
     def placed(self, victim: Victim) -> None:
         self.page[Page.CANARY] = 0

@@ -39,6 +39,8 @@ class Scenario:
     """Whether `judge_stopped` has something to say of a victim that is stopped, not killed."""
     goes_on: ClassVar[bool] = True
     """Whether, stopped, it may go on to the end of its operation: the others are then as they are without a death."""
+    lengthy: ClassVar[bool] = False
+    """Whether its operation is many thousand instructions long: `--long-stride` is for those, and for `spins`."""
     kills_all_leave: ClassVar[bool] = False
     """Whether the arena itself is what is made or unlinked: no agents, no snapshots."""
 

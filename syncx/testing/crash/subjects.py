@@ -6,9 +6,9 @@ from typing import ClassVar
 
 from ...arena import Arena
 from ...mutex import Mutex, RLock
-from .locks import Subject
+from .locks import Subject, scenarios_of
 
-__all__ = ["SUBJECTS"]
+__all__ = ["SCENARIOS", "SUBJECTS"]
 
 
 class MutexSubject(Subject):
@@ -33,3 +33,5 @@ class RLockSubject(MutexSubject):
 
 
 SUBJECTS: tuple[type[Subject], ...] = (MutexSubject, RLockSubject)
+
+SCENARIOS = tuple(scenario for subject in SUBJECTS for scenario in scenarios_of(subject))

@@ -1,0 +1,7 @@
+"""`python -m syncx.testing.crash`."""
+
+import sys
+
+from .runner import main
+
+sys.exit(main())

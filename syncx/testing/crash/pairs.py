@@ -1,0 +1,164 @@
+"""Pairs: the one who recovers from a death is killed too.
+
+The first victim dies at a class point of its operation.  The second comes for the lock then, or sleeps for it when the
+first dies, and is killed at an instruction of what it does until it has it.  The survivor is judged as ever: nothing
+may be lost, doubled, or told twice or not at all.
+
+A pair is told as both points: "2.1+0.17" when the second comes afterwards, "2.1~1.17" when it waits already.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+from ..stepping import Victim
+from .locks import LockScenario
+from .scenario import Scenario
+from .sweep import Driver, Point, Sweep, kill_and_note, share_one_cpu
+
+if TYPE_CHECKING:
+    from ...snapshots import Snapshot
+
+__all__ = ["sweep_pairs", "takes_pairs"]
+
+_WAITING_STRIDE = 7
+"""A second victim that goes to sleep first does ten times as much, most of it before there is anything to recover."""
+
+
+class _Pair(LockScenario):
+    """What a base scenario becomes, by being put before it among the bases of a class."""
+
+    first: Point
+    waits: bool
+    """Whether the second victim waits already when the first one dies."""
+    firsts: Driver
+    corpse: Victim | None = None
+    is_first = False
+    untold = False
+
+    def stage(self) -> None:
+        super().stage()
+        self.is_first = True
+        corpse = self.corpse = super().victim(self.firsts.watched)
+        self.firsts.go(corpse, self.first)
+        super().frozen(corpse, self.firsts.snapshot())
+        self.untold = self.victim_holds or self.corpse_untold
+        self.is_first = False
+        if not self.waits:
+            self.first_dies()
+
+    def first_dies(self) -> None:
+        if self.corpse is not None:
+            self.corpse.kill()
+            self.corpse = None
+            self.holder_goes()
+
+    def placed(self, victim: Victim) -> None:
+        """Nobody waits but the victims."""
+
+    def before(self) -> None:
+        super().before() if self.is_first else self.warm_up()
+
+    def operation(self) -> Callable[[], object]:
+        return super().operation() if self.is_first else self.lock.acquire
+
+    def asleep(self, victim: Victim) -> None:
+        if self.is_first:
+            self.asleep_alone(victim)
+        else:
+            self.first_dies()
+
+    def frozen(self, victim: Victim, seen: Snapshot | None) -> None:
+        self.first_dies()
+        self.look(victim, seen)
+        self.corpse_untold = self.untold and not self.victim_holds
+
+    def judge(self, victim: Victim) -> None:
+        self.survive(self.killed_at)
+        self.check_whole()
+
+    def explains_rescues(self) -> bool:
+        return True
+
+
+def sweep_pairs(
+    scenario_class: type[Scenario],
+    arena: str,
+    mode: str = "pairs",
+    *,
+    stride: int = 1,
+    only: str | None = None,
+    stop_after: int = 5,
+    until: float | None = None,
+    progress: Callable[[Sweep], object] | None = None,
+) -> Sweep:
+    """As `sweep`, for each class point of the operation.
+
+    Raises ValueError for a scenario that is not of a lock that can be recovered so, and for a pair that is none.
+    """
+    if not takes_pairs(scenario_class):
+        raise ValueError(f"{scenario_class.name()} has nobody who could recover from it: pairs are of locks")
+    result = Sweep(scenario_class.name(), mode)
+    began = time.monotonic()
+    pairs = _all_pairs(scenario_class, arena) if only is None else iter([_parse(only)])
+    kind: Any = type(f"{scenario_class.__name__}Pair", (_Pair, scenario_class), {})
+    scenario: _Pair = kind(arena)
+    first_points = list(pairs)
+    scenario.start()
+    share_one_cpu()
+    try:
+        scenario.firsts = Driver(scenario, "classes")
+        for first, waits, second in first_points:
+            scenario.first, scenario.waits = first, waits
+            driver = Driver(scenario, "full")
+            points = driver.points(stride * (_WAITING_STRIDE if waits else 1))
+            for point, leap, traced in points if second is None else iter([(second, (0, 0), False)]):
+                kill_and_note(driver, point, leap, traced, result, f"{first}{'~' if waits else '+'}{{}}")
+                if progress is not None:
+                    progress(result)
+                if len(result.findings) >= stop_after or (until is not None and time.monotonic() > until):
+                    result.whole = False
+                    break
+            if not result.whole:
+                break
+    finally:
+        scenario.finish()
+    for finding in result.findings:
+        finding.mode = mode
+    result.seconds = time.monotonic() - began
+    return result
+
+
+def takes_pairs(scenario_class: type[Scenario]) -> bool:
+    """Whether there are pairs of that scenario."""
+    return issubclass(scenario_class, LockScenario) and scenario_class.pairs
+
+
+def _parse(text: str) -> tuple[Point, bool, Point | None]:
+    for mark in "+~":
+        first, found, second = text.partition(mark)
+        if found:
+            return Point.parse(first), mark == "~", Point.parse(second)
+    raise ValueError(f"a pair is two points, such as 2.1+0.17 or 2.1~0.17, not {text!r}")
+
+
+def _all_pairs(scenario_class: type[Scenario], arena: str) -> Iterator[tuple[Point, bool, Point | None]]:
+    """The class points of the operation, as a sweep finds them."""
+    scenario = scenario_class(arena)
+    scenario.start()
+    result = Sweep(scenario_class.name(), "classes")
+    found: list[Point] = []
+    try:
+        driver = Driver(scenario, "classes")
+        for point, leap, traced in driver.points(1):
+            before = result.points
+            kill_and_note(driver, point, leap, traced, result)
+            if result.points > before:
+                found.append(point)
+    finally:
+        scenario.finish()
+    for waits in (False, True):
+        for point in found:
+            yield point, waits, None

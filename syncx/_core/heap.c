@@ -43,6 +43,7 @@ enum sx_status sx_ready(struct sx_arena *arena, enum sx_region_number region, ui
 
 struct heap {
     struct sx_heap *shared;
+    sx_a64 *ready;
     enum sx_region_number region;
     uint32_t unit, capacity;
     char *base;
@@ -50,9 +51,10 @@ struct heap {
 
 static struct heap the_heap(struct sx_arena *arena, bool cell)
 {
+    struct sx_header *h = arena->header;
     if (cell)
-        return (struct heap){&arena->header->cells, SX_CELLS, SX_LINE, SX_MAX_CELL_UNITS, arena->cells};
-    return (struct heap){&arena->header->names, SX_NAMES, SX_NAME_UNIT, SX_MAX_NAME_UNITS, arena->names};
+        return (struct heap){&h->cells, &h->ready[SX_CELLS], SX_CELLS, SX_LINE, SX_MAX_CELL_UNITS, arena->cells};
+    return (struct heap){&h->names, &h->ready[SX_NAMES], SX_NAMES, SX_NAME_UNIT, SX_MAX_NAME_UNITS, arena->names};
 }
 
 /* Classes 1..16 are exact; above, a class for every power of two. */
@@ -66,11 +68,13 @@ uint32_t sx_heap_rounded(uint32_t units)
     return units <= 16 ? units : 1u << (32 - __builtin_clz(units - 1));
 }
 
-/* The block at a unit read from the file: NULL unless it lies below the cursor, whole. */
+/* The block at a unit read from the file: NULL unless it lies below the cursor, whole, and the cursor where pages are:
+ * what has none must not be touched, for on a full file system that is a SIGBUS. */
 static uint32_t *block_at(struct heap *heap, uint32_t unit)
 {
     uint64_t cursor = atomic_load_explicit(&heap->shared->cursor, memory_order_acquire);
-    if (cursor > heap->capacity || unit >= cursor)
+    if (cursor > heap->capacity || unit >= cursor ||
+        cursor * heap->unit > atomic_load_explicit(heap->ready, memory_order_acquire))
         return NULL;
     uint32_t *units = (uint32_t *)(heap->base + (uint64_t)unit * heap->unit);
     return *units == 0 || *units > cursor - unit ? NULL : units;

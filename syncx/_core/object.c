@@ -354,7 +354,7 @@ static enum sx_status cell_new(struct sx_arena *arena, struct sx_request *reques
     struct sx_cell *cell = sx_cell_at(arena, *unit);
     uint32_t generation = atomic_load_explicit(&cell->generation, memory_order_relaxed);
     if (generation == 0) /* the first of its block: start somewhere, so that stale references do not fit */
-        generation = (uint32_t)(sx_now() * 2654435761u) | 1;
+        generation = (uint32_t)((uint64_t)sx_now() * 2654435761u) | 1;
     /* all but the size, by which the heap is walked and which must be right at every instant, the tag, which is 0,
        and the generation */
     const size_t kept = offsetof(struct sx_cell, name);

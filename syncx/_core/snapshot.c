@@ -695,7 +695,7 @@ static bool same_object(const struct sx_snapshot *a, const struct sx_seen_object
     return x->generation == y->generation && x->kind == y->kind && x->word == y->word && x->value == y->value &&
            x->parameter == y->parameter && x->name_unit == y->name_unit && x->name_length == y->name_length &&
            x->broken == y->broken && x->retired == y->retired && x->holds == y->holds &&
-           same_holds(sx_seen_hold(a, x->first_hold), sx_seen_hold(b, y->first_hold), x->holds);
+           (x->holds == 0 || same_holds(sx_seen_hold(a, x->first_hold), sx_seen_hold(b, y->first_hold), x->holds));
 }
 
 void sx_snapshot_compare(const struct sx_snapshot *earlier, struct sx_snapshot *later)

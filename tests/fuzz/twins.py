@@ -1,0 +1,59 @@
+"""Broken twins of the core for the fuzzers: each lacks one check of what it reads, and a target must find it."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from tests.twins import CORE, Edit, Twin, apply, core_sources
+
+TWINS: dict[str, Twin] = {
+    "names": Twin(
+        "a unit of a block is not compared with the cursor",
+        (
+            Edit(
+                "heap.c",
+                "if (cursor > heap->capacity || unit >= cursor ||\n"
+                "        cursor * heap->unit > atomic_load_explicit(heap->ready, memory_order_acquire))",
+                "if (cursor > heap->capacity)",
+            ),
+        ),
+    ),
+    "participants": Twin(
+        "the kind of a life lock is not looked at",
+        (
+            Edit(
+                "participant.c",
+                "if (!atomic_compare_exchange_strong(life_kind(p), &kind, expected) && kind != expected)",
+                "if (atomic_compare_exchange_strong(life_kind(p), &kind, expected) && kind == 1)",
+            ),
+        ),
+    ),
+    "deadlock": Twin(
+        "a record's cell is not compared with the size of the arena",
+        (
+            Edit(
+                "waitfor.c",
+                "if (at % SX_LINE != 0 || at >= g->arena->size || g->arena->size - at < size)",
+                "if (at % SX_LINE != 0 || size == 0)",
+            ),
+        ),
+    ),
+    "cells": Twin(
+        "the length of a result is not compared with its room",
+        (Edit("once.c", "if (*length > SX_ONCE_RESULT)", "if (*length == UINT32_MAX)"),),
+    ),
+}
+
+
+def write_core(twin: Twin, where: Path) -> Path:
+    """The core's C files with the twin's edits, in a new directory; those that are as they were keep their times."""
+    where.mkdir(parents=True)
+    sources = core_sources()
+    broken = apply(twin, sources)
+    for name, text in broken.items():
+        if text == sources[name]:
+            shutil.copy2(CORE / name, where / name)
+        else:
+            (where / name).write_text(text)
+    return where

@@ -5,19 +5,12 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from tests.twins import CORE, Edit, Twin, apply, core_sources
+from tests.twins import CORE, Edit, Twin, apply, core_sources, table
 
 TWINS: dict[str, Twin] = {
     "names": Twin(
-        "a unit of a block is not compared with the cursor",
-        (
-            Edit(
-                "heap.c",
-                "if (cursor > heap->capacity || unit >= cursor ||\n"
-                "        cursor * heap->unit > atomic_load_explicit(heap->ready, memory_order_acquire))",
-                "if (cursor > heap->capacity)",
-            ),
-        ),
+        table.INDEX_UNCHECKED.name,
+        table.INDEX_UNCHECKED.edits,
     ),
     "participants": Twin(
         "the kind of a life lock is not looked at",

@@ -198,7 +198,15 @@ NOT_RETIRED = Twin(
 )
 INDEX_UNCHECKED = Twin(
     "a unit is not checked",
-    (Edit("heap.c", "    if (cursor > heap->capacity || unit >= cursor)\n        return NULL;\n", ""),),
+    (
+        Edit(
+            "heap.c",
+            "    if (cursor > heap->capacity || unit >= cursor ||\n"
+            "        cursor * heap->unit > atomic_load_explicit(heap->ready, memory_order_acquire))\n"
+            "        return NULL;\n",
+            "",
+        ),
+    ),
 )
 REFERENCE_UNCHECKED = Twin(
     "the free list of references is not checked",

@@ -8,6 +8,7 @@ import itertools
 import logging
 import os
 import pickle
+import platform
 import signal
 import threading
 import time
@@ -19,6 +20,9 @@ import pytest
 from support import Place, prefix, until, until_waiting
 
 import syncx
+
+EXIT_THREAD = {"x86_64": 60, "aarch64": 93}
+"""The number of exit(2), which ends a thread without any of the library's care."""
 
 BOTH = [(syncx.BinarySemaphore, {}), (syncx.BoundedSemaphore, {"value": 1}), (syncx.BoundedSemaphore, {"value": 3})]
 
@@ -716,6 +720,47 @@ def test_killed_when_its_thread_has_ended(arena, child):
     until_waiting(arena)
     c.kill()
     assert t.get() is True
+    s.release()
+
+
+@pytest.mark.core
+@pytest.mark.death
+@pytest.mark.skipif(platform.machine() not in EXIT_THREAD, reason="the number of exit(2) is not known here")
+def test_a_process_is_dead_when_the_last_of_its_threads_is(arena, child):
+    """The threads of a killed process do not end at one instant: one may be in a system call when another has gone.
+
+    Here one ends as a killed thread does, with the kernel's mark, and the other lives on.
+    """
+    s = syncx.BoundedSemaphore(1, name="s", arena=arena)
+    c = child(
+        """
+        import ctypes
+        s, tids = syncx.BoundedSemaphore(name="s", arena=arena), []
+        def end():
+            with syncx.Mutex("m", arena=arena):
+                tids.append(threading.get_native_id())
+            ctypes.CDLL(None).syscall(EXIT, 0)
+        s.acquire()
+        threading.Thread(target=end, daemon=True).start()
+        while not tids or os.path.exists(f"/proc/self/task/{tids[0]}"):
+            time.sleep(0.001)
+        say()
+        hear()
+        """,
+        EXIT=EXIT_THREAD[platform.machine()],
+    )
+    c.hear()
+    assert s.acquire(timeout=0) is False
+    assert s.acquire(timeout=0.3) is False  # asks the second witness too
+    # its slot is taken anew, again and again, which would write down that the process is dead
+    for _ in range(12):
+        thread = threading.Thread(target=lambda: syncx.Mutex("m", arena=arena).acquire(timeout=0))
+        thread.start()
+        thread.join()
+    assert s.acquire(timeout=0) is False
+    assert s.holders == ((c.pid, c.pid),)
+    c.kill()
+    assert s.acquire(timeout=20)
     s.release()
 
 

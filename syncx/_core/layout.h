@@ -412,7 +412,7 @@ struct sx_process {
     sx_a64 start_time; /* clock ticks since boot */
     sx_a64 pid_namespace;
     sx_a64 attached_ns; /* CLOCK_REALTIME */
-    sx_a32 dead;        /* the last generation that was seen dead, by a mark of the kernel on one of its threads */
+    sx_a32 dead;        /* the last generation that was seen dead, by the kernel's mark on the last of its threads */
     unsigned char pad[28];
 };
 

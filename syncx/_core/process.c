@@ -176,9 +176,10 @@ bool sx_process_alive(struct sx_arena *arena, uint32_t slot, uint32_t generation
 /* ---- by words alone -----------------------------------------------------------------------------------
  *
  * What a process owns (permits) is free when it is dead.  The witness tells late: a dying process gives its memory back
- * before its files.  The kernel's mark on one of its threads tells at once, and it is enough: a thread that ends by
- * itself gives its slot back unmarked, so a marked one was killed, and a signal kills all threads of a process.  `dead`
- * keeps that knowledge when the slot of the thread is used again.
+ * before its files.  The kernel's marks on its threads tell at once: a thread that ends by itself gives its slot back
+ * unmarked, so a marked one was killed, and a signal kills all threads of a process.  But not at one instant: while one
+ * has its mark, another may still be in a system call, writing what the permit was for.  So it takes a mark on one of
+ * them, and no other that lives.  `dead` keeps that knowledge when the slot of the last thread is used again.
  */
 static struct sx_process *process_of(struct sx_arena *arena, uint64_t process)
 {
@@ -190,7 +191,29 @@ static struct sx_process *process_of(struct sx_arena *arena, uint64_t process)
                : NULL;
 }
 
-/* The thread in that slot bears the kernel's mark, and the slot has not been used again: so is its process. */
+enum thread_state { OTHER, MARKED, LIVING };
+
+/* The thread in that slot: killed, or alive, or neither, or of another process.  `life`: its life word. */
+static enum thread_state thread_of(struct sx_participant *t, uint32_t slot, uint32_t generation, uint32_t *life)
+{
+    uint32_t use = atomic_load_explicit(&t->generation, memory_order_acquire);
+    if (atomic_load_explicit(&t->process, memory_order_acquire) != slot + 1 ||
+        atomic_load_explicit(&t->process_generation, memory_order_relaxed) != generation)
+        return OTHER;
+    uint32_t tid = atomic_load_explicit(&t->tid, memory_order_relaxed);
+    /* The mark of the thread that the record tells of: not of one that had the slot before it, which the record would
+     * follow, nor of one after it, which would have stepped the generation. */
+    *life = atomic_load_explicit(sx_life_word(t), memory_order_acquire);
+    if (atomic_load_explicit(&t->generation, memory_order_acquire) != use)
+        return OTHER;
+    if (*life & FUTEX_OWNER_DIED)
+        return MARKED;
+    /* another thread's number: the slot is being claimed anew, and the record is still its predecessor's */
+    return (*life & FUTEX_TID_MASK) != 0 && (*life & FUTEX_TID_MASK) == tid ? LIVING : OTHER;
+}
+
+/* The thread in that slot bears the kernel's mark, and the slot has not been used again.  If it was the last of its
+ * process, that is dead; if not, those that live still will have marks of their own. */
 void sx_process_note_death(struct sx_arena *arena, struct sx_participant *thread)
 {
     uint32_t process = atomic_load_explicit(&thread->process, memory_order_acquire);
@@ -198,6 +221,11 @@ void sx_process_note_death(struct sx_arena *arena, struct sx_participant *thread
     struct sx_process *p = process == 0 ? NULL : process_of(arena, (uint64_t)process << SX_SLOT_SHIFT);
     if (p == NULL || process - 1 == arena->process)
         return;
+    uint32_t n = sx_participants_ready(arena), life;
+    for (uint32_t i = 0; i < n; i++)
+        if (&arena->participants[i] != thread &&
+            thread_of(&arena->participants[i], process - 1, generation, &life) == LIVING)
+            return;
     if (atomic_load_explicit(&p->generation, memory_order_acquire) == generation)
         atomic_store_explicit(&p->dead, generation, memory_order_release);
 }
@@ -220,31 +248,24 @@ enum sx_life sx_process_life(struct sx_arena *arena, uint64_t process, uint64_t 
         atomic_load_explicit(&p->pid, memory_order_acquire) == 0)
         return SX_DEAD;
     uint32_t n = sx_participants_ready(arena), first = sx_slot_of(thread);
+    bool marked = false;
     for (uint32_t i = 0; i <= n; i++) { /* the one we were told of first */
-        uint32_t at = i == 0 ? first : i - 1;
+        uint32_t at = i == 0 ? first : i - 1, life;
         if (at >= n)
             continue;
         struct sx_participant *t = &arena->participants[at];
-        uint32_t use = atomic_load_explicit(&t->generation, memory_order_acquire);
-        if (atomic_load_explicit(&t->process, memory_order_acquire) != slot + 1 ||
-            atomic_load_explicit(&t->process_generation, memory_order_relaxed) != generation)
-            continue;
-        /* The mark of the thread that the record tells of: not of one that had the slot before it, which the record would
-         * follow, nor of one after it, which would have stepped the generation. */
-        uint32_t life = atomic_load_explicit(sx_life_word(t), memory_order_acquire);
-        if (atomic_load_explicit(&t->generation, memory_order_acquire) != use)
-            continue;
-        if (life & FUTEX_OWNER_DIED) {
-            atomic_store_explicit(&p->dead, generation, memory_order_release);
-            return SX_DEAD;
-        }
-        if (life & FUTEX_TID_MASK) {
+        enum thread_state state = thread_of(t, slot, generation, &life);
+        if (state == LIVING) {
             if (watch != NULL)
                 *watch = (struct sx_watch){sx_life_word(t), life};
             return SX_ALIVE;
         }
+        marked |= state == MARKED;
     }
-    return SX_ALIVE;
+    if (!marked)
+        return SX_ALIVE;
+    atomic_store_explicit(&p->dead, generation, memory_order_release);
+    return SX_DEAD;
 }
 
 /* The same, asking the second witness too. */

@@ -28,6 +28,12 @@ INTERRUPTED, BROKEN_PIPE = 128 + 2, 128 + 13
 _MAGIC = b"yncxARN1"
 """The first bytes of every arena, damaged or not (SX_MAGIC in syncx/_core/layout.h)."""
 
+_TOPICS = (
+    "mutex", "rlock", "semaphore", "bounded", "condition", "rwlock", "event", "barrier", "once", "latch", "files",
+    "update",
+)  # fmt: skip
+"""Of `syncx stress`."""
+
 _LAST_BYTE = (1 << 63) - 1
 
 
@@ -187,6 +193,16 @@ def _seconds(text: str) -> float:
     if not 0 <= value <= 1e9:
         raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds from 0 to 1e9")
     return value
+
+
+def _rate(text: str) -> float:
+    try:
+        rate = float(text)
+    except ValueError:
+        rate = -1.0
+    if not 0 <= rate <= 500:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of deaths in 1,000 operations, from 0 to 500")
+    return rate
 
 
 def _integer(least: int, most: int) -> Callable[[str], int]:
@@ -645,6 +661,42 @@ examples:
     doctor.add_argument("--fix", action="store_true", help="mend what may be mended")
     doctor.add_argument("--json", action="store_true", help="one JSON object")
 
+    stress = command(
+        "stress",
+        _stress,
+        "do random things to all locks in processes that are killed at random, and look for what goes wrong",
+        """\
+Processes of two threads each do random operations, and are killed (SIGKILL), stopped and continued, interrupted by
+signals and forked at random; those that die are started anew.  What must be true is looked at in two ways: by counters
+and canaries that the locks guard (two holders at once, a writer beside a reader, more permits than there are, an
+initialisation run twice, torn files, ...), and by a replay of what all threads wrote down, by other code.  Besides,
+nobody may hang or crash, and in one round of five, in which nobody dies, no wake-up may be lost.
+
+TOPIC    all, or some of: mutex, rlock, semaphore, bounded, condition, rwlock, event, barrier, once, latch, files,
+         update
+RATE     deaths in 1,000 operations, default 4; 0: nobody dies
+SEED     of all decisions: what each thread does, and when it is struck.  How far each gets is up to the machine.
+
+It has an arena, a directory and processes of its own, which go with it, even if it is killed.
+
+exit status: 0 nothing was wrong; 1 something was; 2 wrong usage.  Ctrl-C ends it in good order.
+
+examples:
+  syncx stress                                everything, for 10 seconds
+  syncx stress all --seconds 1800 --svg storm.svg --json storm.json
+  syncx stress mutex rwlock --kill 20 --seed 7""",
+    )
+    stress.add_argument(
+        "topics", metavar="TOPIC", nargs="*", choices=["all", *_TOPICS], default="all", help="default: all"
+    )
+    stress.add_argument("--seconds", metavar="S", type=_seconds, default=10.0, help="default 10")
+    stress.add_argument("--processes", metavar="N", type=_integer(1, 64), help="default: 2 for each CPU, 4 to 16")
+    stress.add_argument("--kill", metavar="RATE", type=_rate, default=4.0, help="deaths in 1,000 operations, default 4")
+    stress.add_argument("--seed", metavar="SEED", type=_integer(0, 2**63), help="default: another one each time")
+    stress.add_argument("--svg", metavar="PATH", type=_path, help="draw latencies and deaths into this file")
+    stress.add_argument("--json", metavar="PATH", type=_path, help="write all figures into this file")
+    stress.add_argument("--quiet", "-q", action="store_true", help="print what is wrong only")
+
     rm = command(
         "rm",
         _rm,
@@ -855,6 +907,24 @@ def _locks(options: argparse.Namespace) -> int:
         if e.filename is not None and os.fspath(e.filename) == options.path:
             raise
         return _fail(f"there is no arena {_arena_of(options)!r}")
+
+
+# ---- stress --------------------------------------------------------------------------------------------------------
+
+
+def _stress(options: argparse.Namespace) -> int:
+    from .testing.stress import command
+
+    return command.main(
+        options.topics,
+        seconds=options.seconds,
+        processes=options.processes,
+        kill=options.kill,
+        seed=options.seed,
+        svg=options.svg,
+        json_file=options.json,
+        quiet=options.quiet,
+    )
 
 
 # ---- rm ------------------------------------------------------------------------------------------------------------

@@ -153,9 +153,10 @@ class Progress(AbstractContextManager["Progress"]):
         self._screen._bar = None
         self.erase()
 
-    def update(self, done: int) -> None:
-        """So many of the total are done; draws ten times a second at most."""
+    def update(self, done: int, label: str | None = None) -> None:
+        """So many of the total are done; draws ten times a second at most.  label: what is said beside it now."""
         self._done = done
+        self._label = self._label if label is None else label
         if time.monotonic() - self._drawn >= 0.1:
             self.draw()
 
@@ -164,7 +165,7 @@ class Progress(AbstractContextManager["Progress"]):
             self._drawn = time.monotonic()
             part = min(self._done / self._total, 1.0)
             bar = ("#" * round(part * self.WIDTH)).ljust(self.WIDTH, ".")
-            self._screen.stream.write(f"\r{self._label} [{bar}] {part:4.0%}")
+            self._screen.stream.write(f"\r\x1b[K{self._label} [{bar}] {part:4.0%}")
             self._screen.stream.flush()
 
     def erase(self) -> None:
@@ -194,8 +195,11 @@ class _RichProgress(Progress):
     ) -> None:
         self._drawing.stop()
 
-    def update(self, done: int) -> None:
-        self._drawing.update(self._task, completed=done)
+    def update(self, done: int, label: str | None = None) -> None:
+        if label is None:
+            self._drawing.update(self._task, completed=done)
+        else:
+            self._drawing.update(self._task, completed=done, description=label)
 
 
 _COLOURS = {"": "", "bold": "\x1b[1m", "red": "\x1b[31m", "yellow": "\x1b[33m"}

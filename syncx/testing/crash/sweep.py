@@ -159,19 +159,23 @@ class Driver:
         calls = point.calls + dies_asleep
         limit = {"steps" if self.mode == "full" or dies_asleep else "effects": 0 if dies_asleep else point.steps}
         scenario.slept = 0
-        patience, slept_in = 0.0, -1
+        patience, slept_in, end = 0.0, -1, time.monotonic() + 4 * HANG
         while True:
             why = victim.walk(**limit, patience=patience, calls=calls, leap=leap, traced=traced)
             if why != "asleep":
                 return why
-            if victim.calls == slept_in:  # the same sleep, and `patience` is over
-                raise RuntimeError(f"the victim sleeps in system call {slept_in + 1}, and nothing wakes it")
+            if time.monotonic() > end:
+                raise RuntimeError(
+                    f"the victim sleeps in system call {victim.calls + 1}, and nothing wakes it for good"
+                )
+            if victim.calls == slept_in:  # the same sleep
+                continue
             slept_in = victim.calls
             scenario.slept += 1
             scenario.asleep(victim)  # also when it dies in this sleep: the others are in their places
             if dies_asleep and victim.calls == point.calls:
                 return "asleep"
-            patience = HANG
+            patience = 0.005  # what wakes it is under way; its next sleep is told as soon as that
 
     def kill_at(self, point: Point, leap: tuple[int, int] = (0, 0), traced: bool = False) -> tuple[str, Victim, int]:
         """One kill.  Returns why the walk ended, the victim, and the address where it stood."""

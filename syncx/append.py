@@ -10,6 +10,8 @@ from __future__ import annotations
 import os
 import sys
 
+from . import objects  # noqa: F401 - what `ranges` asks for: imported before the lock is taken, and not under it
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from .filelock import RangeLock

@@ -108,6 +108,8 @@ class Once(Shared, _core.BaseOnce):
         return self.timeout, *self._on_deadlock
 
     def _set_options(self, timeout: float | None = None, deadlock: OnDeadlock | None = None, priority: int = 0) -> None:
+        import pickle  # noqa: F401 - here, and not first while others wait for the result
+
         self._configure(timeout, deadlock, priority)
 
     def _dump(self, result: object) -> bytes:

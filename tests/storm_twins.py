@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import syncx
-from syncx.testing.stress import Outcome
+from syncx.testing.stress import Outcome, control
 from syncx.testing.stress.control import Storm
 
 
@@ -64,6 +64,20 @@ class Loose(_Lock):
     """Every third taking excludes nobody."""
 
     owner_died = False
+
+    def _is_owned(self) -> bool:
+        return bool(self._real._is_owned())
+
+
+class Stuck(_Lock):
+    """Now and then a taking never comes back."""
+
+    def acquire(self, *arguments: Any, **options: Any) -> bool:
+        if not super().acquire(*arguments, **options):
+            return False
+        if self._mine.lies:
+            threading.Event().wait()
+        return True
 
     def _is_owned(self) -> bool:
         return bool(self._real._is_owned())
@@ -225,13 +239,14 @@ class Forgetful(_Of):
 
 @dataclass
 class Twin:
-    """What is broken, how it is made, and what the two judges say of it; "": that one cannot see it."""
+    """What is broken, how it is made, and what the two judges say of it, or he who watches over hangs and crashes."""
 
     topic: str
     make: Callable[..., Any]
     live: str
     replayed: str
     kill: float = 4.0
+    watched: str = ""
 
 
 def _wrap(cls: Callable[..., Any], real: Callable[..., Any], *more: Any) -> Callable[..., Any]:
@@ -240,6 +255,7 @@ def _wrap(cls: Callable[..., Any], real: Callable[..., Any], *more: Any) -> Call
 
 TWINS = {
     "loose": Twin("mutex", _wrap(Loose, syncx.Mutex, 3), "two holders at once", "hold it at once", 0.0),
+    "stuck": Twin("mutex", _wrap(Stuck, syncx.Mutex, 50), "", "", 0.0, "did not end within"),
     "mute": Twin("rlock", _wrap(Mute, syncx.RLock), "was not told", "was not told of a death", 40.0),
     "liar": Twin("mutex", _wrap(Liar, syncx.Mutex), "nobody has died", "nobody had died", 0.0),
     "leak": Twin("bounded", _wrap(LeakyPermits, syncx.BoundedSemaphore, 3), "are held at once", "are held at", 0.0),
@@ -264,6 +280,7 @@ def _file(path: str, *arguments: Any, **options: Any) -> Any:
 def seen(name: str, seconds: float, seed: int) -> Outcome:
     """Storms over one twin until both judges have said what they should, or the time is over."""
     twin = TWINS[name]
+    control.HANG = 3.0 if twin.watched else 15.0
     end = time.monotonic() + seconds
     total: Outcome | None = None
     while total is None or (_missing(twin, total) and time.monotonic() < end):
@@ -271,13 +288,14 @@ def seen(name: str, seconds: float, seed: int) -> Outcome:
         if total is not None:
             outcome.live += total.live
             outcome.replayed += total.replayed
+            outcome.watched += total.watched
         total, seed = outcome, seed + 1
     return total
 
 
 def _missing(twin: Twin, o: Outcome) -> list[str]:
-    found = {"live": o.live, "replayed": o.replayed}
-    return [j for j, text in (("live", twin.live), ("replayed", twin.replayed)) if not any(text in s for s in found[j])]
+    said = {"live": (twin.live, o.live), "replayed": (twin.replayed, o.replayed), "watched": (twin.watched, o.watched)}
+    return [judge for judge, (text, found) in said.items() if text and not any(text in line for line in found)]
 
 
 def main() -> int:

@@ -564,3 +564,32 @@ def test_a_child_gives_its_share_back(arena, child):
     assert c.hear() == 0
     c.finish()
     assert os.path.exists(arena.path)
+
+
+@pytest.mark.core
+def test_nothing_is_imported_while_others_wait(child, arena, tmp_path):
+    """An import under way when another thread forks never ends in the child; under a lock all others would wait too."""
+    c = child(
+        """
+        import sys
+        for name in ("pickle", "syncx.objects", "syncx.append"):  # the helpers of the tests may have imported them
+            sys.modules.pop(name, None)
+        lock, once = syncx.FileLock(PATH, arena=arena), syncx.Once(arena=arena)
+        inside, found = [False], []
+        def hook(event, arguments):
+            if event == "import" and (inside[0] or lock.held):
+                found.append(arguments[0])
+        sys.addaudithook(hook)
+        lock.append("a line")
+        def initialise():
+            inside[0] = True
+            return [1]
+        once.run(initialise)
+        say(found)
+        import colorsys  # the hook sees imports
+        say(found)
+        """,
+        PATH=str(tmp_path / "lines"),
+    )
+    assert c.hear() == []
+    assert c.hear() == ["colorsys"]

@@ -381,7 +381,8 @@ class Storm:
                 break
             self._once(end)
         if self._workers and not self.outcome.watched:
-            self._hang("the round is over, and they did not end", [])
+            who = ", ".join(map(str, sorted(self._workers)))
+            self._hang(f"the round is over, and processes {who} did not end within {HANG:g} s", self._late(HANG / 2))
         self._reap_orphans()
 
     def _timers_to_run(self) -> bool:
@@ -407,13 +408,17 @@ class Storm:
                 os.waitpid(pid, 0)
         self._workers.clear()
 
-    def _look_for_hangs(self) -> None:
-        now = time.monotonic_ns()
-        late = []
+    def _late(self, seconds: float) -> list[tuple[int, float, int]]:
+        """Who is in a call for so long: the slot, for how long, and the object."""
+        now, late = time.monotonic_ns(), []
         for slot in range(self._judge_slot):
             since, obj = self._board.waiting(slot)
-            if since and now - since > HANG * 1e9 and self._board.token(slot):
+            if since and now - since > seconds * 1e9 and self._board.token(slot):
                 late.append((slot, (now - since) / 1e9, obj))
+        return late
+
+    def _look_for_hangs(self) -> None:
+        late = self._late(HANG)
         if late:
             self._hang(f"{len(late)} threads wait for more than {HANG:g} s", late)
         self._at(time.monotonic() + 0.5, self._look_for_hangs)

@@ -25,20 +25,18 @@ def say(outcome: Outcome, screen: Screen) -> None:
     calm = f", {o.calm_rounds} of them without deaths" if o.kill and o.calm_rounds else ""
     screen.say(f"{duration(o.seconds)}, {o.rounds} rounds{calm}")
     screen.say()
-    screen.table(
-        ["", "", "", ""],
-        [
-            [f"{o.operations:,}", "operations", f"{o.stops:,}", "stopped and continued (SIGSTOP)"],
-            [f"{o.deaths:,}", "deaths (SIGKILL)", f"{o.signals:,}", "interrupted by a signal"],
-            [
-                f"{o.told:,}",
-                "recoveries: told of a dead owner",
-                f"{o.forks:,}",
-                "children forked, half of them to exec",
-            ],
-        ],
-        right=(0, 2),
-    )
+    left = [
+        (o.operations, "operations"),
+        (o.deaths, "deaths (SIGKILL)"),
+        (o.told, "recoveries: told of a dead owner"),
+    ]
+    right = [
+        (o.stops, "stopped and continued (SIGSTOP)"),
+        (o.signals, "interrupted by a signal"),
+        (o.forks, "children forked, half of them to exec"),
+    ]
+    for (a, what), (b, other) in zip(left, right, strict=True):
+        screen.say(f"{a:>12,}  {what:<34}{b:>10,}  {other}")
     screen.say()
     waits = [(topic, h) for topic, h in sorted(o.waits.items())]
     if waits:

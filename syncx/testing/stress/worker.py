@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import gc
+import importlib
 import logging
 import os
 import signal
@@ -29,6 +30,10 @@ SCENES: dict[str, type[Scene]] = {
         Mutexes, RLocks, Semaphores, Bounded, Conditions, RWLocks, Events, Barriers, Onces, Latches, Files, Updates
     )
 }  # fmt: skip
+
+_LATE = ("syncx.append", "syncx.deadlock", "syncx.objects", "contextlib", "hashlib", "pickle", "threading", "traceback")
+"""What is imported in the midst of an operation, the first time.  If another thread forks just then, the import never
+ends in the child: a matter of Python, and none of ours."""
 
 _PR_SET_PDEATHSIG = 1
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -72,6 +77,8 @@ def run(plan: Plan, stage: Stage, wishes: Wishes, process: int, incarnation: int
     signal.signal(signal.SIGUSR1, _handler)
     logging.getLogger("syncx").addHandler(logging.NullHandler())
     logging.getLogger("syncx").propagate = False
+    for name in _LATE:
+        importlib.import_module(name)
     troupe = _Troupe(plan, stage, wishes, process, incarnation)
     others = [threading.Thread(target=troupe.play, args=(t,)) for t in range(1, plan.threads)]
     for t in others:

@@ -57,7 +57,8 @@ typedef struct {
     int call; /* the system call that its next instruction makes, where a walk ended before one */
     size_t n_watched;
     struct watched *watched;
-    int history[MAX_HISTORY]; /* what the effects were */
+    int history[MAX_HISTORY];       /* what the effects were */
+    long long moments[MAX_HISTORY]; /* after how many steps each of them was */
     size_t n_trace, room;
     uint64_t *trace; /* where each step began, if that is wanted */
 } Tracee;
@@ -126,8 +127,10 @@ static bool watched_changed(Tracee *t)
 
 static void note(Tracee *t, int what)
 {
-    if (t->effects < MAX_HISTORY)
+    if (t->effects < MAX_HISTORY) {
         t->history[t->effects] = what;
+        t->moments[t->effects] = t->steps;
+    }
     t->effects++;
 }
 
@@ -469,6 +472,22 @@ static PyObject *Tracee_history(Tracee *self, void *unused)
     return result;
 }
 
+static PyObject *Tracee_moments(Tracee *self, void *unused)
+{
+    (void)unused;
+    Py_ssize_t n = self->effects < MAX_HISTORY ? (Py_ssize_t)self->effects : MAX_HISTORY;
+    PyObject *result = PyTuple_New(n);
+    for (Py_ssize_t i = 0; result != NULL && i < n; i++) {
+        PyObject *item = PyLong_FromLongLong(self->moments[i]);
+        if (item == NULL) {
+            Py_CLEAR(result);
+            break;
+        }
+        PyTuple_SET_ITEM(result, i, item);
+    }
+    return result;
+}
+
 static PyObject *Tracee_trace(Tracee *self, void *unused)
 {
     (void)unused;
@@ -612,6 +631,7 @@ static PyGetSetDef Tracee_getset[] = {
     {"history", (getter)Tracee_history, NULL,
      "What the effects were: numbers of system calls, -1 for a change of watched memory or a sleep that is over.",
      NULL},
+    {"moments", (getter)Tracee_moments, NULL, "After how many steps each of the effects was.", NULL},
     {"trace", (getter)Tracee_trace, NULL, "The addresses at which the steps of traced walks began.", NULL},
     {NULL, NULL, NULL, NULL, NULL},
 };

@@ -143,6 +143,11 @@ class Victim:
         return self._tracee.history
 
     @property
+    def moments(self) -> tuple[int, ...]:
+        """After how many steps each of the effects was."""
+        return self._tracee.moments
+
+    @property
     def trace(self) -> tuple[int, ...]:
         """The address of each step of traced walks."""
         return self._tracee.trace

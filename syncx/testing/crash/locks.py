@@ -1,4 +1,4 @@
-"""Whatever is held by one at a time, in every situation: the subject says how it is taken, the situations say the rest.
+"""Whatever keeps others out, in every situation: the subject says how it is taken, the situations say the rest.
 
 After each death a survivor must get the lock, within `BOUND`, alone, and be told of the owner's death exactly when the
 words named the dead as the holder.
@@ -6,11 +6,13 @@ words named the dead as the holder.
 
 from __future__ import annotations
 
+import functools
+import mmap
 import os
 import signal
 import time
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from ..stepping import Victim
 from .scenario import Scenario
@@ -21,20 +23,25 @@ if TYPE_CHECKING:
 
 __all__ = ["LockScenario", "Subject", "scenarios_of"]
 
-_TIMEOUT = 0.02
+_TIMEOUT = 0.1
 """Of a victim that is to time out, in seconds."""
 _STOPPED = 0.15
 """How long others try to get what a stopped process holds, in seconds: longer than the belt."""
 
 
 class Subject:
-    """A lock that one holds at a time.  One in each process that deals with it."""
+    """A lock.  One in each process that deals with it.
+
+    `acquire` and `release` are the victim's; the others `take` and `give` it in a way that keeps everybody out.
+    """
 
     name: ClassVar[str] = ""
     tells: ClassVar[bool] = True
-    """Whether the next holder is told that the last one died."""
+    """Whether the next one who takes it is told that one died who had acquired it."""
     timed: ClassVar[bool] = True
     """Whether it can be waited for with a time limit."""
+    seen: ClassVar[bool] = True
+    """Whether a snapshot of the arena has it: not, when it lies in memory of the user's."""
     operations: ClassVar[tuple[str, ...]] = ("acquire", "release")
 
     acquire: Callable[[], object]
@@ -42,22 +49,64 @@ class Subject:
     release: Callable[[], object]
     """Gives it back."""
 
-    def __init__(self, arena: str, which: str) -> None:
-        """Opens it; which: its name, as there are two of each: the one that it is about, and one to warm up with."""
+    def __init__(self, arena: str, which: str, memory: memoryview) -> None:
+        """Opens it.
+
+        which: its name, as there are two of each: the one that it is about, and one to warm up with.  memory: some
+        bytes that all processes of the scenario share, zero at first.
+        """
         raise NotImplementedError
 
+    def take(self) -> object:
+        """Takes it so that nobody else has any of it."""
+        return self.acquire()
+
+    def give(self) -> object:
+        """The reverse."""
+        return self.release()
+
     def acquire_timed(self, seconds: float) -> bool:
-        """Takes it within so many seconds, or returns False."""
+        """As `acquire` within so many seconds, or returns False."""
+        raise NotImplementedError
+
+    def take_timed(self, seconds: float) -> bool:
+        """As `take` within so many seconds, or returns False."""
+        return self.acquire_timed(seconds)
+
+    def share(self) -> object:
+        """Has so much of it that the victim's upgrade must wait."""
+        raise NotImplementedError
+
+    def unshare(self) -> object:
+        """The reverse."""
+        raise NotImplementedError
+
+    def come(self) -> Callable[[], object]:
+        """How somebody gets it who finds that its owner has died."""
+        return self.acquire
+
+    def context(self) -> Any:
+        """What is given to `with`."""
         raise NotImplementedError
 
     def told(self) -> bool:
-        """Whether its holder, this process, was told of an owner's death."""
+        """Whether this process, which has taken it, was told of an owner's death."""
         return False
+
+    def holder(self) -> int:
+        """The pid of its holder, 0: it has none.  Asked for where a snapshot does not tell."""
+        raise NotImplementedError
 
     @classmethod
     def held_in(cls, seen: Snapshot, pid: int) -> bool:
-        """Whether an outsider sees that process hold it."""
-        return any(h.pid == pid and h.object is not None for h in seen.holds)
+        """Whether an outsider sees that process hold it, so that nobody may take it."""
+        unfinished = {"tentative", "leaving", "entering", "pending"}
+        return any(h.pid == pid and h.object is not None and not unfinished & set(h.flags) for h in seen.holds)
+
+    @classmethod
+    def dirty_in(cls, seen: Snapshot, pid: int) -> bool:
+        """Whether its death is to be told: it may have left the data torn."""
+        return cls.tells and cls.held_in(seen, pid)
 
     def whole(self) -> str | None:
         """What is wrong with it when nobody holds it and nobody waits; None: nothing."""
@@ -76,41 +125,51 @@ class LockScenario(Scenario):
     """Whether somebody may come and recover, instead of the survivor (mode "pairs")."""
     lock: Subject
 
+    def __init__(self, arena: str) -> None:
+        super().__init__(arena)
+        self._memory = mmap.mmap(-1, 2 * mmap.PAGESIZE)
+        self.memory = memoryview(self._memory)
+        if not self.subject.seen:
+            self.agents = (*type(self).agents, "looker")
+
     def open(self) -> None:
-        self.lock = self.subject(self.arena_path, "subject")
+        self.lock = self.subject(self.arena_path, "subject", self.memory[: mmap.PAGESIZE])
 
     def before(self) -> None:
         self.warm_up()
 
     def warm_up(self) -> None:
-        warm = self.subject(self.arena_path, "other")
+        warm = self.subject(self.arena_path, "other", self.memory[mmap.PAGESIZE :])
         warm.acquire()  # registered
         warm.release()
 
     # ---- orders to agents -----------------------------------------------------------------------------------------
     def hold(self) -> None:
-        self.lock.acquire()
+        self.lock.take()
 
     def let_go(self) -> None:
-        self.lock.release()
+        self.lock.give()
+
+    def holder_pid(self) -> int:
+        return self.lock.holder()
 
     def pass_through(self) -> tuple[bool, int]:
         """Takes it, looks who else is inside, gives it back."""
-        self.lock.acquire()
+        self.lock.take()
         met = self.page[Page.CANARY]
         self.page[Page.CANARY] = os.getpid()
         told = self.lock.told()
         if self.page[Page.CANARY] != os.getpid():
             met = self.page[Page.CANARY]
         self.page[Page.CANARY] = 0
-        self.lock.release()
+        self.lock.give()
         return told, met
 
     def try_it(self, seconds: float) -> bool:
         """Whether it can be had within that time."""
-        got = self.lock.acquire_timed(seconds)
+        got = self.lock.take_timed(seconds)
         if got:
-            self.lock.release()
+            self.lock.give()
         return got
 
     def check(self) -> str | None:
@@ -119,6 +178,8 @@ class LockScenario(Scenario):
     # ---- judging ----------------------------------------------------------------------------------------------------
     victim_holds = False
     """Whether the words named the victim as the holder when it died."""
+    victim_dirty = False
+    """Whether its death is to be told."""
     corpse_untold = False
     """Somebody died holding it before the victim came, and nobody has been told yet."""
 
@@ -127,8 +188,12 @@ class LockScenario(Scenario):
 
     def look(self, victim: Victim, seen: Snapshot | None) -> None:
         """What the words say of the victim."""
-        assert seen is not None
-        self.victim_holds = self.subject.held_in(seen, victim.pid)
+        if self.subject.seen:
+            assert seen is not None
+            self.victim_holds = self.subject.held_in(seen, victim.pid)
+            self.victim_dirty = self.subject.dirty_in(seen, victim.pid)
+        else:
+            self.victim_holds = self.victim_dirty = self.by["looker"].ask("holder_pid").value == victim.pid
 
     def holder_goes(self) -> None:
         """Whoever holds it beside the victim gives it back."""
@@ -139,20 +204,28 @@ class LockScenario(Scenario):
     def survive(self, since: int) -> None:
         """The survivor, who waits or is told to come now, gets it, alone, and is told what it should be."""
         survivor = self.by["survivor"]
-        if not survivor.waiting:
-            since = time.monotonic_ns()
-            survivor.tell("pass_through")
-        answer = self.answer("survivor", "waits for the lock", since)
+        answer = None
+        if survivor.waiting and survivor.has_answered():
+            answer = self.answer("survivor", "waits for the lock")
+            if answer is not None and answer.at < self.killed_at:  # it waited behind the victim, and went before it
+                if answer.value != (False, 0):
+                    self.wrong("two holders", f"a survivor that went before the victim says {answer.value}")
+                answer = None
+        if answer is None:
+            if not survivor.waiting:
+                since = time.monotonic_ns()
+                survivor.tell("pass_through")
+            answer = self.answer("survivor", "waits for the lock", since)
         if answer is None:
             return
         told, met = answer.value
         if met:
             self.wrong("two holders", f"the survivor meets process {met} inside")
-        if self.subject.tells and told != self.must_be_told():
+        if told != self.must_be_told():
             self.wrong("told", f"the survivor was{'' if told else ' not'} told of a death")
 
     def must_be_told(self) -> bool:
-        return self.victim_holds or self.corpse_untold
+        return self.victim_dirty or self.corpse_untold
 
     def judge(self, victim: Victim) -> None:
         self.survive(self.killed_at)
@@ -269,13 +342,36 @@ class _Interrupt(_Asleep):
             victim.signal(signal.SIGUSR1)
 
 
+class _InterruptReturn(_Interrupt):
+    """The handler returns, and the wait goes on."""
+
+    situation = "interrupted, goes on"
+
+    def before(self) -> None:
+        self.warm_up()
+        signal.signal(signal.SIGUSR1, lambda number, frame: None)
+
+    def asleep_alone(self, victim: Victim) -> None:
+        super().asleep_alone(victim)
+        if self.holds and self.slept == 2:
+            self.let_holder_go()
+
+
+class _Spinning(_Contended):
+    """The victim spins before it sleeps, as where there are several CPUs."""
+
+    situation = "contended, spinning"
+    spins = True
+
+
 class _Recover(LockScenario):
     """Its last owner died holding it."""
 
     situation = "recovering"
 
     def operation(self) -> Callable[[], object]:
-        return self.lock.acquire
+        method: Callable[[], object] = getattr(self.lock, self.operation_name)
+        return method
 
     def stage(self) -> None:
         pid = os.fork()
@@ -290,8 +386,7 @@ class _Recover(LockScenario):
 
     def frozen(self, victim: Victim, seen: Snapshot | None) -> None:
         super().frozen(victim, seen)
-        assert seen is not None
-        self.corpse_untold = not self.victim_holds
+        self.corpse_untold = self.subject.tells and not self.victim_dirty
 
 
 class _Release(LockScenario):
@@ -303,7 +398,8 @@ class _Release(LockScenario):
         self.page[Page.CANARY] = os.getpid()
 
     def operation(self) -> Callable[[], object]:
-        return self.lock.release
+        method: Callable[[], object] = getattr(self.lock, self.operation_name)
+        return method
 
     def frozen(self, victim: Victim, seen: Snapshot | None) -> None:
         super().frozen(victim, seen)
@@ -321,6 +417,9 @@ class _ReleaseWaited(_Release):
 
     def placed(self, victim: Victim) -> None:
         self.page[Page.CANARY] = 0
+        self.has_survivor_wait()
+
+    def has_survivor_wait(self) -> None:
         self.by["survivor"].tell("pass_through")
         self.by["survivor"].until_asleep()
 
@@ -340,6 +439,9 @@ class _Relay(_ReleaseWaited):
         self.page[Page.CANARY] = 0
         self.answer("holder", "lets go when two wait")
         self.by["survivor"].until_asleep()
+        if self.by["survivor"].has_answered():  # it had it before the victim
+            self.answer("survivor", "goes before the victim")
+            self.has_survivor_wait()
 
     def let_go_behind(self, waiters: int) -> None:
         self.until_waiting(waiters)
@@ -355,17 +457,96 @@ class _Relay(_ReleaseWaited):
         until(lambda: len(snapshot(self.arena_path).waits) >= waiters, f"{waiters} waiters")
 
 
+class _With(_Free):
+    """`with` itself, from before it to after it."""
+
+    def operation(self) -> Callable[[], object]:
+        return _within(self.lock.context())
+
+
+class _WithContended(_Contended):
+    def operation(self) -> Callable[[], object]:
+        return _within(self.lock.context())
+
+
+class _WithInterrupted(_Interrupt):
+    def operation(self) -> Callable[[], object]:
+        return _within(self.lock.context())
+
+
+def _within(context: Any) -> Callable[[], object]:
+    from ..._core import _nothing
+
+    def inside() -> None:
+        with context:
+            _nothing()
+
+    return inside
+
+
+class _Upgrade(_Release):
+    """The victim has it beside readers, and wants it alone."""
+
+    def explains_rescues(self) -> bool:
+        return True
+
+
+class _UpgradeWaited(_ReleaseWaited):
+    def explains_rescues(self) -> bool:
+        return True
+
+
+class _UpgradeContended(_Contended):
+    """Somebody reads, and leaves when the victim sleeps."""
+
+    pairs = False
+
+    def hold(self) -> None:
+        self.lock.share()
+
+    def let_go(self) -> None:
+        self.lock.unshare()
+
+    def before(self) -> None:
+        super().before()
+        self.lock.acquire()
+
+    def operation(self) -> Callable[[], object]:
+        method: Callable[[], object] = getattr(self.lock, self.operation_name)
+        return method
+
+
+class _UpgradeTimeout(_UpgradeContended):
+    """Somebody reads and stays: the victim gives up, and is what it was before."""
+
+    situation = "timing out"
+
+    def lets_go(self, victim: Victim) -> bool:
+        return False
+
+    def operation(self) -> Callable[[], object]:
+        method: Callable[[float], object] = getattr(self.lock, f"{self.operation_name}_timed")
+        return functools.partial(method, _TIMEOUT)
+
+
 SITUATIONS: dict[str, tuple[type[LockScenario], ...]] = {
-    "acquire": (_Free, _Contended, _Timeout, _Interrupt, _Recover),
+    "acquire": (_Free, _Contended, _Spinning, _Timeout, _Interrupt, _InterruptReturn, _Recover),
     "release": (_Release, _ReleaseWaited, _Relay),
+    "with": (_With, _WithContended, _WithInterrupted),
+    "upgrade": (_Upgrade, _UpgradeWaited, _UpgradeContended, _UpgradeTimeout),
+    "downgrade": (_Release, _ReleaseWaited),
+    "recover": (_Recover,),
 }
+"""By the operation; the name of a situation is the class's."""
+SPINNERS = ("mutex", "rwlock write")
+"""Whose waits are swept once more with spinning: the code is one for all."""
 
 
 def scenarios_of(subject: type[Subject]) -> Iterator[type[LockScenario]]:
     """All scenarios of a subject."""
     for operation in subject.operations:
         for base in SITUATIONS[operation]:
-            if base is _Timeout and not subject.timed:
+            if (base is _Timeout and not subject.timed) or (base is _Spinning and subject.name not in SPINNERS):
                 continue
             yield type(
                 f"{base.__name__.strip('_')}{subject.__name__}",

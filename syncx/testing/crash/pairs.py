@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from ..stepping import Victim
 from .locks import LockScenario
 from .scenario import Scenario
-from .sweep import Driver, Point, Sweep, kill_and_note, share_one_cpu
+from .sweep import BEYOND, STEP_BY_STEP, Driver, Point, Sweep, Way, kill_and_note, share_one_cpu
 
 if TYPE_CHECKING:
     from ...snapshots import Snapshot
@@ -31,6 +31,7 @@ class _Pair(LockScenario):
     """What a base scenario becomes, by being put before it among the bases of a class."""
 
     first: Point
+    first_way: Way
     waits: bool
     """Whether the second victim waits already when the first one dies."""
     firsts: Driver
@@ -42,9 +43,9 @@ class _Pair(LockScenario):
         super().stage()
         self.is_first = True
         corpse = self.corpse = super().victim(self.firsts.watched)
-        self.firsts.go(corpse, self.first)
+        self.firsts.go(corpse, self.first, self.first_way)
         super().frozen(corpse, self.firsts.snapshot())
-        self.untold = self.victim_holds or self.corpse_untold
+        self.untold = self.victim_dirty or self.corpse_untold
         self.is_first = False
         if not self.waits:
             self.first_dies()
@@ -62,7 +63,7 @@ class _Pair(LockScenario):
         super().before() if self.is_first else self.warm_up()
 
     def operation(self) -> Callable[[], object]:
-        return super().operation() if self.is_first else self.lock.acquire
+        return super().operation() if self.is_first else self.lock.come()
 
     def asleep(self, victim: Victim) -> None:
         if self.is_first:
@@ -73,7 +74,7 @@ class _Pair(LockScenario):
     def frozen(self, victim: Victim, seen: Snapshot | None) -> None:
         self.first_dies()
         self.look(victim, seen)
-        self.corpse_untold = self.untold and not self.victim_holds
+        self.corpse_untold = self.untold and not self.victim_dirty
 
     def judge(self, victim: Victim) -> None:
         self.survive(self.killed_at)
@@ -110,12 +111,12 @@ def sweep_pairs(
     share_one_cpu()
     try:
         scenario.firsts = Driver(scenario, "classes")
-        for first, waits, second in first_points:
-            scenario.first, scenario.waits = first, waits
+        for first, first_way, waits, second in first_points:
+            scenario.first, scenario.first_way, scenario.waits = first, first_way, waits
             driver = Driver(scenario, "full")
             points = driver.points(stride * (_WAITING_STRIDE if waits else 1))
-            for point, leap, traced in points if second is None else iter([(second, (0, 0), False)]):
-                kill_and_note(driver, point, leap, traced, result, f"{first}{'~' if waits else '+'}{{}}")
+            for point, way in points if second is None else iter([(second, STEP_BY_STEP)]):
+                kill_and_note(driver, point, way, result, f"{first}{'~' if waits else '+'}{{}}")
                 if progress is not None:
                     progress(result)
                 if len(result.findings) >= stop_after or (until is not None and time.monotonic() > until):
@@ -136,29 +137,29 @@ def takes_pairs(scenario_class: type[Scenario]) -> bool:
     return issubclass(scenario_class, LockScenario) and scenario_class.pairs
 
 
-def _parse(text: str) -> tuple[Point, bool, Point | None]:
+def _parse(text: str) -> tuple[Point, Way, bool, Point | None]:
     for mark in "+~":
         first, found, second = text.partition(mark)
         if found:
-            return Point.parse(first), mark == "~", Point.parse(second)
+            return Point.parse(first), STEP_BY_STEP, mark == "~", Point.parse(second)
     raise ValueError(f"a pair is two points, such as 2.1+0.17 or 2.1~0.17, not {text!r}")
 
 
-def _all_pairs(scenario_class: type[Scenario], arena: str) -> Iterator[tuple[Point, bool, Point | None]]:
+def _all_pairs(scenario_class: type[Scenario], arena: str) -> Iterator[tuple[Point, Way, bool, Point | None]]:
     """The class points of the operation, as a sweep finds them."""
     scenario = scenario_class(arena)
     scenario.start()
     result = Sweep(scenario_class.name(), "classes")
-    found: list[Point] = []
+    found: list[tuple[Point, Way]] = []
     try:
         driver = Driver(scenario, "classes")
-        for point, leap, traced in driver.points(1):
+        for point, way in driver.points(1):
             before = result.points
-            kill_and_note(driver, point, leap, traced, result)
+            kill_and_note(driver, point, way, result)
             if result.points > before:
-                found.append(point)
+                found.append((point, way))
     finally:
         scenario.finish()
     for waits in (False, True):
-        for point in found:
-            yield point, waits, None
+        for point, way in found:
+            yield (point if not way.traced else Point(point.calls, BEYOND)), way._replace(traced=False), waits, None

@@ -98,7 +98,7 @@ class Report:
         if self.interrupted:
             screen.say("interrupted: what had been swept by then is counted")
 
-    # ---- for programs -------------------------------------------------------------------------------------------------
+    # ---- for programs ------------------------------------------------------------------------------------------------
     def figures(self) -> dict[str, Any]:
         ordered = sorted(x for s in self.sweeps for x in s.latencies)
         names = [h.replace(" ", "_").replace("-", "_") for h in _HEADINGS]

@@ -35,11 +35,11 @@ _STARTS = 60.0
 
 EPILOG = """\
 A child process does one operation, one machine instruction after the other, and is killed with SIGKILL.  A survivor
-must get on within a quarter of a second, alone, and be told of the death exactly when it should be.  Then the next child
-is killed one instruction later.
+must get on within a quarter of a second, alone, and be told of the death exactly when it should be.  Then the next
+child is killed one instruction later.
 
 --mode full     after each instruction
---mode classes  where others could see a difference: before and after each system call, after each change of shared memory
+--mode classes  where others could see a difference: at each system call, after each change of shared memory
 --mode stop     stopped at the points of classes, and let go on: nobody may take it for dead
 --mode pairs    killed at each point of classes, and whoever recovers from that at each instruction of its recovery
 

@@ -33,7 +33,7 @@ class Scenario:
     """Whose operation it is: what `--only` chooses by, with the other two."""
     operation_name: ClassVar[str] = ""
     situation: ClassVar[str] = ""
-    agents: ClassVar[tuple[str, ...]] = ("survivor",)
+    agents: tuple[str, ...] = ("survivor",)
     """The names of the agents there are."""
     stoppable: ClassVar[bool] = True
     """Whether `judge_stopped` has something to say of a victim that is stopped, not killed."""

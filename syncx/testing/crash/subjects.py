@@ -1,37 +1,370 @@
-"""The locks that one holds at a time, as subjects of `locks`."""
+"""The locks, as subjects of `locks`."""
 
 from __future__ import annotations
 
-from typing import ClassVar
+import functools
+import pickle
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from ...arena import Arena
+from ...bounded import BinarySemaphore, BoundedSemaphore
+from ...condition import Condition
+from ...errors import Gone, OwnerDiedError
 from ...mutex import Mutex, RLock
 from .locks import Subject, scenarios_of
+
+if TYPE_CHECKING:
+    from ...snapshots import Snapshot
 
 __all__ = ["SCENARIOS", "SUBJECTS"]
 
 
 class MutexSubject(Subject):
     name = "mutex"
-    made: ClassVar[type[Mutex] | type[RLock]] = Mutex
+    made: ClassVar[Any] = Mutex
+    operations: ClassVar[tuple[str, ...]] = ("acquire", "release", "with")
 
-    def __init__(self, arena: str, which: str) -> None:
-        self.lock = self.made(which, arena=Arena(arena, create=False), on_owner_death="recover")
+    def __init__(self, arena: str, which: str, memory: memoryview) -> None:
+        self.lock = self.open(Arena(arena, create=False), which, memory)
         self.acquire = self.lock.acquire
         self.release = self.lock.release
 
+    def open(self, arena: Arena, which: str, memory: memoryview) -> Any:
+        return self.made(which, arena=arena)
+
     def acquire_timed(self, seconds: float) -> bool:
-        return self.lock.acquire(timeout=seconds)
+        return bool(self.lock.acquire(timeout=seconds))
+
+    def context(self) -> Any:
+        return self.lock
 
     def told(self) -> bool:
-        return self.lock.owner_died
+        return bool(self.lock.owner_died)
+
+    def whole(self) -> str | None:
+        if self.lock.locked():
+            return f"it is held by somebody: {self.lock!r}"
+        if not self.lock.acquire(False):
+            return f"it is not to be had, though free: {self.lock!r}"
+        self.lock.release()
+        return None
 
 
 class RLockSubject(MutexSubject):
     name = "rlock"
     made = RLock
+    operations = ("acquire", "release")
 
 
-SUBJECTS: tuple[type[Subject], ...] = (MutexSubject, RLockSubject)
+class RLockTwice(MutexSubject):
+    """The inner of two holds: acquired and released while it is held already."""
+
+    name = "rlock, twice"
+    made = RLock
+    operations = ("acquire", "release")
+
+    def __init__(self, arena: str, which: str, memory: memoryview) -> None:
+        super().__init__(arena, which, memory)
+        lock = self.lock
+
+        def acquire() -> None:
+            lock.acquire()
+            lock.acquire()
+
+        def release() -> None:
+            lock.release()
+            lock.release()
+
+        self.acquire = acquire
+        self.release = release
+
+    def acquire_timed(self, seconds: float) -> bool:
+        return bool(self.lock.acquire(timeout=seconds) and self.lock.acquire())
+
+
+class MemoryMutex(MutexSubject):
+    """In memory that the user brings."""
+
+    name = "mutex in memory"
+    seen = False
+    operations = ("acquire", "release")
+
+    def open(self, arena: Arena, which: str, memory: memoryview) -> Any:
+        return Mutex.at(memory, arena=arena)
+
+    def holder(self) -> int:
+        holder = self.lock.holder
+        return holder[0] if holder else 0
+
+
+class AnonymousMutex(MutexSubject):
+    """Without a name: the first process makes it, and gives the others a reference."""
+
+    name = "anonymous mutex"
+    operations = ("acquire", "release")
+
+    def open(self, arena: Arena, which: str, memory: memoryview) -> Any:
+        length = int.from_bytes(memory[:4], "little")
+        if length:
+            try:
+                return pickle.loads(memory[4 : 4 + length])
+            except Gone:  # it went with the last process that knew it
+                length = 0
+        lock = Mutex(arena=arena)
+        reference = pickle.dumps(lock)
+        memory[4 : 4 + len(reference)] = reference
+        memory[:4] = len(reference).to_bytes(4, "little")
+        return lock
+
+
+class RaisingMutex(MutexSubject):
+    """on_owner_death="raise": whoever comes is refused until somebody recovers it."""
+
+    name = "mutex that raises"
+    operations = ("acquire", "release", "recover")
+    _told = False
+
+    def __init__(self, arena: str, which: str, memory: memoryview) -> None:
+        super().__init__(arena, which, memory)
+        self.recover = self.lock.recover
+
+    def open(self, arena: Arena, which: str, memory: memoryview) -> Any:
+        return Mutex(which, arena=arena, on_owner_death="raise")
+
+    def take(self) -> object:
+        self._told = False
+        try:
+            return self.lock.acquire()
+        except OwnerDiedError:
+            self._told = True
+            return self.lock.recover()
+
+    def take_timed(self, seconds: float) -> bool:
+        try:
+            return bool(self.lock.acquire(timeout=seconds))
+        except OwnerDiedError:
+            return bool(self.lock.recover(timeout=seconds))
+
+    def come(self) -> Callable[[], object]:
+        return self.take
+
+    def told(self) -> bool:
+        return self._told
+
+
+class ConditionLock(MutexSubject):
+    name = "condition's lock"
+    operations = ("acquire", "release")
+
+    def open(self, arena: Arena, which: str, memory: memoryview) -> Any:
+        return Condition(name=which, arena=arena)
+
+
+class BinarySubject(MutexSubject):
+    name = "binary semaphore"
+    tells = False
+
+    def open(self, arena: Arena, which: str, memory: memoryview) -> Any:
+        return BinarySemaphore(which, arena=arena)
+
+    def told(self) -> bool:
+        return False
+
+    def whole(self) -> str | None:
+        return _permits_of(self.lock, 1)
+
+
+def _permits_of(semaphore: BoundedSemaphore, capacity: int) -> str | None:
+    """What is wrong with a semaphore of which all permits should be free."""
+    if semaphore.value != capacity or semaphore.holders:
+        return f"{semaphore.value} of {capacity} permits are free, held by {semaphore.holders}"
+    if not semaphore.acquire(timeout=1.0, n=capacity):
+        return f"{capacity} permits are free and not to be had"
+    try:
+        if semaphore.acquire(False):
+            return f"of {capacity} permits one more was to be had"
+        if semaphore.value != 0 or semaphore.held != capacity:
+            return f"{capacity} permits were taken: {semaphore.value} are free, {semaphore.held} held"
+    finally:
+        semaphore.release(semaphore.held)
+    return None
+
+
+class _Permits(BinarySubject):
+    """n of three permits; the others take so many that there is nothing left for it, or all."""
+
+    n: ClassVar[int]
+    others: ClassVar[int]
+    operations = ("acquire", "release")
+    capacity: ClassVar[int] = 3
+
+    def __init__(self, arena: str, which: str, memory: memoryview) -> None:
+        super().__init__(arena, which, memory)
+        if self.n > 1:
+            self.acquire = functools.partial(self.lock.acquire, n=self.n)
+            self.release = functools.partial(self.lock.release, self.n)
+
+    def open(self, arena: Arena, which: str, memory: memoryview) -> Any:
+        return BoundedSemaphore(self.capacity, name=which, arena=arena)
+
+    def acquire_timed(self, seconds: float) -> bool:
+        return bool(self.lock.acquire(timeout=seconds, n=self.n))
+
+    def take(self) -> object:
+        return self.lock.acquire(n=self.others)
+
+    def give(self) -> object:
+        return self.lock.release(self.others)
+
+    def take_timed(self, seconds: float) -> bool:
+        return bool(self.lock.acquire(timeout=seconds, n=self.others))
+
+    def whole(self) -> str | None:
+        return _permits_of(self.lock, self.capacity)
+
+
+class OneOfThree(_Permits):
+    name = "one permit of three"
+    n, others = 1, 3
+
+
+class TwoOfThree(_Permits):
+    name = "two permits of three"
+    n = others = 2
+
+
+class ThreeOfThree(_Permits):
+    name = "all three permits"
+    n = others = 3
+
+
+class _RWLock(Subject):
+    """The others write."""
+
+    def __init__(self, arena: str, which: str, memory: memoryview) -> None:
+        from ...rwlock import RWLock
+
+        self.lock = RWLock(which, arena=Arena(arena, create=False))
+        self.writing = self.lock.write()
+        self.reading = self.lock.read()
+        self.view = self.viewed()
+        self.acquire = self.view.acquire
+        self.release = self.view.release
+
+    def viewed(self) -> Any:
+        raise NotImplementedError
+
+    def acquire_timed(self, seconds: float) -> bool:
+        return bool(self.view.acquire(timeout=seconds))
+
+    def take(self) -> object:
+        return self.writing.acquire()
+
+    def give(self) -> None:
+        self.writing.release()
+
+    def take_timed(self, seconds: float) -> bool:
+        return bool(self.writing.acquire(timeout=seconds))
+
+    def share(self) -> object:
+        return self.reading.acquire()
+
+    def unshare(self) -> None:
+        self.reading.release()
+
+    def context(self) -> Any:
+        return self.view
+
+    def told(self) -> bool:
+        return bool(self.writing.owner_died)
+
+    @classmethod
+    def dirty_in(cls, seen: Snapshot, pid: int) -> bool:
+        return any(
+            h.pid == pid and h.object is not None and h.mode == "exclusive" and "entering" not in h.flags
+            for h in seen.holds
+        )
+
+    def whole(self) -> str | None:
+        if self.lock.readers or self.lock.writer:
+            return f"it is held by somebody: {self.lock!r}"
+        if not self.writing.acquire(False):
+            return f"it is not to be had for writing, though free: {self.lock!r}"
+        self.writing.release()
+        if not self.reading.acquire(False):
+            return f"it is not to be had for reading, though free: {self.lock!r}"
+        self.reading.release()
+        return None
+
+
+class Writing(_RWLock):
+    name = "rwlock write"
+    operations = ("acquire", "release", "downgrade", "with")
+
+    def viewed(self) -> Any:
+        self.downgrade = self.writing.downgrade
+        return self.writing
+
+
+class Reading(_RWLock):
+    name = "rwlock read"
+    tells = False
+    operations = ("acquire", "release", "with")
+
+    def viewed(self) -> Any:
+        return self.reading
+
+
+class Upgradable(_RWLock):
+    name = "rwlock upgradable"
+    tells = False
+    operations = ("acquire", "release", "upgrade")
+
+    def viewed(self) -> Any:
+        view = self.lock.upgradable()
+        self.upgrade = view.upgrade
+        return view
+
+    def upgrade_timed(self, seconds: float) -> bool:
+        return bool(self.view.upgrade(timeout=seconds))
+
+
+class Upgraded(_RWLock):
+    name = "rwlock upgraded"
+    operations = ("release", "downgrade")
+
+    def viewed(self) -> Any:
+        return self.lock.upgradable()
+
+    def __init__(self, arena: str, which: str, memory: memoryview) -> None:
+        super().__init__(arena, which, memory)
+        view = self.view
+
+        def acquire() -> None:
+            view.acquire()
+            view.upgrade()
+
+        self.acquire = acquire
+        self.downgrade = view.downgrade
+
+
+SUBJECTS: tuple[type[Subject], ...] = (
+    MutexSubject,
+    RLockSubject,
+    RLockTwice,
+    MemoryMutex,
+    AnonymousMutex,
+    RaisingMutex,
+    ConditionLock,
+    BinarySubject,
+    OneOfThree,
+    TwoOfThree,
+    ThreeOfThree,
+    Writing,
+    Reading,
+    Upgradable,
+    Upgraded,
+)
 
 SCENARIOS = tuple(scenario for subject in SUBJECTS for scenario in scenarios_of(subject))

@@ -35,8 +35,9 @@ _MAY_SLEEP = {0, 7, 23, 35, 61, 72, 73, 202, 230, 232, 247, 270, 271, 281, 449}
 epoll_pwait, futex_waitv, of x86-64."""
 _TRIES = 3
 """How often a point that was right, but late, is tried: a busy machine is late now and then, a defect every time."""
-_BEYOND = 1 << 40
+BEYOND = 1 << 40
 """Steps, to the end of a stretch however long it is."""
+_WORDS = {ASLEEP: "z", BEYOND: "end"}
 
 
 @dataclass
@@ -68,6 +69,8 @@ class Sweep:
     """Points at which the victim was killed asleep, or after a sleep."""
     late: int = 0
     """Points that had to be tried again since a survivor was late."""
+    missed: int = 0
+    """Points that were not come by at full speed, and were gone to by single steps."""
     findings: list[Finding] = field(default_factory=list)
     latencies: list[float] = field(default_factory=list)
     seconds: float = 0.0
@@ -105,15 +108,33 @@ class Point(NamedTuple):
     """Instructions since, or effects; ASLEEP: in the next system call, if it sleeps there."""
 
     def __str__(self) -> str:
-        return f"{self.calls}.{'z' if self.steps == ASLEEP else self.steps}"
+        return f"{self.calls}.{_WORDS.get(self.steps, self.steps)}"
 
     @classmethod
     def parse(cls, text: str) -> Point:
         """The reverse of str(); ValueError for what is no point."""
-        calls, dot, steps = text.partition(".")
-        if not (dot and calls.isdecimal() and (steps.isdecimal() or steps == "z")):
-            raise ValueError(f"a point is SYSTEM CALLS.STEPS, such as 3.17, or 3.z, not {text!r}")
-        return cls(int(calls), ASLEEP if steps == "z" else int(steps))
+        calls, _, steps = text.partition(".")
+        if not (calls.isdecimal() and (steps.isdecimal() or steps in _WORDS.values())):
+            raise ValueError(f"a point is SYSTEM CALLS.STEPS, such as 3.17, or 3.z or 3.end, not {text!r}")
+        for number, word in _WORDS.items():
+            if steps == word:
+                return cls(int(calls), number)
+        return cls(int(calls), int(steps))
+
+
+class Way(NamedTuple):
+    """How to go to a point, where that is known from a walk before: at full speed to an address, then by steps."""
+
+    address: int = 0
+    leapt: int = 0
+    """So many steps lead to the address."""
+    steps: int = -1
+    """So many to the point; -1: as the point says."""
+    traced: bool = False
+    """Whether it is the walk that finds that out."""
+
+
+STEP_BY_STEP = Way()
 
 
 class _Stretch:
@@ -130,8 +151,8 @@ class _Stretch:
             seen.add(address)
             self._leaps.append(last)
 
-    def leap(self, steps: int) -> tuple[int, int]:
-        return self._leaps[steps] if steps < self.length else (0, 0)
+    def way(self, steps: int) -> Way:
+        return Way(*(self._leaps[steps] if steps < self.length else (0, 0)), steps)
 
 
 class Driver:
@@ -152,16 +173,18 @@ class Driver:
 
         return snapshot(self.scenario.arena_path)
 
-    def go(self, victim: Victim, point: Point, leap: tuple[int, int] = (0, 0), traced: bool = False) -> str:
+    def go(self, victim: Victim, point: Point, way: Way = STEP_BY_STEP) -> str:
         """To the point.  "end", "call": the operation, or the stretch between two system calls, is over before it."""
         scenario = self.scenario
         dies_asleep = point.steps == ASLEEP
         calls = point.calls + dies_asleep
         limit = {"steps" if self.mode == "full" or dies_asleep else "effects": 0 if dies_asleep else point.steps}
+        if way.steps >= 0:
+            limit = {"steps": way.steps}
         scenario.slept = 0
         patience, slept_in, end = 0.0, -1, time.monotonic() + 4 * HANG
         while True:
-            why = victim.walk(**limit, patience=patience, calls=calls, leap=leap, traced=traced)
+            why = victim.walk(**limit, patience=patience, calls=calls, leap=way[:2], traced=way.traced)
             if why != "asleep":
                 return why
             if time.monotonic() > end:
@@ -177,7 +200,7 @@ class Driver:
                 return "asleep"
             patience = 0.005  # what wakes it is under way; its next sleep is told as soon as that
 
-    def kill_at(self, point: Point, leap: tuple[int, int] = (0, 0), traced: bool = False) -> tuple[str, Victim, int]:
+    def kill_at(self, point: Point, way: Way = STEP_BY_STEP) -> tuple[str, Victim, int]:
         """One kill.  Returns why the walk ended, the victim, and the address where it stood."""
         scenario = self.scenario
         scenario.found.clear()
@@ -188,7 +211,7 @@ class Driver:
         victim = scenario.victim(self.watched)
         try:
             scenario.placed(victim)
-            why = self.go(victim, point, leap, traced)
+            why = self.go(victim, point, way)
             address = victim.pc or 0
             scenario.frozen(victim, self.snapshot())
             if self.mode == "stop":
@@ -221,30 +244,27 @@ class Driver:
         scenario.judge_stopped(victim)
 
     # ---- the points -------------------------------------------------------------------------------------------------
-    def points(self, stride: int) -> Iterator[tuple[Point, tuple[int, int], bool]]:
+    told: tuple[str, Victim]
+    """Why the last walk ended, and who walked."""
+
+    def points(self, stride: int) -> Iterator[tuple[Point, Way]]:
         """All points, one after the other, with how to go there; `told` hears of each how it went."""
         for calls in itertools.count():
+            yield Point(calls, BEYOND), Way(traced=True)  # to the end of the stretch, which tells what is before it
+            ended, victim = self.told
+            call = victim.call
+            stretch = _Stretch(victim.trace)
             if self.mode == "full":
-                yield Point(calls, _BEYOND), (0, 0), True  # to the end of the stretch, which tells its length
-                ended, call = self.told
-                stretch = _Stretch(self.trace)
                 for steps in range(0, stretch.length, stride):
-                    yield Point(calls, steps), stretch.leap(steps), False
+                    yield Point(calls, steps), stretch.way(steps)
             else:
-                for steps in itertools.count():
-                    yield Point(calls, steps), (0, 0), False
-                    ended, call = self.told
-                    if ended in ("call", "end", "gone"):
-                        break
+                for effects, steps in enumerate((0, *victim.moments)):
+                    if steps < stretch.length:
+                        yield Point(calls, effects), stretch.way(steps)
             if ended != "call":
                 return
             if call in _MAY_SLEEP:
-                yield Point(calls, ASLEEP), (0, 0), False
-
-    told: tuple[str, int] = ("", -1)
-    """Why the last walk ended, and before which system call."""
-    trace: tuple[int, ...] = ()
-    """The addresses of the last traced walk."""
+                yield Point(calls, ASLEEP), STEP_BY_STEP
 
 
 def sweep(
@@ -271,9 +291,9 @@ def sweep(
     share_one_cpu()
     try:
         driver = Driver(scenario, mode)
-        points = driver.points(stride) if only is None else iter([(Point.parse(only), (0, 0), False)])
-        for point, leap, traced in points:
-            kill_and_note(driver, point, leap, traced, result)
+        points = driver.points(stride) if only is None else iter([(Point.parse(only), STEP_BY_STEP)])
+        for point, way in points:
+            kill_and_note(driver, point, way, result)
             if progress is not None:
                 progress(result)
             if len(result.findings) >= stop_after or (until is not None and time.monotonic() > until):
@@ -285,21 +305,22 @@ def sweep(
     return result
 
 
-def kill_and_note(
-    driver: Driver, point: Point, leap: tuple[int, int], traced: bool, result: Sweep, told_as: str = "{}"
-) -> None:
+def kill_and_note(driver: Driver, point: Point, way: Way, result: Sweep, told_as: str = "{}") -> None:
     """A kill, and what it adds to the result."""
     scenario = driver.scenario
     for attempt in range(_TRIES):
-        why, victim, address = driver.kill_at(point, leap, traced)
+        why, victim, address = driver.kill_at(point, way)
+        if way.address and why != "limit" and not scenario.found:  # another way this time, without such a place
+            result.missed += 1
+            way = STEP_BY_STEP
+            why, victim, address = driver.kill_at(point)
         if {kind for kind, _ in scenario.found} != {"late"}:
             break
         result.late += attempt == 0
-    driver.told = why, victim.call
-    if traced:
-        driver.trace = victim.trace
-        result.instructions += len(driver.trace)
-        point = Point(point.calls, victim.steps)
+    driver.told = why, victim
+    if way.traced:
+        result.instructions += len(victim.trace)
+        point = Point(point.calls, victim.steps if driver.mode == "full" else victim.effects)
     if why == "call":
         result.calls = max(result.calls, point.calls + 1)
     if point.steps != ASLEEP or why == "asleep":  # else it did not sleep there this time: that point is another one

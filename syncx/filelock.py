@@ -6,6 +6,7 @@ import errno
 import os
 import stat
 import sys
+from operator import index
 
 from . import _core
 from .arena import default_arena
@@ -51,7 +52,7 @@ def last_byte(start: SupportsIndex, length: SupportsIndex) -> tuple[int, int]:
     for name, value in (("start", start), ("length", length)):
         if isinstance(value, bool) or not hasattr(value, "__index__"):
             raise TypeError(f"{name} must be an int, a number of bytes, not {type(value).__name__}")
-    first, count = start.__index__(), length.__index__()
+    first, count = index(start), index(length)
     if first < 0 or count < 0:
         what, value = ("start", first) if first < 0 else ("length", count)
         raise ValueError(f"{what} must not be negative ({value}); a range of length 0 goes to the end of the file")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from operator import index
 
 from .filelock import RangeLock, last_byte
 from .handle import told_of_deadlock
@@ -99,7 +100,7 @@ class RecordLocks:
     def _number(record: object) -> int:
         if isinstance(record, bool) or not hasattr(record, "__index__"):
             raise TypeError(f"a record is told by its number, an int, not by a {type(record).__name__}")
-        number: int = record.__index__()
+        number = index(record)
         if number < 0:
             raise IndexError(f"records count from 0; {number} is none, for a file of records has no end to count from")
         return number

@@ -155,7 +155,9 @@ class WaitGraph:
 
     def chain(self, who: Blocked) -> tuple[Blocker | Blocked, ...]:
         """The way from a thread to who it waits for in the end: threads that wait, and at the end one that does not, or
-        the first one that comes again, or "unknown"."""
+        the first one that comes again, or "unknown".  Raises TypeError for what is no `Blocked`."""
+        if not isinstance(who, Blocked):
+            raise TypeError(f"chain() takes one of the graph's `blocked`, not {type(who).__name__}")
         way: list[Blocker | Blocked] = [who]
         seen: set[Any] = {who.participant.id}
         at: Blocked | ForeignProcess = who

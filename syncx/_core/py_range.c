@@ -69,7 +69,7 @@ static int acquired(RangeObject *self, enum sx_status s)
         return 1;
     if (s == SX_BUSY || s == SX_TIMEOUT)
         return 0;
-    sx_raise(self->state, s, (PyObject *)self, 1);
+    sx_raise(self->state, s, (PyObject *)self, 0);
     return -1;
 }
 

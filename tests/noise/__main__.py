@@ -34,6 +34,10 @@ def main(argv: Sequence[str]) -> int:
     if argv and argv[0] == "worker":
         worker.main(list(argv[1:]))
         return 0
+    if argv and argv[0] == "arguments":
+        from .arguments import main as arguments
+
+        return arguments(argv[1:])
     parser = _parser()
     options = parser.parse_args(argv)
     if options.arenas < 1 or options.jobs < 1 or options.first < 0 or options.patience <= 0:

@@ -32,6 +32,39 @@ class Enough(BaseException):
     """Raised by the handler of a signal: a wait without a time limit has lasted long enough."""
 
 
+class Alarm:
+    """Ends a wait that has no time limit: `call` raises `Enough` in it, and never anywhere else."""
+
+    def __init__(self, after: float) -> None:
+        self._after = after
+        self._armed = False
+        self._rings = 0
+        signal.signal(signal.SIGALRM, self._ring)
+
+    def _ring(self, signum: int, frame: Any) -> None:
+        self._rings += 1
+        if self._armed and self._rings % 20 == 1:  # again much later, if something swallowed the first
+            raise Enough
+
+    def call(self, what: Callable[..., Any], /, *args: Any, **options: Any) -> Any:
+        """Calls it; after a while a signal comes."""
+        self._rings = 0
+        try:
+            try:
+                self._armed = True
+                signal.setitimer(signal.ITIMER_REAL, self._after, 0.05)
+                return what(*args, **options)
+            finally:
+                self._disarm()
+        except Enough:  # which may come in the middle of disarming
+            self._disarm()
+            raise
+
+    def _disarm(self) -> None:
+        self._armed = False
+        signal.setitimer(signal.ITIMER_REAL, 0)
+
+
 class _Error(Exception):
     """Of a body that fails."""
 
@@ -63,10 +96,6 @@ def allowed(call: str, error: BaseException) -> bool:
     return isinstance(error, (syncx.SyncxError, OSError, ValueError, Enough, _Error))
 
 
-def _enough(signum: int, frame: Any) -> None:
-    raise Enough
-
-
 class Battery:
     """The calls, one arena after the other.
 
@@ -93,7 +122,7 @@ class Battery:
         self._rng: random.Random | None = None
         self._attributes: dict[type, list[str]] = {}
         cli._parser = functools.lru_cache(maxsize=1)(cli._parser)  # type: ignore[assignment]
-        signal.signal(signal.SIGALRM, _enough)
+        self._alarm = Alarm(0.003)
 
     # ---- one call ---------------------------------------------------------------------------------------------------
 
@@ -121,15 +150,7 @@ class Battery:
 
     def for_ever(self, name: str, call: Callable[..., Any], /, *args: Any, **options: Any) -> Any:
         """The same with a wait that has no time limit: a signal ends it."""
-
-        def bounded() -> Any:
-            signal.setitimer(signal.ITIMER_REAL, 0.003, 0.05)
-            try:
-                return call(*args, **options)
-            finally:
-                signal.setitimer(signal.ITIMER_REAL, 0)
-
-        return self.do(name, bounded)
+        return self.do(name, self._alarm.call, call, *args, **options)
 
     def made(self, name: str, call: Callable[..., Any], /, *args: Any, **options: Any) -> Any:
         """The same with a call that gives something to be closed."""
@@ -180,12 +201,9 @@ class Battery:
         before_opening()
         arena = self.do("Arena", syncx.Arena, path, create=False)
         if arena is not None:
-            try:
-                self._use(arena)
-                then()
-            finally:
-                signal.setitimer(signal.ITIMER_REAL, 0)
-                self._close(arena)
+            self._use(arena)
+            then()
+            self._close(arena)
         else:
             then()
         self._afterwards()
@@ -438,7 +456,7 @@ class Battery:
                 f.write("z")
 
         self.do("update", change)
-        self.do("join", syncx.join, os.getpid(), SHORT, arena=arena)
+        self.do("join", syncx.join, self.pid, SHORT, arena=arena)
 
     def _placed(self, arena: syncx.Arena) -> None:
         """Objects in the caller's memory, bound to this arena."""

@@ -69,6 +69,7 @@ _ALL = """
     from pathlib import Path
     from noise.battery import others
     from noise import battery, damage, inventory, scenes, worker
+    import random
     found = []
     battery = battery.Battery(data, lambda call: None, lambda *what: found.append(what))
     Path(data).write_bytes(bytes(4096)); Path(data + ".log").touch(); Path(data + ".new").touch()
@@ -77,7 +78,7 @@ _ALL = """
             damage.Canvas(image).save(path)
             with open(path, "r+b") as file:
                 worker.bear_witness(file, image.living)
-                battery.run(path, image.pid)
+                battery.run(path, image.pid, random.Random(1))
     say([sorted(battery.used | battery.returned), sorted(inventory.calls()), dict(others()), found])
     """
 

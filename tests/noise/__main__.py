@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import signal
 import sys
 from collections.abc import Sequence
 
@@ -18,6 +19,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--arenas", type=int, default=1000, metavar="N", help="how many, default 1000")
     parser.add_argument("--seed", type=int, default=1, metavar="S", help="which; default 1")
     parser.add_argument("--jobs", type=int, default=2, metavar="N", help="processes at a time, default 2")
+    parser.add_argument("--seconds", type=float, metavar="S", help="begin no arena after that time")
+    parser.add_argument("--everything", action="store_true", help="every arena meets every call, not half of them")
     parser.add_argument("--only", type=int, metavar="I", help="the arena of that number alone, every call told")
     parser.add_argument("--first", type=int, default=0, metavar="I", help="begin with that one")
     parser.add_argument(
@@ -46,6 +49,7 @@ def main(argv: Sequence[str]) -> int:
     if options.only is not None:
         indices = range(options.only, options.only + 1)
     screen = Screen(sys.stdout)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that nothing stays
     run = Run(
         options.seed,
         indices,
@@ -53,6 +57,8 @@ def main(argv: Sequence[str]) -> int:
         planted=options.planted,
         patience=options.patience,
         verbose=options.only is not None,
+        seconds=options.seconds,
+        everything=options.everything,
         names=scenes.SCENES if options.scene is None else [options.scene],
     )
     result = run(screen)
@@ -61,6 +67,7 @@ def main(argv: Sequence[str]) -> int:
         kinds = {kind: row for kind, row in result.table.items() if any(row.values())}
         figures = {
             "arenas": result.arenas,
+            "calls": result.calls,
             "kinds of damage": len(kinds),
             "arenas a second": round(result.arenas / result.seconds, 1),
             **{name: sum(row[name] for row in result.table.values()) for name in ("worked", "refused", "exceptions")},
@@ -79,7 +86,7 @@ def main(argv: Sequence[str]) -> int:
                 f,
                 indent=2,
             )
-    return 1 if result.findings or result.arenas < len(indices) else 0
+    return 1 if result.findings or (result.arenas < len(indices) and options.seconds is None) else 0
 
 
 if __name__ == "__main__":

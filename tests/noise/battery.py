@@ -1,7 +1,9 @@
-"""Every public call, on one arena that may be damaged.
+"""Every public call, on arenas that may be damaged.
 
-`Battery.run` opens the arena and uses it as programs do, by every name in it; each call is announced before it is made,
-so that a crash or a hang has a name.  What a call may raise is said in `allowed`; anything else is a finding.
+`Battery.run` opens the arena and uses it as programs do, by every name in it.  Every arena is opened, listed, shown,
+collected, unlinked and closed, and meets half of the ten parts that the other calls are in, or all of them.  Each call
+is announced before it is made, so that a crash or a hang has a name.  What a call may raise is said in `allowed`;
+anything else is a finding.
 """
 
 from __future__ import annotations
@@ -24,8 +26,8 @@ from .scenes import COUNT, PARTIES, PERMITS
 
 SHORT = 0.001
 """Seconds that a wait may take."""
-BYTES = 1 << 14
-"""Of memory of the caller's own, in which objects are placed."""
+PARTS = 5
+"""How many of the ten parts of the calls an arena meets, drawn at random, beside those that all meet."""
 
 
 class Enough(BaseException):
@@ -119,7 +121,8 @@ class Battery:
         self.outcomes: dict[str, int] = {}
         """Of the calls for one arena: the class of the exception, or "ok", and how often."""
         self._open: list[Any] = []
-        self._rng: random.Random | None = None
+        self._rng = random.Random()
+        self._all = True
         self._attributes: dict[type, list[str]] = {}
         cli._parser = functools.lru_cache(maxsize=1)(cli._parser)  # type: ignore[assignment]
         self._alarm = Alarm(0.003)
@@ -178,26 +181,29 @@ class Battery:
 
     def _some(self, ways: Sequence[Any], n: int = 1) -> Sequence[Any]:
         """Of several ways to make the same calls so many, which differ from arena to arena; all, if all were asked."""
-        return ways if self._rng is None else self._rng.sample(ways, n)
+        return ways if self._all else self._rng.sample(ways, n)
 
     def run(
         self,
         path: str,
         pid: int,
-        rng: random.Random | None = None,
+        rng: random.Random,
+        everything: bool = True,
         before_opening: Callable[[], None] = lambda: None,
         then: Callable[[], None] = lambda: None,
     ) -> None:
         """Uses the arena of that path by every call.
 
         pid: of a process that is in it.
-        rng: chooses where the same calls can be made with other options, and which command looks; None: all of them.
+        rng: chooses some of the parts, which command looks, and of the ways to make the same call one, unless
+            `everything` is to be done.
         before_opening: called just before the arena is mapped; then: when the other calls are over.
         """
         self.path, self.pid = path, pid
         self.outcomes = {}
-        self._rng = rng
-        self._views()
+        self._rng, self._all = rng, everything
+        if self._all or rng.randrange(2):
+            self._views()
         before_opening()
         arena = self.do("Arena", syncx.Arena, path, create=False)
         if arena is not None:
@@ -206,7 +212,8 @@ class Battery:
             self._close(arena)
         else:
             then()
-        self._afterwards()
+        if self._all or rng.randrange(4) == 0:
+            self._afterwards()
 
     def _close(self, arena: syncx.Arena) -> None:
         while self._open:
@@ -215,11 +222,15 @@ class Battery:
         self.do("Arena.close", arena.close)
 
     def _use(self, arena: syncx.Arena) -> None:
-        for step in (
-            self._arena, self._mutexes, self._semaphores, self._signals, self._condition, self._barrier, self._once,
-            self._rwlock, self._files, self._placed, self._noted, self._seen, self._unlink,
-        ):  # fmt: skip
-            step(arena)
+        self._arena(arena)
+        parts = [
+            self._mutexes, self._semaphores, self._signals, self._condition, self._barrier, self._once, self._rwlock,
+            self._files, self._placed, self._noted,
+        ]  # fmt: skip
+        for part in parts if self._all else self._rng.sample(parts, PARTS):
+            part(arena)
+        self._seen(arena)
+        self._unlink(arena)
 
     def _arena(self, arena: syncx.Arena) -> None:
         self.look("Arena", arena)

@@ -51,6 +51,7 @@ class Result:
 
     seconds: float = 0.0
     arenas: int = 0
+    calls: int = 0
     findings: list[dict[str, Any]] = field(default_factory=list)
     table: dict[str, dict[str, int]] = field(default_factory=dict)
     """By kind of damage, how many arenas ended how."""
@@ -61,7 +62,7 @@ class Run:
 
     seed, indices: which arenas.  jobs: how many processes at a time.  planted: a fault to be found.
     package: the directory with the `syncx` and `tests` to be used.  names: the scenes; with others the same seed makes
-    other arenas.
+    other arenas.  seconds: no arena is begun after that time.  everything: each arena meets all calls.
     """
 
     def __init__(
@@ -75,12 +76,15 @@ class Run:
         package: Path = ROOT,
         verbose: bool = False,
         names: Iterable[str] = tuple(scenes.SCENES),
+        seconds: float | None = None,
+        everything: bool = False,
         most: int = 50,
     ) -> None:
         self._seed, self._indices, self._jobs = seed, indices, jobs
         self._planted, self._patience, self._package, self._verbose = planted, patience, package, verbose
         self._most = most
         self._names = tuple(names)
+        self._seconds, self._everything = seconds, everything
         self._result = Result()
         self._directory = Path()
         self._deaths: Counter[str] = Counter()
@@ -114,8 +118,9 @@ class Run:
         errors = open(self._directory / f"errors{number}", "w+b")  # noqa: SIM115
         step = self._jobs * self._indices.step
         argv = [str(self._directory), str(self._seed), str(number), str(first), str(self._indices.stop), str(step)]
+        flags = [str(int(self._everything)), str(int(self._verbose))]
         process = subprocess.Popen(
-            [sys.executable, "-m", "tests.noise", "worker", *argv, self._planted, str(int(self._verbose))],
+            [sys.executable, "-m", "tests.noise", "worker", *argv, self._planted, *flags],
             stdin=subprocess.DEVNULL,
             stdout=None if self._verbose else subprocess.DEVNULL,
             stderr=errors,
@@ -134,6 +139,9 @@ class Run:
                 for fd in ends:
                     os.close(fd)
                 now = time.monotonic()
+                if self._seconds is not None and now - start > self._seconds:
+                    for r in running:
+                        r.crumbs.stop()
                 for r in list(running):
                     if any(ends[fd] is r for fd in ready):
                         running.remove(r)
@@ -157,7 +165,8 @@ class Run:
     def _ended(self, r: _Running, screen: Screen) -> _Running | None:
         """A worker has ended: well, or with a finding, behind which another goes on."""
         status = r.process.wait()
-        index, _, done, call = r.crumbs.read()
+        index, calls, done, call = r.crumbs.read()
+        self._result.calls += calls
         r.done_before += done
         r.crumbs.at(index, 0, call)
         if status == 0 and not r.hung:
@@ -170,7 +179,8 @@ class Run:
         self._deaths[what] += 1
         screen.say(f"FOUND in arena {index}, {call}: {what}")
         following = index + self._jobs * self._indices.step
-        if len(self._result.findings) >= self._most or call == "starting" or following >= self._indices.stop:
+        enough = len(self._result.findings) >= self._most or r.crumbs.stopped
+        if enough or call == "starting" or following >= self._indices.stop:
             return None
         return self._start(r.number, r.crumbs, following, r.done_before + 1)
 
@@ -214,5 +224,6 @@ def tell(result: Result, screen: Screen) -> None:
         screen.say(f"arena {finding['index']}: {finding['traceback']}")
     rate = result.arenas / max(result.seconds, 1e-9)
     screen.say(
-        f"{result.arenas} arenas in {duration(result.seconds)}, {rate:.0f} a second: {len(result.findings)} findings"
+        f"{result.arenas} arenas and {result.calls} calls in {duration(result.seconds)}, {rate:.0f} arenas a second: "
+        f"{len(result.findings)} findings"
     )

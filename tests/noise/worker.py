@@ -46,7 +46,7 @@ class Crumbs:
     the table of outcomes by kind of damage."""
 
     HEAD = struct.Struct("=qqq")
-    TABLE = 256
+    STOP, TABLE = 255, 256
 
     def __init__(self, path: str, make: bool = False) -> None:
         if make:
@@ -67,6 +67,15 @@ class Crumbs:
         """Arena, calls made, arenas done, call: for one moment only if nothing changes meanwhile."""
         index, calls, done = self.HEAD.unpack_from(self._map, 0)
         return index, calls, done, self._map[32:232].split(b"\0")[0].decode(errors="replace")
+
+    @property
+    def stopped(self) -> bool:
+        """No more arenas are wanted."""
+        return self._map[self.STOP] != 0
+
+    def stop(self) -> None:
+        """No more arenas."""
+        self._map[self.STOP] = 1
 
     def count(self, kind: int, outcome: int) -> None:
         """One arena more of that kind and outcome."""
@@ -129,11 +138,12 @@ def bear_witness(file: IO[bytes], living: Iterable[int]) -> None:
 class Worker:
     """Does the arenas of a range of numbers."""
 
-    def __init__(self, directory: Path, seed: int, number: int, planted: str, verbose: bool) -> None:
+    def __init__(self, directory: Path, seed: int, number: int, planted: str, everything: bool, verbose: bool) -> None:
         self._directory = directory
         self._seed = seed
         self._plan = planted
         self._verbose = verbose
+        self._everything = everything
         self._images: dict[str, Image] = pickle.loads((directory / "images").read_bytes())
         self._own = directory / f"worker{number}"
         self._own.mkdir(exist_ok=True)
@@ -184,6 +194,7 @@ class Worker:
                     str(path),
                     case.canvas.image.pid,
                     case.rng,
+                    self._everything,
                     lambda: self._fence.put_up(case.canvas.image.size),
                     self._plant,
                 )
@@ -230,8 +241,10 @@ class Worker:
             signal.pause()
 
     def run(self, first: int, end: int, step: int) -> None:
-        """All of them."""
+        """All of them, until it is told to stop."""
         for index in range(first, end, step):
+            if self._crumbs.stopped:
+                break
             self.one(index)
             if self._done % 200 == 0:
                 gc.collect()
@@ -240,8 +253,9 @@ class Worker:
 
 
 def main(argv: list[str]) -> None:
-    """`python -m tests.noise worker DIRECTORY SEED NUMBER FIRST END STEP PLANTED VERBOSE`."""
-    directory, seed, number, first, end, step, planted, verbose = argv
+    """`python -m tests.noise worker DIRECTORY SEED NUMBER FIRST END STEP PLANTED EVERYTHING VERBOSE`."""
+    directory, seed, number, first, end, step, planted, everything, verbose = argv
+    ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG: not without who watches us
     faulthandler.enable(all_threads=True)
     faulthandler.register(signal.SIGUSR2, all_threads=True)
     # other people's arenas are none of ours
@@ -250,7 +264,7 @@ def main(argv: list[str]) -> None:
     # what the library logs of deaths and deadlocks is right, and much
     logging.getLogger("syncx").addHandler(logging.NullHandler())
     logging.getLogger("syncx").propagate = False
-    worker = Worker(Path(directory), int(seed), int(number), planted, verbose == "1")
+    worker = Worker(Path(directory), int(seed), int(number), planted, everything == "1", verbose == "1")
     mapped = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (mapped + MEMORY, mapped + MEMORY))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))

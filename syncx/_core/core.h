@@ -515,7 +515,9 @@ static inline bool sx_permit_give(struct sx_permits *p, uint32_t at, uint64_t wo
     sx_permit_forget(permit);
     if (!atomic_compare_exchange_strong_explicit(&permit->word, &word, 0, memory_order_seq_cst, memory_order_relaxed))
         return false;
-    if (__builtin_expect(atomic_load_explicit(&p->wake, memory_order_seq_cst) & (PERMITS_WAITERS | PERMITS_SEVERAL), 0))
+    if (__builtin_expect(atomic_load_explicit(&p->wake, memory_order_seq_cst) &
+                             (PERMITS_WAITERS | PERMITS_SEVERAL | PERMITS_LOOKING),
+                         0))
         sx_permits_wake(p, 1, false);
     return true;
 }

@@ -189,7 +189,7 @@ struct sx_permit {
 };
 struct sx_permits {
     struct sx_cell cell;
-    sx_a32 wake;   /* PERMITS_* flags, and from bit 8 how often WAITERS was set; futex of those who want one */
+    sx_a32 wake; /* PERMITS_* flags, and from bit 8 how often WAITERS or LOOKING was set; futex of those who want one */
     sx_a32 gather; /* steps with every release that meets PERMITS_SEVERAL; futex of those who want more */
     struct sx_wakes wakes;
     uint32_t reserved2[2];
@@ -203,6 +203,7 @@ struct sx_permits {
 #define PERMIT_LEAVING 0x04u   /* held, and one of several that are being released together */
 #define PERMITS_WAITERS 0x01u  /* somebody who wants one may sleep */
 #define PERMITS_SEVERAL 0x02u  /* somebody who wants more may sleep */
+#define PERMITS_LOOKING 0x04u  /* somebody is about to be refused: whoever frees a permit takes this away */
 #define PERMITS_RETIRED 0x10u
 #define PERMITS_STEP 0x100u
 

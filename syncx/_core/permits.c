@@ -35,6 +35,13 @@
  * Whoever is about to fail (a try, the end of a timeout) for want of one permit and has seen a tentative one locks
  * `several`, which waits for the decision, and looks again; who has time just sleeps, since the decision is a hold or
  * wakes it.  A collector that is stopped in between delays a failure by SETTLE_NS at most.
+ * A refusal.  The permits are looked at one after the other, so all may be seen held though one was free at every instant:
+ * it was given back behind the look, and another one was taken before it.  So whoever is about to fail, for one or for
+ * several, sets LOOKING (a CAS that counts a step), looks again, and fails only if `wake` is still the same; every
+ * releaser looks at `wake` after it has freed, and takes LOOKING away.  Then no release has ended since LOOKING was
+ * set.  A permit that is free when the refusal is decided, and was held when it was looked at, was freed last by a
+ * release that is still under way: say that this one takes effect after the refusal.  (What others took meanwhile they
+ * took from what was free besides.)  Each look that is repeated is another's release, so there is no livelock.
  * Several are released as one by marking them first (LEAVING, under the process's own lock): too few, and nothing is.
  *
  * Death.  A holder's, at any instruction: its words name a dead process, so its permits, tentative and leaving ones
@@ -179,7 +186,9 @@ static enum sx_status take_one(struct survey *s, uint64_t mine, uint64_t me, uin
 /* After `freed` permits were freed: wakes whoever sleeps for them.  counted: in_flight has been stepped already. */
 void sx_permits_wake(struct sx_permits *p, uint32_t freed, bool counted)
 {
-    uint32_t flags = atomic_load_explicit(&p->wake, memory_order_seq_cst) & SLEEPERS, token = counted;
+    uint32_t flags = atomic_load_explicit(&p->wake, memory_order_seq_cst), token = counted;
+    if (flags & PERMITS_LOOKING)
+        atomic_fetch_and_explicit(&p->wake, ~PERMITS_LOOKING, memory_order_seq_cst);
     if (flags & PERMITS_SEVERAL && freed != 0) {
         atomic_fetch_and_explicit(&p->wake, ~PERMITS_SEVERAL, memory_order_seq_cst);
         if (sx_futex_wake_op(&p->gather, FUTEX_OP_ADD, 1, INT_MAX) < 0) {
@@ -359,6 +368,40 @@ static enum sx_status take_settled(struct survey *s, uint64_t scoped, uint64_t *
     return status == SX_TIMEOUT ? SX_BUSY : status;
 }
 
+/* Says that we are about to fail; `wake` as it must still be when we have looked once more. */
+static uint32_t look_again(struct sx_permits *p)
+{
+    uint32_t wake = atomic_load_explicit(&p->wake, memory_order_seq_cst);
+    while (!(wake & PERMITS_LOOKING)) {
+        uint32_t with = (wake | PERMITS_LOOKING) + PERMITS_STEP;
+        if (atomic_compare_exchange_weak_explicit(&p->wake, &wake, with, memory_order_seq_cst, memory_order_seq_cst))
+            wake = with;
+    }
+    return wake;
+}
+
+static bool confirmed(struct sx_permits *p, uint32_t wake)
+{
+    return atomic_load_explicit(&p->wake, memory_order_seq_cst) == wake;
+}
+
+/* One permit, or the certainty that there was none at one instant. */
+static enum sx_status take_one_or_none(struct survey *s, uint64_t scoped, uint64_t *me, uint32_t *hint)
+{
+    enum sx_status status;
+    uint32_t wake;
+    do {
+        wake = look_again(s->permits);
+        s->tentative = false;
+        s->watched = 0;
+        memset(s->alive, 0, sizeof s->alive);
+        status = take_one(s, s->arena->self | scoped, *me, hint);
+        if (status == SX_BUSY && s->tentative)
+            status = take_settled(s, scoped, me, hint);
+    } while (status == SX_BUSY && !confirmed(s->permits, wake));
+    return status;
+}
+
 struct glance {
     struct sx_permits *permits;
     uint32_t at;
@@ -411,15 +454,20 @@ enum sx_status sx_permits_acquire(struct sx_arena *arena, struct sx_permits *p, 
         bool last = deadline == 0 || a.final;
         if (n == 1) {
             status = take_one(&s, arena->self | scoped, me, hint);
-            if (status == SX_BUSY && last && s.tentative) {
+            if (status == SX_BUSY && last && (s.tentative || capacity_of(p) > 1)) {
                 sx_pause_end(&pause); /* the mutex has a pause of its own */
-                status = take_settled(&s, scoped, &me, hint);
+                status = take_one_or_none(&s, scoped, &me, hint);
             }
         } else {
             sx_pause_end(&pause);
             status = lock_several(&s, last ? sx_now() + SETTLE_NS : deadline, &me);
             if (status == SX_OK) {
-                status = take_several(&s, n, me, slept_on);
+                uint32_t looked = 0;
+                do {
+                    if (last)
+                        looked = look_again(p);
+                    status = take_several(&s, n, me, slept_on);
+                } while (status == SX_BUSY && last && !confirmed(p, looked));
                 unlock_several(&s);
             }
         }

@@ -439,7 +439,7 @@ void stepped_through(void)
         pause();
 }
 
-bool stepped(pid_t pid, long n)
+bool walked(pid_t pid, long n)
 {
     int status;
     bool ended_first = false;
@@ -454,6 +454,20 @@ bool stepped(pid_t pid, long n)
             FAIL("the victim ended by itself, %#x", (unsigned)status);
         ended_first = WSTOPSIG(status) == SIGSTOP;
     }
-    killed(pid);
     return !ended_first;
+}
+
+void walked_to_the_end(pid_t pid)
+{
+    int status;
+    CHECK(ptrace(PTRACE_CONT, pid, 0, 0) == 0);
+    CHECK(waitpid(pid, &status, 0) == pid);
+    CHECK(WIFSTOPPED(status) && WSTOPSIG(status) == SIGSTOP);
+}
+
+bool stepped(pid_t pid, long n)
+{
+    bool more = walked(pid, n);
+    killed(pid);
+    return more;
 }

@@ -98,6 +98,9 @@ void joined(pthread_t thread);
 void to_be_stepped(void);
 _Noreturn void stepped_through(void);
 bool stepped(pid_t pid, long n);
+/* The same, but it is left standing there, and may go on to the end, where it stands until it is killed. */
+bool walked(pid_t pid, long n);
+void walked_to_the_end(pid_t pid);
 
 /* A gate in shared memory: those who pass wait until it is opened. */
 void gate_open(sx_a32 *gate);

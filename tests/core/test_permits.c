@@ -504,6 +504,60 @@ struct making {
 };
 
 /* A collector that has taken the only permit for a moment, and gives it back when somebody waits for its decision. */
+/* ---- a refusal ------------------------------------------------------------------------------------------------ */
+struct look {
+    struct sx_arena *arena;
+    struct sx_permits *permits;
+    uint32_t wants;
+    enum sx_status status;
+};
+
+static void looks_for_a_permit(void *argument)
+{
+    struct look *l = argument;
+    my_id(l->arena);
+    to_be_stepped();
+    l->status = take(l->arena, l->permits, l->wants, 0);
+    stepped_through();
+}
+
+/* A try looks at one permit after the other.  Wherever it is in that (at every `stride`-th instruction), the first permit is freed and then the last one
+ * is taken: as many as it wants are free at every instant, so it must not be refused. */
+static bool refused_at_a_step(uint32_t wants, long stride)
+{
+    struct look *l = shared(sizeof *l);
+    bool more = true;
+    l->arena = arena_new();
+    l->wants = wants;
+    for (long n = 1; more; n += stride) {
+        struct sx_death death;
+        uint32_t first = 0, last = wants;
+        l->permits = permits(l->arena, wants + 1);
+        STATUS(sx_permits_acquire(l->arena, l->permits, 1, 0, 0, &first, &death), SX_OK);
+        pid_t victim = spawn(looks_for_a_permit, l);
+        more = walked(victim, n);
+        STATUS(give(l->arena, l->permits, 1), SX_OK);
+        STATUS(sx_permits_acquire(l->arena, l->permits, 1, 0, 0, &last, &death), SX_OK);
+        if (more)
+            walked_to_the_end(victim);
+        killed(victim);
+        if (l->status != SX_OK)
+            return true;
+        CHECK(n < 5000);
+    }
+    return false;
+}
+
+TEST(permits_no_try_is_refused_while_one_is_free, FORKS | NATIVE | HEAVY, 100)
+{
+    CHECK(!refused_at_a_step(1, 4));
+}
+
+TEST(permits_no_try_for_two_is_refused_while_two_are_free, FORKS | NATIVE | HEAVY, 100)
+{
+    CHECK(!refused_at_a_step(2, 11));
+}
+
 static void *collects_in_vain(void *argument)
 {
     struct making *m = argument;

@@ -6,7 +6,7 @@
 |---|---|
 | `history.py` | calls and histories, as files too |
 | `search.py` | the search for an order |
-| `specifications.py` | what each primitive does, one step at a time |
+| `specifications/` | what each primitive does, one step at a time |
 | `subjects.py` | the primitives as they are called, at random |
 | `rings.py` | where processes write down what they do, which survives them |
 | `worker.py`, `conductor.py` | the processes of a history, and what starts, kills and reads them |

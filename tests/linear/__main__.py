@@ -6,7 +6,9 @@ import argparse
 import json
 import logging
 import os
+import shutil
 import sys
+import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -17,6 +19,7 @@ from syncx.terminal import Screen
 
 from .broken import TWINS
 from .conductor import Conductor, Stuck
+from .cores import CORE_TWINS, build, refuted
 from .history import History
 from .picture import explanation, svg, timeline
 from .search import TooManyStates, Verdict, check
@@ -116,6 +119,8 @@ def run(screen: Screen, options: argparse.Namespace) -> int:
                     if not verdict:
                         tally.refuted.append(name)
                         report(screen, history, verdict, f"{name} is not linearizable", options.save, name)
+                        if options.stop:
+                            return 1
                 tally.amid = conductor.amid
             tally.seconds = time.monotonic() - start
     show(screen, tallies)
@@ -206,10 +211,26 @@ def run_twins(screen: Screen, options: argparse.Namespace) -> int:
                 history.save(stem.with_suffix(".json"))
                 stem.with_suffix(".svg").write_text(svg(history, verdict))
             rows.append((primitive, name, f"refuted by history {needed}" if needed else "NOT REFUTED"))
+    cores = [(p, twin) for p, twin in CORE_TWINS if p in options.primitives]
+    directory = Path(tempfile.mkdtemp(prefix="syncx-cores-"))
+    try:
+        with screen.progress("cores", len(cores)) as bar:
+            for i, (primitive, core) in enumerate(cores):
+                arguments = ["--histories", str(TRIES), "--kill", "0.5", "--seed", options.seed]
+                try:
+                    said = list(refuted(primitive, build(core, directory), [*arguments, "--save", str(directory)]))
+                    verdict = next(line for line in said if line.endswith("is not linearizable"))
+                    rows.append((primitive, f"core: {core}", f"refuted by {verdict.split()[0]}"))
+                except (RuntimeError, StopIteration) as e:
+                    missed += 1
+                    rows.append((primitive, f"core: {core}", f"NOT REFUTED {e}"))
+                bar.update(i + 1)
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)
     screen.table(("primitive", "twin", "verdict"), rows)
     if options.json:
-        figures = {"twins": len(chosen), "refuted": len(chosen) - missed}
-        write_json(options, time.monotonic() - begun, figures, missed)
+        whole = len(chosen) + len(cores)
+        write_json(options, time.monotonic() - begun, {"twins": whole, "refuted": whole - missed}, missed)
     return 1 if missed else 0
 
 
@@ -256,6 +277,7 @@ def parser() -> argparse.ArgumentParser:
     )
     p.add_argument("--json", type=Path, metavar="FILE", help="writes the figures there")
     p.add_argument("--save", type=Path, default=Path("refuted"), metavar="DIRECTORY", help="for what is refuted")
+    p.add_argument("--stop", action="store_true", help="ends at the first history that is refuted")
     p.add_argument("--twins", action="store_true", help="plays the broken twins, which must be refuted")
     p.add_argument("--keep-twins", action="store_true", help="keeps what refutes them, as files in --save")
     p.add_argument(

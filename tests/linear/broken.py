@@ -133,9 +133,6 @@ class PermitsLost(Bounded):
         self.mine -= n
         self.thing.release(n)
 
-    def held(self) -> tuple[int]:
-        return (self.mine,)
-
     def rest(self) -> Any:
         return ("release", (1,)) if self.mine else None
 

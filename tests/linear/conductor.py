@@ -191,7 +191,11 @@ class Conductor:
         victims: dict[int, Victim] = {}
         for slot in sorted(chosen):
             delay = rng.randrange(rng.choice((1, 5_000, 50_000, 500_000, 3_000_000)))
-            calls = rng.randint(1, len(plans[slot]))
+            plan = plans[slot]
+            waits = [
+                i for i, (_, arguments) in enumerate(plan, 1) if arguments and (arguments[-1] < 0 or arguments[-1] > 99)
+            ]
+            calls = rng.choice(waits) if waits and rng.random() < 0.6 else rng.randint(1, len(plan))
             victims.setdefault(processes[slot], Victim(processes[slot], slot, calls, delay))
         return list(victims.values())
 

@@ -37,7 +37,7 @@ class Stage:
 
 
 class Specification:
-    """What one object does, one step at a time.  A subclass for each primitive is in specifications.py."""
+    """What one object does, one step at a time.  A subclass for each primitive is in specifications/."""
 
     stages_end: dict[str, str] = {}
     """Stage ("" is the first) -> the mark of the call before which that stage was over."""

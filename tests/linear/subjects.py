@@ -173,7 +173,8 @@ class Semaphore(Subject):
 
 
 class Bounded(Semaphore):
-    names = (("~acquire", 2), ("release", 1), ("value", 0), ("held", 0))
+    # not value and held: they are counted permit by permit, as their page says
+    names = (("~acquire", 2), ("release", 1))
     make = staticmethod(syncx.BoundedSemaphore)
 
     @classmethod
@@ -183,15 +184,10 @@ class Bounded(Semaphore):
     @classmethod
     def phrase(cls, rng: random.Random, parameters: dict[str, int], who: int) -> list[Step]:
         r, n = rng.random(), rng.randint(1, min(3, parameters["value"]))
-        if r < 0.1:
-            return [(rng.choice(("value", "held")), ())]
-        if r < 0.25:
+        if r < 0.15:
             return [("release", (n,))]
         # where the process may hold some already it does not wait for ever
         return [("acquire", (n, rng.choice((*SHORT, LONG)))), ("release", (n,))]
-
-    def held(self) -> tuple[int]:
-        return (self.thing.held,)
 
     def rest(self) -> Step | None:
         return ("release", (1,)) if self.thing.held else None

@@ -84,11 +84,8 @@ def svg(history: History, verdict: Verdict | None = None) -> str:
         rows: list[float] = []  # where each row of this lane is free again: the names need room
         lane_top = top
         for c in calls:
-            text = (
-                "killed"
-                if c.name == DEATH
-                else f"{c.name}{spelled(c.arguments) if c.arguments else ''} {spelled(c.result)}"
-            )
+            text = f"{c.name}({', '.join(map(str, c.arguments))}) {spelled(c.result)}"
+            text = "killed" if c.name == DEATH else text
             room = max(x(c.returned), x(c.invoked) + 6.2 * len(text) + 10)
             row = next((i for i, free in enumerate(rows) if free <= x(c.invoked)), len(rows))
             rows[row : row + 1] = [room]
@@ -113,7 +110,7 @@ def svg(history: History, verdict: Verdict | None = None) -> str:
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {LEFT + SCALE + 160} {top + 30}" '
         'font-family="sans-serif" font-size="11">\n<style>rect{stroke-width:1} .call rect{fill:#cfe3f7;stroke:#4a7fb5} '
         ".unknown rect{fill:#fff3c4;stroke:#b58900;stroke-dasharray:3} .death rect{fill:#444;stroke:#000} "
-        ".death text{fill:#a00} .stuck rect{fill:#f7c4c4;stroke:#c00}</style>\n"
+        ".death text{fill:#fff} .stuck rect{fill:#f7c4c4;stroke:#c00}</style>\n"
         f'<rect width="100%" height="100%" fill="#fff"/><text x="10" y="24" font-size="14">{escape(title)}</text>\n'
         + "\n".join(parts)
         + f'\n<text x="{LEFT}" y="{top + 14}">0</text><text x="{LEFT + SCALE}" y="{top + 14}">{length:.0f} us</text>\n'

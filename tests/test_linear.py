@@ -282,6 +282,26 @@ BY_HAND: dict[str, tuple[History, bool]] = {
         ),
         False,
     ),
+    "all are counted while the last one lets them go": (
+        made(
+            "barrier",
+            [(0, 9, "wait", (UNTIMED,), (0,), NEVER)],
+            [(2, 9, "wait", (UNTIMED,), (1,), NEVER)],
+            [(3, 5, "n_waiting", (), (2,)), (6, 7, "n_waiting", (), (0,))],
+            parties=2,
+        ),
+        True,
+    ),
+    "all are counted after they have gone": (
+        made(
+            "barrier",
+            [(0, 9, "wait", (UNTIMED,), (0,), NEVER)],
+            [(2, 4, "wait", (UNTIMED,), (1,), NEVER)],
+            [(5, 6, "n_waiting", (), (2,))],
+            parties=2,
+        ),
+        False,
+    ),
     "the death of a party breaks the barrier": (
         made(
             "barrier",

@@ -246,11 +246,10 @@ def write_json(options: argparse.Namespace, seconds: float, figures: dict[str, A
     options.json.write_text(json.dumps(outcome, indent=1) + "\n")
 
 
-def recheck(screen: Screen, files: list[Path]) -> int:
+def recheck(screen: Screen, files: dict[Path, History]) -> int:
     """Kept histories once more."""
     bad = 0
-    for file in files:
-        history = History.load(file)
+    for file, history in files.items():
         verdict = verdict_of(history)
         bad += not verdict
         screen.say(f"{file}: {'linearizable' if verdict else 'not linearizable'}", "" if verdict else "bold red")
@@ -304,9 +303,13 @@ def main(arguments: list[str] | None = None) -> int:
     screen = Screen(sys.stdout)
     if options.check:
         try:
-            return recheck(screen, options.check)
+            kept = {file: History.load(file) for file in options.check}
+            unknown = [h.primitive for h in kept.values() if h.primitive not in SPECIFICATIONS]
+            if unknown:
+                raise ValueError(f"no primitive is called {unknown[0]!r}")
         except (OSError, ValueError) as e:
             p.error(str(e))
+        return recheck(screen, kept)
     return run_twins(screen, options) if options.twins else run(screen, options)
 
 

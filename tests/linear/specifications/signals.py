@@ -35,7 +35,10 @@ class Event(Specification):
 
 
 class Barrier(Specification):
-    """State: who has arrived, in order; is it broken; and what those are told who have not returned (-1: it broke)."""
+    """State: who has arrived, in order; is it broken; and what those are told who have not returned (-1: it broke).
+
+    The last one arrives at one instant and lets all go at another: the action is in between, if there is one.
+    """
 
     def initial(self) -> State:
         return (), False, frozenset()
@@ -43,6 +46,9 @@ class Barrier(Specification):
     def apply(self, state: Any, call: Call, stage: str) -> Outcomes:
         arrived, broken, told = state
         who = call.who
+
+        def completes(all_of: tuple[int, ...], but: int) -> State:
+            return (), False, told | {(w, i) for i, w in enumerate(all_of) if w != but}
 
         def fails(broken: bool, but: int | None = None) -> State:
             return (), broken, told | {(w, -1) for w in arrived if w != but}
@@ -65,7 +71,12 @@ class Barrier(Specification):
         elif not stage and broken:
             yield "BrokenBarrierError", state
         elif not stage and len(arrived) + 1 == self.parameters["parties"]:
-            yield (len(arrived),), ((), False, told | {(w, i) for i, w in enumerate(arrived)})
+            yield (len(arrived),), completes(arrived, who)
+            yield Stage("last"), ((*arrived, who), broken, told)
+        elif not stage and len(arrived) == self.parameters["parties"]:
+            return  # all places of this round are taken
+        elif stage == "last" and who in arrived:
+            yield (arrived.index(who),), completes(arrived, who)
         elif not stage:
             yield WAITS, ((*arrived, who), broken, told)
         elif who in arrived:

@@ -1,6 +1,7 @@
-"""The pytest plugin: `pytest --syncx-order` fails the test that makes a lock order inversion possible.
+"""The pytest plugin: the fixture `kill_everywhere`; `pytest --syncx-order` fails the test that makes a lock order
+inversion possible.
 
-Registered as the entry point "syncx" of pytest11.  Without its option it does nothing and imports nothing more.
+Registered as the entry point "syncx" of pytest11.  Where neither is used it does nothing, and imports hardly more.
 """
 
 from __future__ import annotations
@@ -30,9 +31,23 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         action="store_true",
         help="the same, but only tell of it in the summary",
     )
+    group.addoption(
+        "--syncx-kill-seconds",
+        type=float,
+        metavar="N",
+        help="how long each kill_everywhere() of the tests may take (whatever the test says)",
+    )
+    group.addoption(
+        "--syncx-kill-only",
+        metavar="POINT",
+        help="kill at that one point of a report only, such as 12.345",
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    from .testing import fixture
+
+    config.pluginmanager.register(fixture, "syncx-kill-everywhere")
     if not (config.getoption("--syncx-order") or config.getoption("--syncx-order-report")):
         return
     import pytest

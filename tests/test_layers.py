@@ -40,7 +40,6 @@ LEVELS = {
     "append": 3,
     "handle": 3,
     "order": 3,
-    "pytest_plugin": 4,
     "snapshots": 3,
     "tracing": 3,
     "health": 4,
@@ -83,7 +82,12 @@ LEVELS = {
     "__main__": 13,
 }
 
-LEVELS |= {"testing": 12, "cli": 13, "__main__": 14}  # the package syncx.testing, which only the command line asks for
+LEVELS |= {
+    "testing": 12,
+    "pytest_plugin": 13,
+    "cli": 13,
+    "__main__": 14,
+}  # the package syncx.testing, which only the command line asks for
 
 LOOKS_UP = {
     ("errors", "_core"): "the names of the statuses, asked for when there is one to tell of",

@@ -5,9 +5,15 @@ Nothing here is imported by `import syncx`, and nothing of it before it is asked
 
 from __future__ import annotations
 
-__all__ = ["storm"]
+from typing import TYPE_CHECKING
 
-_WHERE = {"storm": "stress"}
+if TYPE_CHECKING:
+    from .killing import CannotStep, Failure, Kill, KilledBadly, KillReport, kill_everywhere
+
+__all__ = ["CannotStep", "Failure", "Kill", "KillReport", "KilledBadly", "kill_everywhere", "storm"]
+
+_KILLING = ("CannotStep", "Failure", "Kill", "KillReport", "KilledBadly", "kill_everywhere")
+_WHERE = {"storm": "stress", **dict.fromkeys(_KILLING, "killing")}
 """The public names, and the module of each."""
 
 

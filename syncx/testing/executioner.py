@@ -25,6 +25,8 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator
+from multiprocessing import spawn
+from multiprocessing.connection import Connection
 from typing import Any, NamedTuple
 
 from .. import snapshots
@@ -59,8 +61,10 @@ class Stretch(NamedTuple):
     last: int
 
 
-def main(pipe: Any, name: str) -> None:
-    """What the process does: one order, answers on the way, a report."""
+def main() -> None:
+    """What the process does: one order, answers on the way, a report.  Its arguments are those of killing.CODE."""
+    descriptor, name = sys.argv[2:]
+    pipe = Connection(int(descriptor))
     os.environ["SYNCX_ARENA"] = name  # before anything of the target's is imported
     logger = logging.getLogger("syncx")
     logger.addHandler(logging.NullHandler())
@@ -70,6 +74,7 @@ def main(pipe: Any, name: str) -> None:
         pipe.send(("unable", reason))
         return
     try:
+        spawn.prepare(pipe.recv())
         order: Order = pickle.loads(pipe.recv_bytes())
         tracer = Tracer(order)
         tracer.rehearse()

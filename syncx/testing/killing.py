@@ -11,14 +11,15 @@ from __future__ import annotations
 import collections
 import json
 import multiprocessing
-import multiprocessing.connection
 import os
 import pickle
 import secrets
+import subprocess
 import sys
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
+from multiprocessing import spawn
 from typing import Any, Literal
 
 from ..arena import DIRECTORY, Arena
@@ -239,44 +240,51 @@ def name_of(target: Any) -> str:
     return str(getattr(inner, "__qualname__", None) or repr(inner))
 
 
-def _run(work: bytes, order: Order, screen: Screen | None) -> KillReport:
-    from .executioner import main
+CODE = "import sys, json; sys.path[:] = json.loads(sys.argv[1]); from syncx.testing.executioner import main; main()"
+"""What the other process runs: arguments are the path of modules, a descriptor, the name of its arena."""
 
-    spawn = multiprocessing.get_context("spawn")
-    ours, theirs = spawn.Pipe()
-    process = spawn.Process(target=main, args=(theirs, order.name), name="syncx kill_everywhere")
-    process.start()
+
+def _run(work: bytes, order: Order, screen: Screen | None) -> KillReport:
+    prepared = spawn.get_preparation_data("syncx kill_everywhere")
+    del prepared["authkey"]
+    if b"__main__" not in work:  # the main program is imported only if something is taken from it
+        for name in ("init_main_from_name", "init_main_from_path"):
+            prepared.pop(name, None)
+    ours, theirs = multiprocessing.Pipe()
+    process = subprocess.Popen(
+        [
+            *(sys.executable, *subprocess._args_from_interpreter_flags(), "-c", CODE),  # type: ignore[attr-defined]
+            *(json.dumps(sys.path), str(theirs.fileno()), order.name),
+        ],
+        pass_fds=[theirs.fileno()],
+        start_new_session=True,
+    )
     theirs.close()
     try:
+        ours.send(prepared)
         ours.send_bytes(work)
-        answer = _listen(ours, process, screen, name_of(order.target))
+        return _listen(ours, process, screen, name_of(order.target))
     finally:
         process.kill()
-        process.join()
+        process.wait()
         ours.close()
         path = f"{DIRECTORY}/syncx-{os.geteuid()}-{order.name}"
         if os.path.exists(path):
             with Arena(path) as arena:
                 arena.unlink(force=True)
-    return answer
 
 
-def _listen(ours: Any, process: Any, screen: Screen | None, target: str) -> KillReport:
+def _listen(ours: Any, process: subprocess.Popen[bytes], screen: Screen | None, target: str) -> KillReport:
     """Draws the progress until the executioner has done, or failed."""
     bar = None
     began = time.monotonic()
     try:
         while True:
-            multiprocessing.connection.wait([ours, process.sentinel])
-            if not ours.poll():
-                raise RuntimeError(f"the process that kills ended by itself, with exit status {process.exitcode}")
             try:
                 kind, value = ours.recv()
-            except EOFError:
-                process.join()
-                raise RuntimeError(
-                    f"the process that kills ended by itself, with exit status {process.exitcode}"
-                ) from None
+            except (EOFError, ConnectionResetError):
+                status = process.wait()
+                raise RuntimeError(f"the process that kills ended by itself, with exit status {status}") from None
             if kind == "unable":
                 raise CannotStep(value)
             if kind == "error":

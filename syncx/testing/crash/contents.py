@@ -23,7 +23,6 @@ class _OfContent(ObjectScenario):
     """A file with a content that is the same before each death."""
 
     agents = ("survivor",)
-    lengthy = True
     first: ClassVar[bytes | None] = b"one\ntwo\n"
     """What is in it at first; None: there is no file."""
     thing: FileLock

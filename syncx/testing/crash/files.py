@@ -45,7 +45,7 @@ class _File(Subject):
     style: ClassVar[Style] = "ofd"
     shared: ClassVar[bool] = False
 
-    def __init__(self, arena: str, which: str) -> None:
+    def __init__(self, arena: str, which: str, memory: memoryview) -> None:
         self.lock = self.made(file_of(arena, which), Arena(arena, create=False))
         self.acquire = self.lock.acquire
         self.release = self.lock.release
@@ -104,12 +104,13 @@ class _Files:
 
 class _SharedVictim(_Files):
     lock: Subject
+    memory: memoryview
 
     def open(self) -> None:
-        self.lock = _Ofd(self.arena_path, "subject")
+        self.lock = _Ofd(self.arena_path, "subject", self.memory)
 
     def before(self) -> None:
-        self.lock = _Shared(self.arena_path, "subject")
+        self.lock = _Shared(self.arena_path, "subject", self.memory)
         super().before()  # type: ignore[misc]
 
 

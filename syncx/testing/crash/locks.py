@@ -129,8 +129,9 @@ class LockScenario(Scenario):
         super().__init__(arena)
         self._memory = mmap.mmap(-1, 2 * mmap.PAGESIZE)
         self.memory = memoryview(self._memory)
-        if not self.subject.seen:
-            self.agents = (*type(self).agents, "looker")
+
+    def cast(self) -> tuple[str, ...]:
+        return self.agents if self.subject.seen else (*self.agents, "looker")
 
     def open(self) -> None:
         self.lock = self.subject(self.arena_path, "subject", self.memory[: mmap.PAGESIZE])
@@ -445,7 +446,7 @@ class _Relay(_ReleaseWaited):
 
     def let_go_behind(self, waiters: int) -> None:
         self.until_waiting(waiters)
-        self.lock.release()
+        self.lock.give()
 
     def pass_behind(self, waiters: int) -> tuple[bool, int]:
         self.until_waiting(waiters)

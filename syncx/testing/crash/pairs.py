@@ -90,6 +90,7 @@ def sweep_pairs(
     mode: str = "pairs",
     *,
     stride: int = 1,
+    most: int | None = None,
     only: str | None = None,
     stop_after: int = 5,
     until: float | None = None,
@@ -114,7 +115,7 @@ def sweep_pairs(
         for first, first_way, waits, second in first_points:
             scenario.first, scenario.first_way, scenario.waits = first, first_way, waits
             driver = Driver(scenario, "full")
-            points = driver.points(stride * (_WAITING_STRIDE if waits else 1))
+            points = driver.points(stride * (_WAITING_STRIDE if waits else 1), most)
             for point, way in points if second is None else iter([(second, STEP_BY_STEP)]):
                 kill_and_note(driver, point, way, result, f"{first}{'~' if waits else '+'}{{}}")
                 if progress is not None:

@@ -24,9 +24,11 @@ def _percentile(ordered: list[float], part: float) -> float:
 class Report:
     """All results of a run."""
 
-    def __init__(self, mode: str, stride: int) -> None:
+    def __init__(self, mode: str, stride: int = 1, most: int | None = None) -> None:
         self.mode = mode
-        self.stride = stride
+        self.how = (
+            f"--mode {mode}" + (f" --stride {stride}" if stride > 1 else "") + (f" --most {most}" if most else "")
+        )
         self.sweeps: list[Sweep] = []
         self.failed: dict[str, str] = {}
         """Scenarios whose worker did not come to a result, with what it said."""
@@ -112,7 +114,7 @@ class Report:
                 **dict(zip(names, self.counts(swept), strict=True)),
             }
         return {
-            "command": f"syncx stress --kill-every-instruction --mode {self.mode} --stride {self.stride}",
+            "command": f"syncx stress --kill-every-instruction {self.how}",
             "seconds": round(time.monotonic() - self._began, 1),
             "figures": {
                 "points": sum(s.points for s in self.sweeps),

@@ -62,7 +62,7 @@ def parser() -> argparse.ArgumentParser:
     add("--mode", "-m", choices=[*MODES, "pairs"], default="classes", help="where it dies, default classes")
     add("--only", "-o", metavar="PATTERN", nargs="+", default=[], help="scenarios whose name contains one of these")
     add("--stride", metavar="N", type=_positive, default=1, help="every N-th instruction (full, pairs)")
-    add("--long-stride", metavar="N", type=_positive, default=1, help="the same for scenarios that spin or go on long")
+    add("--most", metavar="N", type=_positive, help="N points at most between two system calls, spread evenly")
     add("--point", metavar="POINT", help="that point of one scenario alone, as a finding names it: 3.17, 3.z, 2.1+0.17")
     add("--jobs", "-j", metavar="N", type=_positive, default=len(os.sched_getaffinity(0)), help="how many at a time")
     add("--seconds", "-s", metavar="S", type=_seconds, help="a budget; what has not begun by then is left out")
@@ -108,7 +108,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     reason = why_not()
     if reason is not None:
         return _usage(reason)
-    report = Report(options.mode, options.stride)
+    report = Report(options.mode, options.stride, options.most)
     screen = Screen(sys.stdout)
     signal.signal(signal.SIGTERM, _as_interrupt)
     try:
@@ -243,12 +243,12 @@ class _Crew:
                 break
             self.number += 1
             arena = f"/dev/shm/syncx-{os.getuid()}-crash-{os.getpid()}-{self.number}"
-            long = scenario.spins or scenario.lengthy
             job = Job(
                 scenario.name(),
                 arena,
                 self.options.mode,
-                max(self.options.stride, self.options.long_stride if long else 1),
+                self.options.stride,
+                self.options.most,
                 self.options.point,
                 self.options.findings,
                 None if self.end is None else self.end - time.monotonic(),

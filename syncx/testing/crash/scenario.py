@@ -33,14 +33,12 @@ class Scenario:
     """Whose operation it is: what `--only` chooses by, with the other two."""
     operation_name: ClassVar[str] = ""
     situation: ClassVar[str] = ""
-    agents: tuple[str, ...] = ("survivor",)
+    agents: ClassVar[tuple[str, ...]] = ("survivor",)
     """The names of the agents there are."""
     stoppable: ClassVar[bool] = True
     """Whether `judge_stopped` has something to say of a victim that is stopped, not killed."""
     goes_on: ClassVar[bool] = True
     """Whether, stopped, it may go on to the end of its operation: the others are then as they are without a death."""
-    lengthy: ClassVar[bool] = False
-    """Whether its operation is many thousand instructions long: `--long-stride` is for those, and for `spins`."""
     kills_all_leave: ClassVar[bool] = False
     """Whether the arena itself is what is made or unlinked: no agents, no snapshots."""
 
@@ -105,8 +103,12 @@ class Scenario:
 
     def start(self) -> None:
         """Starts the agents."""
-        for name in self.agents:
+        for name in self.cast():
             self.restart(name)
+
+    def cast(self) -> tuple[str, ...]:
+        """Who is started: the agents there are, and any others that judging needs."""
+        return self.agents
 
     def restart(self, name: str) -> None:
         if name in self.by:

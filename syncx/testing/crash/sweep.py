@@ -247,7 +247,7 @@ class Driver:
     told: tuple[str, Victim]
     """Why the last walk ended, and who walked."""
 
-    def points(self, stride: int) -> Iterator[tuple[Point, Way]]:
+    def points(self, stride: int, most: int | None = None) -> Iterator[tuple[Point, Way]]:
         """All points, one after the other, with how to go there; `told` hears of each how it went."""
         for calls in itertools.count():
             yield Point(calls, BEYOND), Way(traced=True)  # to the end of the stretch, which tells what is before it
@@ -255,7 +255,8 @@ class Driver:
             call = victim.call
             stretch = _Stretch(victim.trace)
             if self.mode == "full":
-                for steps in range(0, stretch.length, stride):
+                every = stride if most is None else max(stride, -(-stretch.length // most))
+                for steps in range(0, stretch.length, every):
                     yield Point(calls, steps), stretch.way(steps)
             else:
                 for effects, steps in enumerate((0, *victim.moments)):
@@ -273,6 +274,7 @@ def sweep(
     mode: str = "full",
     *,
     stride: int = 1,
+    most: int | None = None,
     only: str | None = None,
     stop_after: int = 5,
     until: float | None = None,
@@ -280,7 +282,8 @@ def sweep(
 ) -> Sweep:
     """Kills at one point after the other until the operation is over before it.
 
-    arena: the file of an arena of its own, which exists.  stride: every n-th instruction (mode "full").  only: that
+    arena: the file of an arena of its own, which exists.  stride: every n-th instruction (mode "full").  most: points
+    at most between two system calls, spread evenly.  only: that
     point alone, as a `Finding` names it.  stop_after: findings after which it is enough.  until: when it is time to
     leave off, by time.monotonic().  progress: called after each point.
     """
@@ -291,7 +294,7 @@ def sweep(
     share_one_cpu()
     try:
         driver = Driver(scenario, mode)
-        points = driver.points(stride) if only is None else iter([(Point.parse(only), STEP_BY_STEP)])
+        points = driver.points(stride, most) if only is None else iter([(Point.parse(only), STEP_BY_STEP)])
         for point, way in points:
             kill_and_note(driver, point, way, result)
             if progress is not None:

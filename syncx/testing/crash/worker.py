@@ -27,6 +27,7 @@ class Job:
     """The path of the file; made by the worker, unlinked by whoever started it."""
     mode: str
     stride: int = 1
+    most: int | None = None
     only: str | None = None
     stop_after: int = 5
     seconds: float | None = None
@@ -64,6 +65,7 @@ def main(argv: list[str]) -> int:
         job.arena,
         job.mode,
         stride=job.stride,
+        most=job.most,
         only=job.only,
         stop_after=job.stop_after,
         until=until,

@@ -9,7 +9,7 @@ from .scenario import Scenario
 
 __all__ = ["FAMILIES", "chosen", "find", "scenarios"]
 
-FAMILIES = ("subjects", "conditions", "semaphores", "events", "barriers", "files", "contents")
+FAMILIES = ("subjects", "conditions", "semaphores", "events", "barriers", "files", "contents", "onces", "names")
 """The modules beside this one that have a tuple SCENARIOS."""
 
 

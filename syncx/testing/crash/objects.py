@@ -9,6 +9,7 @@ import os
 import signal
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from ..stepping import Victim
@@ -68,7 +69,8 @@ class ObjectScenario(Scenario):
     def renew(self, first: bool) -> None:
         self.thing.close()
         if first:
-            self.arena.unlink("subject", force=True)
+            with suppress(FileNotFoundError):  # the victim has done it
+                self.arena.unlink("subject", force=True)
         self.thing = self.make("subject")
 
     def ready(self) -> None:

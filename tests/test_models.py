@@ -1,4 +1,4 @@
-"""The Promela models say what the C core says: without SPIN, in milliseconds.  `python -m tests.models` verifies them."""
+"""The Promela models say what the C core says: without SPIN, quickly.  `python -m tests.models` verifies them."""
 
 from __future__ import annotations
 
@@ -16,9 +16,10 @@ EACH = pytest.mark.parametrize("model", MODELS, ids=lambda m: m.name)
 
 def _advice(model: promela.Model, changed: list[str]) -> str:
     return (
-        f"{', '.join(changed)}: changed since tests/models/{model.name}.pml was compared with it.  Compare the steps that name "
-        f"it with the new text, bring the model up to date, run `python -m tests.models {model.name}` (it needs SPIN), then "
-        f"`python -m tests.models --reviewed {model.name}` and `--page`, and commit tests/models/reviewed.json"
+        f"{', '.join(changed)}: changed since tests/models/{model.name}.pml was compared with it.  Compare the steps "
+        f"that name it with the new text, bring the model up to date, run `python -m tests.models {model.name}` (it "
+        f"needs SPIN), then `python -m tests.models --reviewed {model.name}` and `--page`, and commit "
+        "tests/models/reviewed.json"
     )
 
 

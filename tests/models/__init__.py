@@ -1,8 +1,8 @@
 """Promela models of the core's protocols, and what they are tied to: the C functions that they say the same as.
 
-A model is a file `NAME.pml` beside this one.  A comment `/*@ step FILE:FUNCTION text */` behind a line says which text of which
-C function that line stands for.  `reviewed.json` has a hash of each function, as it was when somebody last compared the two.
-`python -m tests.models` verifies the models, see there and README.md.
+A model is a file `NAME.pml` beside this one.  A comment `/*@ step FILE:FUNCTION text */` behind a line says which text
+of which C function that line stands for.  `reviewed.json` has a hash of each function, as it was when somebody last
+compared the two.  `python -m tests.models` verifies the models, see there and README.md.
 """
 
 from __future__ import annotations

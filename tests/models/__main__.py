@@ -118,8 +118,8 @@ class _Run:
             self.screen.say("  ".join([*self.mutants[-1], f"{result.seconds:.1f} s"]))
             if not right:
                 self.failures.append(
-                    f"{model.name}, mutant {mutant.macro} ({mutant.law} in {mutant.variant}): expected that it violates "
-                    f"{mutant.violates!r}, got {verdict!r}\n{result.output[-1500:]}"
+                    f"{model.name}, mutant {mutant.macro} ({mutant.law} in {mutant.variant}): expected that it "
+                    f"violates {mutant.violates!r}, got {verdict!r}\n{result.output[-1500:]}"
                 )
             self._step(bar)
 
@@ -133,8 +133,8 @@ class _Run:
         for statement, never in sorted(never_reached.items(), key=lambda item: (item[0].process, item[0].line)):
             if never and statement.text not in allowed:
                 self.failures.append(
-                    f"{model.name}.pml, line {statement.line}, process {statement.process}: {statement.text!r} is reached in "
-                    "no variant"
+                    f"{model.name}.pml, line {statement.line}, process {statement.process}: {statement.text!r} is "
+                    "reached in no variant"
                 )
 
 
@@ -167,8 +167,8 @@ def _verify(models: list[Model], given: argparse.Namespace) -> int:
         "mutants_refuted": refuted,
     }
     run.screen.say(
-        f"\n{len(run.true)} true models, {int(run.figures['states']):,} states; {refuted} of {len(run.mutants)} mutants "
-        f"refuted; {len(run.failures)} failures; {seconds:.0f} s"
+        f"\n{len(run.true)} true models, {int(run.figures['states']):,} states; {refuted} of {len(run.mutants)} "
+        f"mutants refuted; {len(run.failures)} failures; {seconds:.0f} s"
     )
     if given.json:
         told = {

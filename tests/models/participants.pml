@@ -4,7 +4,7 @@
  * Each process has a slot of its own, with a generation, and a byte that the kernel gives back some time after its death.  A
  * thread ends by leaving, or is killed; a new process comes then, with a tid that nobody had before (see M_TID_COMES_AGAIN).
  *
- * Not here: processes of several threads, fork, what a namespace hides, reboots, who sleeps on a life word (mutex.pml).
+ * Not here: processes of several threads (whoever looks for a process's other threads finds none), fork, what a namespace hides, reboots, who sleeps on a life word (mutex.pml).
  *
  *   TURNS       how often somebody registers
  *   EXAMINERS   who asks the second witness when there is no slot; JUDGES: who asks for a process then
@@ -226,35 +226,38 @@ judge:
         :: else
         fi;
 thread_of:
-        use = uses[i]; /*@ use process.c:sx_process_life uint32_t use = atomic_load_explicit(&t->generation, memory_order_acquire); */
+        use = uses[i]; /*@ use process.c:thread_of uint32_t use = atomic_load_explicit(&t->generation, memory_order_acquire); */
         if
-        :: record[i] != whose -> goto next_thread /*@ its_thread process.c:sx_process_life if (atomic_load_explicit(&t->process, memory_order_acquire) != slot + 1 || */
+        :: record[i] != whose -> goto next_thread /*@ its_thread process.c:thread_of if (atomic_load_explicit(&t->process, memory_order_acquire) != slot + 1 || */
         :: else
         fi;
         if
-        :: record_generation[i] != whose_generation -> goto next_thread /*@ its_generation process.c:sx_process_life atomic_load_explicit(&t->process_generation, memory_order_relaxed) != generation) */
+        :: record_generation[i] != whose_generation -> goto next_thread /*@ its_generation process.c:thread_of atomic_load_explicit(&t->process_generation, memory_order_relaxed) != generation) */
         :: else
         fi;
-        seen = word[i]; /*@ its_life process.c:sx_process_life uint32_t life = atomic_load_explicit(sx_life_word(t), memory_order_acquire); */
+        tried = record_tid[i]; /*@ its_tid process.c:thread_of uint32_t tid = atomic_load_explicit(&t->tid, memory_order_relaxed); */
+        seen = word[i]; /*@ its_life process.c:thread_of *life = atomic_load_explicit(sx_life_word(t), memory_order_acquire); */
 #ifndef M_SLOT_NOT_LOOKED_AT_AGAIN
         if
-        :: uses[i] != use -> goto next_thread /*@ same_use process.c:sx_process_life if (atomic_load_explicit(&t->generation, memory_order_acquire) != use) */
+        :: uses[i] != use -> goto next_thread /*@ same_use process.c:thread_of if (atomic_load_explicit(&t->generation, memory_order_acquire) != use) */
         :: else
         fi;
 #endif
         if
-        :: seen & DIED_FLAG -> is_dead = true; goto judged /*@ its_mark process.c:sx_process_life if (life & FUTEX_OWNER_DIED) { */
+        :: seen & DIED_FLAG -> is_dead = true /*@ its_mark process.c:sx_process_life marked |= state == MARKED; */
+        :: !(seen & DIED_FLAG) && (seen & TID) != 0 && (seen & TID) == tried -> is_dead = false; goto judged /*@ its_owner process.c:sx_process_life if (state == LIVING) { */
         :: else
         fi;
 next_thread:
         if
         :: i + 1 < SLOTS -> i++; goto thread_of
+        :: i + 1 == SLOTS && is_dead -> process_dead[whose - 1] = whose_generation /*@ marked process.c:sx_process_life atomic_store_explicit(&p->dead, generation, memory_order_release); */
         :: else
         fi;
 judged:
         atomic {
             assert(!is_dead || !(living & BIT(whose - 1)) || process_generation[whose - 1] != whose_generation); /*= the living are not taken for dead */
-            i = 0; use = 0; seen = 0; whose = 0; whose_generation = 0; is_dead = false;
+            i = 0; use = 0; seen = 0; whose = 0; whose_generation = 0; tried = 0; is_dead = false;
             goto idle
         }
     } unless {

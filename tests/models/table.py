@@ -24,7 +24,7 @@ _MUTEX = Model(
         ),
         Variant(
             "deaths",
-            "2 threads, one with a time limit; two are killed anywhere, with or without the kernel's mark; belts at any time",
+            "2 threads, one with a time limit; two are killed anywhere, the kernel's mark may miss; belts at any time",
             ("N=2", "TIMED=2", "DEATHS=2", "BELT", "EARLY=1", "TURNS=4", "UNMARKED"),
         ),
     ),

@@ -80,7 +80,8 @@ class _Run:
         self.done = 0
 
     def model(self, model: Model, bar: Any) -> None:
-        never_reached: dict[spin.Statement, bool] = {}
+        reached: dict[tuple[str, int], bool] = {}
+        texts: dict[tuple[str, int], str] = {}
         for variant in model.variants if self.given.only != "mutants" else ():
             result = spin.verify(model, variant, None, self.directory)
             key = f"{model.name}.{variant.name}"
@@ -105,10 +106,12 @@ class _Run:
                 what = result.violated or result.error or "the search is not complete"
                 self.failures.append(f"{key}: {what}, trail of {result.trail} steps\n{result.output[-1500:]}")
             for statement in result.statements:
-                never_reached[statement] = never_reached.get(statement, True) and statement in result.unreached
+                at = (statement.process, statement.line)
+                reached[at] = reached.get(at, False) or statement not in result.unreached
+                texts[at] = statement.text
             self._step(bar)
         if self.given.only != "mutants":
-            self._unreached(model, never_reached)
+            self._unreached(model, reached, texts)
         for mutant in model.mutants if self.given.only != "true" else ():
             variant = next(v for v in model.variants if v.name == mutant.variant)
             result = spin.verify(model, variant, mutant, self.directory)
@@ -127,14 +130,14 @@ class _Run:
         self.done += 1
         bar.update(self.done)
 
-    def _unreached(self, model: Model, never_reached: dict[spin.Statement, bool]) -> None:
+    def _unreached(self, model: Model, reached: dict[tuple[str, int], bool], texts: dict[tuple[str, int], str]) -> None:
         """A model that verifies because a thread never gets anywhere is worth nothing."""
         allowed = {text for text, _ in model.never}
-        for statement, never in sorted(never_reached.items(), key=lambda item: (item[0].process, item[0].line)):
-            if never and statement.text not in allowed:
+        for (process, line), is_reached in sorted(reached.items()):
+            text = texts[process, line]
+            if not is_reached and text not in allowed:
                 self.failures.append(
-                    f"{model.name}.pml, line {statement.line}, process {statement.process}: {statement.text!r} is "
-                    "reached in no variant"
+                    f"{model.name}.pml, line {line}, process {process}: {text!r} is reached in no variant"
                 )
 
 

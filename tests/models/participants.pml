@@ -6,6 +6,7 @@
  *
  * Not here: processes of several threads (whoever looks for a process's other threads finds none), fork, what a namespace hides, reboots, who sleeps on a life word (mutex.pml).
  *
+ *   SLOTS       1 or 2
  *   TURNS       how often somebody registers
  *   EXAMINERS   who asks the second witness when there is no slot; JUDGES: who asks for a process then
  *   DEATHS      how many are killed, anywhere
@@ -19,7 +20,9 @@
 #ifndef JUDGES
 #define JUDGES 0
 #endif
+#ifndef SLOTS
 #define SLOTS 2
+#endif
 #define NOT_A_SLOT SLOTS
 #define TID 7
 #define TOLD 8
@@ -61,7 +64,9 @@ idle:
             tried = 0;
             if
             :: slot = 0 /*@ rotating participant.c:find_slot uint32_t first = ready == 0 ? 0 : atomic_fetch_add_explicit(&h->next_participant, 1, memory_order_relaxed); */
+#if SLOTS > 1
             :: slot = 1
+#endif
             fi
         }
 try:
@@ -147,7 +152,7 @@ try:
         /* ---- the slot is another's ------------------------------------------------------------------------------------------ */
 next:
         atomic {
-            slot = 1 - slot;
+            slot = (slot + 1) % SLOTS;
             tried++;
             if
             :: tried < SLOTS -> goto try
@@ -164,7 +169,9 @@ examine:
         atomic {
             if
             :: i = 0
+#if SLOTS > 1
             :: i = 1
+#endif
             fi
         }
         use = uses[i]; /*@ slot_id core.h:sx_slot_id uint64_t generation = atomic_load_explicit(&arena->participants[slot].generation, memory_order_acquire); */
@@ -309,20 +316,25 @@ end:
             if
             :: owner[0] == p -> word[0] = (word[0] & TOLD) | DIED_FLAG
             :: else
-            fi;
+            fi
+#if SLOTS > 1
+            ;
             if
             :: owner[1] == p -> word[1] = (word[1] & TOLD) | DIED_FLAG
             :: else
             fi
+#endif
         fi;
         if
         :: owner[0] == p -> owner[0] = N; reaper[0] = N
         :: else
         fi;
+#if SLOTS > 1
         if
         :: owner[1] == p -> owner[1] = N; reaper[1] = N
         :: else
         fi;
+#endif
         p = 0
     }
     :: atomic {

@@ -5,7 +5,7 @@
  * at once; the kernel's wake for a death is passed on to all who watch that life.
  *
  * Not here: hints and the thread of a permit, spinning, statistics, RETIRED, several threads of one process (their releases
- * compete by the same CAS), a process without a thread, the time limit of 10 ms for `several`.
+ * compete by the same CAS), collectors that do not wait for ever, a process without a thread, the time limit of 10 ms for `several`.
  *
  *   PERMITS     how many there are
  *   COLLECTORS  who takes all of them at once; the others take one
@@ -31,7 +31,8 @@
 #define LEAVING 16
 #define WAITERS 1
 #define SEVERAL 2
-#define STEP 4
+#define LOOKING 4
+#define STEP 8
 #define FREE(w) (((w) & 7) == 0)
 #ifdef M_PERMITS_OF_THE_DEAD_STAY
 #define DEAD_PERMIT(w) false
@@ -108,8 +109,12 @@ inline has_it()
 inline wake_sleepers(freed)
 {
 #ifndef M_LOOKS_BEFORE_IT_FREES
-    flags = wake & (WAITERS | SEVERAL); /*@ wake_read permits.c:sx_permits_wake uint32_t flags = atomic_load_explicit(&p->wake, memory_order_seq_cst) & SLEEPERS, token = counted; */
+    flags = wake & (WAITERS | SEVERAL | LOOKING); /*@ wake_read permits.c:sx_permits_wake uint32_t flags = atomic_load_explicit(&p->wake, memory_order_seq_cst), token = counted; */
 #endif
+    if
+    :: flags & LOOKING -> wake = wake & ~LOOKING /*@ not_looking permits.c:sx_permits_wake atomic_fetch_and_explicit(&p->wake, ~PERMITS_LOOKING, memory_order_seq_cst); */
+    :: else
+    fi;
     if
     :: (flags & SEVERAL) && freed != 0 ->
         wake = wake & ~SEVERAL; /*@ no_several permits.c:sx_permits_wake atomic_fetch_and_explicit(&p->wake, ~PERMITS_SEVERAL, memory_order_seq_cst); */
@@ -171,7 +176,7 @@ inline sleep(queue, still)
 active [N] proctype Thread()
 {
     byte me = _pid, at, lives, flags, found, seen_gather;
-    short v, w;
+    short v, w, looked;
     bool got, tentative, final, stop, slept, woken;
 
 idle:
@@ -210,14 +215,16 @@ look:
         :: else
         fi;
         if
-        :: several == ID_OF(me) -> give_several(); goto fail /*@ unsettled permits.c:take_settled unlock_several(s); */
+        :: several == ID_OF(me) -> give_several(); goto confirm /*@ unsettled permits.c:take_settled unlock_several(s); */
         :: several != ID_OF(me) && ((ME & TRIERS) || final) ->
             if
+            :: looked == 0 && (tentative || PERMITS > 1) -> goto looking /*@ refused permits.c:sx_permits_acquire if (status == SX_BUSY && last && (s.tentative || capacity_of(p) > 1)) { */
+            :: looked == 0 && !(tentative || PERMITS > 1) -> goto fail
 #ifndef M_TENTATIVE_IS_HELD
-            :: tentative -> tentative = false; lives = 0; goto settle /*@ settle permits.c:sx_permits_acquire status = take_settled(&s, scoped, &me, hint); */
-            :: !tentative -> goto fail
+            :: looked != 0 && tentative -> tentative = false; lives = 0; goto settle /*@ settle permits.c:take_one_or_none status = take_settled(s, scoped, me, hint); */
+            :: looked != 0 && !tentative -> goto confirm
 #else
-            :: goto fail
+            :: looked != 0 -> goto confirm
 #endif
             fi
         :: else
@@ -247,6 +254,23 @@ look:
         if
         :: stop -> stop = false; goto fail
         :: else -> goto again
+        fi;
+looking:
+        atomic { tentative = false; lives = 0; looked = wake } /*@ looking permits.c:look_again uint32_t wake = atomic_load_explicit(&p->wake, memory_order_seq_cst); */
+        do
+        :: looked & LOOKING -> goto look
+        :: else ->
+            atomic {
+                if
+                :: wake == looked -> wake = (looked | LOOKING) + STEP; looked = wake /*@ set_looking permits.c:look_again if (atomic_compare_exchange_weak_explicit(&p->wake, &wake, with, memory_order_seq_cst, memory_order_seq_cst)) */
+                :: else -> looked = wake
+                fi
+            }
+        od;
+confirm:
+        if
+        :: wake == looked -> goto fail /*@ confirmed permits.c:confirmed return atomic_load_explicit(&p->wake, memory_order_seq_cst) == wake; */
+        :: else -> goto looking
         fi;
 settle:
         lock_inside(several); /*@ settle_lock permits.c:take_settled enum sx_status status = lock_several(s, sx_now() + SETTLE_NS, me); */
@@ -314,10 +338,6 @@ not_all:
         give_several(); /*@ unlock_none permits.c:unlock_several sx_mutex_unlock(s->arena, &s->permits->several, false); */
 #endif
         if
-        :: final -> goto fail
-        :: else
-        fi;
-        if
         :: !(w & SEVERAL) ->
             atomic {
                 lives = 0;
@@ -330,10 +350,7 @@ not_all:
         :: else
         fi;
         sleep(on_gather, gather == seen_gather); /*@ sleep_gather permits.c:sx_permits_acquire enum sx_wake woken = sx_pause_sleep(&pause, &p->cell, n == 1 ? &p->wake : &p->gather, n == 1 ? wake : gather, */
-        if
-        :: stop -> stop = false; goto fail
-        :: else -> goto again
-        fi;
+        goto again;
 
         /* ---- done: held, or not --------------------------------------------------------------------------------------------- */
 taken:
@@ -347,7 +364,7 @@ taken:
 #endif
         :: else
         fi;
-        atomic { slept = false; final = false; seen_gather = 0; w = 0; holders = holders | ME; got_on() }
+        atomic { slept = false; final = false; seen_gather = 0; w = 0; looked = 0; holders = holders | ME; got_on() }
         if
         :: ME & COLLECTORS -> goto release_all
         :: else
@@ -357,7 +374,7 @@ taken:
         :: else -> at++
         od;
 #ifdef M_LOOKS_BEFORE_IT_FREES
-        flags = wake & (WAITERS | SEVERAL);
+        flags = wake & (WAITERS | SEVERAL | LOOKING);
 #endif
         atomic {
             assert(permit[at] == ID_OF(me)); /*= no lost permit */
@@ -395,14 +412,14 @@ fail:
 #endif
         :: else
         fi;
-        atomic { slept = false; final = false; seen_gather = 0; w = 0; got_on(); goto idle }
+        atomic { slept = false; final = false; seen_gather = 0; w = 0; looked = 0; got_on(); goto idle }
     }
 #if DEATHS
     unless {
         atomic {
             DEAD ->
             dead = dead & ~ME;
-            at = 0; lives = 0; flags = 0; found = 0; seen_gather = 0; v = 0; w = 0;
+            at = 0; lives = 0; flags = 0; found = 0; seen_gather = 0; v = 0; w = 0; looked = 0;
             got = false; tentative = false; final = false; stop = false; slept = false; woken = false
         }
     }

@@ -56,14 +56,15 @@ _PARTICIPANTS = Model(
     (
         Variant(
             "marks",
-            "3 threads, 2 slots; one is killed, with or without the kernel's mark; 2 ask the second witness",
-            ("N=3", "TURNS=3", "DEATHS=1", "UNMARKED", "EXAMINERS=6"),
+            "3 threads, 1 slot; one is killed, with or without the kernel's mark; 2 ask the second witness",
+            ("N=3", "SLOTS=1", "TURNS=5", "DEATHS=1", "UNMARKED", "EXAMINERS=6"),
         ),
         Variant(
             "processes",
-            "3 threads, 2 slots; one is killed, with the kernel's mark; one asks which processes live",
-            ("N=3", "TURNS=3", "DEATHS=1", "JUDGES=4"),
+            "3 threads, 1 slot; two are killed, with the kernel's mark; one asks which processes live",
+            ("N=3", "SLOTS=1", "TURNS=5", "DEATHS=2", "JUDGES=4"),
         ),
+        Variant("slots", "2 threads, 2 slots; two are killed", ("N=2", "TURNS=5", "DEATHS=2")),
     ),
     (
         Mutant("M_CLAIMS_THE_OWNED", "a slot is claimed by trylock of its life lock", "processes", "one owner"),

@@ -1,0 +1,84 @@
+"""The crash scenarios of semaphores, conditions, events, barriers, files, names: a few points, and twins condemned.
+
+The sweeps over all points are `syncx stress --kill-every-instruction` and `tox -e crash`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import subprocess
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pytest
+from crash_object_twins import CONDEMNED
+
+from syncx.testing import stepping
+from syncx.testing.crash import barriers, conditions, contents, events, files, names, onces, semaphores
+from syncx.testing.crash.worker import Job
+
+pytestmark = pytest.mark.core
+HERE = Path(__file__).parent
+FAMILIES = (semaphores, conditions, events, barriers, onces, names, files, contents)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def steps():
+    """Whether a child can be traced is asked in a child: this process has threads."""
+    ask = "from syncx.testing import stepping; print(stepping.why_not() or '')"
+    reason = subprocess.run([sys.executable, "-c", ask], capture_output=True, text=True, timeout=60).stdout.strip()
+    if not stepping.SUPPORTED or reason:
+        pytest.skip(reason or "x86-64 only")
+
+
+def swept(scenario: str, **how: Any) -> dict[str, Any]:
+    path = f"/dev/shm/syncx-{os.geteuid()}-{os.environ.get('SYNCX_TEST_RUN', 'test')}-{secrets.token_hex(4)}"
+    job = Job(scenario, path, **{"mode": "classes", "stop_after": 1, "modules": ("crash_object_twins",), **how})
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(HERE), os.environ.get("PYTHONPATH", "")])}
+    try:
+        worker = subprocess.run(
+            [sys.executable, "-m", "syncx.testing.crash.worker", json.dumps(asdict(job))],
+            capture_output=True,
+            text=True,
+            timeout=100,
+            env=environment,
+        )
+    finally:
+        if os.path.exists(path):  # no arena perhaps, but a twin's half of one
+            os.unlink(path)
+    assert worker.returncode == 0, worker.stderr
+    result: dict[str, Any] = json.loads(worker.stdout.splitlines()[-1])["result"]
+    return result
+
+
+@pytest.mark.parametrize("twin", CONDEMNED, ids=lambda twin: twin.__name__)
+def test_a_broken_twin_is_condemned(twin):
+    for _ in range(5):  # a busy machine is late now and then, and that is told instead
+        found = swept(twin.name())["findings"]
+        if CONDEMNED[twin] in {f["kind"] for f in found}:
+            return
+    raise AssertionError(found)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "event.set/with waiters",
+        "mutex in memory.at/zero",
+    ],
+)
+def test_the_true_one_is_not(name):
+    """What has only to do with time is left to the sweeps: a busy machine is late."""
+    result = swept(name)
+    assert [f for f in result["findings"] if f["kind"] not in ("late", "hang")] == []
+    assert result["points"] >= 4 or result["findings"]
+
+
+def test_every_scenario_has_a_name_of_its_own():
+    everything = [scenario.name() for family in FAMILIES for scenario in family.SCENARIOS]
+    assert len(set(everything)) == len(everything) > 100
+    assert all(name.count("/") == 1 for name in everything)

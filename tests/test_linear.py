@@ -13,12 +13,14 @@ from typing import Any
 
 import pytest
 from linear.broken import TWINS
+from linear.cores import CORE_TWINS
 from linear.history import DEATH, NEVER, UNKNOWN, Call, History
 from linear.picture import explanation, svg, timeline
 from linear.rings import CALLS, EXCEPTIONS, UNTIMED, Rings
 from linear.search import Specification, TooManyStates, Verdict, check
 from linear.specifications import SPECIFICATIONS, record_text
 from linear.subjects import SUBJECTS
+from twins import apply, core_sources
 
 pytestmark = pytest.mark.core
 
@@ -540,6 +542,13 @@ def test_a_file_gives_the_same_history_again(tmp_path: Path) -> None:
         (tmp_path / "bad.json").write_text(text)
         with pytest.raises(ValueError, match=r"bad\.json"):
             History.load(tmp_path / "bad.json")
+
+
+def test_twins_of_the_core_fit_it() -> None:
+    """Their edits are still to be made; `python -m tests.linear --twins` builds and plays them."""
+    for primitive, twin in CORE_TWINS:
+        assert primitive in SUBJECTS
+        assert apply(twin, core_sources()) != core_sources()
 
 
 # ---- what is shown --------------------------------------------------------------------------------------------------

@@ -274,9 +274,9 @@ struct sx_barrier {
 /* An initialisation that happens once, once.c. */
 struct sx_once {
     struct sx_cell cell;
-    sx_a64 word;    /* ONCE_* flags */
-    sx_a32 length;  /* of the result */
-    uint32_t check; /* of its bytes */
+    sx_a64 word;   /* ONCE_* flags */
+    sx_a32 length; /* of the result */
+    sx_a32 check;  /* of its bytes */
     uint32_t reserved[3];
     struct sx_statistics statistics;
     struct sx_tally tally;
@@ -563,7 +563,9 @@ _Static_assert(offsetof(struct sx_permits, several) == 2 * SX_LINE &&
 _Static_assert(sizeof(struct sx_condition) == 4 * SX_LINE && offsetof(struct sx_condition, lock) == 2 * SX_LINE, "");
 _Static_assert(offsetof(struct sx_barrier, guard) == 2 * SX_LINE && offsetof(struct sx_barrier, party) == 4 * SX_LINE,
                "");
-_Static_assert(sizeof(struct sx_once) == 16 * SX_LINE && offsetof(struct sx_once, running) == 2 * SX_LINE, "");
+_Static_assert(sizeof(struct sx_once) == 16 * SX_LINE && offsetof(struct sx_once, running) == 2 * SX_LINE &&
+                   offsetof(struct sx_once, result) % 8 == 0 && SX_ONCE_RESULT % 8 == 0,
+               "a result is written by words");
 _Static_assert(sizeof(struct sx_rwlock) == 4 * SX_LINE && offsetof(struct sx_rwlock, writer) == 2 * SX_LINE, "");
 #define SX_STATISTICS_AT offsetof(struct sx_mutex, statistics)
 _Static_assert(offsetof(struct sx_semaphore, statistics) == SX_STATISTICS_AT &&

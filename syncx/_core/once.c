@@ -82,6 +82,17 @@ enum sx_status sx_once_begin(struct sx_arena *arena, struct sx_once *o, int64_t 
     return w & ONCE_RETIRED ? SX_RETIRED : SX_OK;
 }
 
+/* Word by word, for whoever takes a snapshot reads them meanwhile. */
+static void store_result(struct sx_once *o, const void *result, uint32_t length)
+{
+    sx_a64 *words = (sx_a64 *)o->result;
+    for (uint32_t at = 0; at < length; at += sizeof *words) {
+        uint64_t word = 0;
+        memcpy(&word, (const char *)result + at, length - at < sizeof word ? length - at : sizeof word);
+        atomic_store_explicit(&words[at / sizeof word], word, memory_order_relaxed);
+    }
+}
+
 /* The result is ours to store: at most SX_ONCE_RESULT bytes.  SX_NOT_OWNER: another process began it; we are a child
  * that was forked by the initialiser. */
 enum sx_status sx_once_finish(struct sx_arena *arena, struct sx_once *o, const void *result, uint32_t length)
@@ -94,8 +105,8 @@ enum sx_status sx_once_finish(struct sx_arena *arena, struct sx_once *o, const v
         return SX_NOT_OWNER;
     if (length > SX_ONCE_RESULT)
         return SX_TOO_MANY;
-    memcpy(o->result, result, length);
-    o->check = sx_name_hash(result, length);
+    store_result(o, result, length);
+    atomic_store_explicit(&o->check, sx_name_hash(result, length), memory_order_relaxed);
     atomic_store_explicit(&o->length, length, memory_order_relaxed);
     atomic_fetch_or_explicit(&o->word, ONCE_DONE, memory_order_release);
     return sx_mutex_unlock(arena, &o->running, false);
@@ -116,7 +127,7 @@ enum sx_status sx_once_read(struct sx_once *o, void *result, uint32_t *length)
     if (*length > SX_ONCE_RESULT)
         return SX_DAMAGED;
     memcpy(result, o->result, *length);
-    return sx_name_hash(result, *length) == o->check ? SX_OK : SX_DAMAGED;
+    return sx_name_hash(result, *length) == atomic_load_explicit(&o->check, memory_order_relaxed) ? SX_OK : SX_DAMAGED;
 }
 
 /* ---- as a kind of object ------------------------------------------------------------------------------- */

@@ -24,6 +24,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -170,26 +171,32 @@ def show_twins(screen: Screen, seconds: float) -> tuple[dict[str, float], int]:
 
 
 def run_all(
-    screen: Screen, targets: Sequence[str], seconds: float, keep: bool
+    screen: Screen, targets: Sequence[str], seconds: float, jobs: int, keep: bool
 ) -> tuple[dict[str, float], list[dict[str, object]], int]:
     program = build("all")
     runs: list[Run] = []
-    with screen.progress(f"{len(targets)} targets", len(targets)) as bar:
-        for target in targets:
-            with scratch() as room:
-                run, inputs = fuzz(program, target, seconds, room)
-                if keep and not run.found:
-                    screen.say(f"{target}: {keep_corpus(program, target, room)} inputs are kept")
+
+    def one(target: str) -> tuple[Run, list[bytes], int]:
+        with scratch() as room:
+            run, inputs = fuzz(program, target, seconds, room)
+            return run, inputs, keep_corpus(program, target, room) if keep and not run.found else 0
+
+    with screen.progress(f"{len(targets)} targets", len(targets)) as bar, ThreadPoolExecutor(jobs) as pool:
+        for done in as_completed([pool.submit(one, target) for target in targets]):
+            run, inputs, remain = done.result()
             runs.append(run)
             screen.say(
-                f"{target}: {run.executions} executions in {run.seconds:.0f} s, {run.coverage} edges, "
+                f"{run.target}: {run.executions} executions in {run.seconds:.0f} s, {run.coverage} edges, "
                 f"{run.features} features, {run.corpus} inputs, {len(run.found)} findings",
                 "bold red" if run.found else "",
             )
             for why, data in zip(run.found, inputs, strict=True):
-                file = REGRESSIONS / f"{target}-{hashlib.sha1(data).hexdigest()[:12]}"
+                REGRESSIONS.mkdir(exist_ok=True)
+                file = REGRESSIONS / f"{run.target}-{hashlib.sha1(data).hexdigest()[:12]}"
                 file.write_bytes(data)
                 screen.say(f"  {why}\n  kept as {file.relative_to(HERE.parents[1])}", "bold red")
+            if remain:
+                screen.say(f"  {remain} inputs are kept")
             bar.update(len(runs))
     figures: dict[str, float] = {"targets": len(runs), "seconds_each": seconds}
     for run in runs:
@@ -208,6 +215,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--seconds", type=float, help="for each target (600); with --twins at most, for each (60)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there")
+    parser.add_argument("--jobs", type=int, default=1, metavar="N", help="targets at a time (1)")
     parser.add_argument("--twins", action="store_true", help="show that twins with a check taken out are found")
     parser.add_argument("--keep", action="store_true", help="keep a small corpus of what was reached")
     options = parser.parse_args(arguments)
@@ -216,6 +224,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             parser.error(f"no target is called {target!r}; expected one of {', '.join(TARGETS)}")
     if options.seconds is not None and options.seconds < 1:
         parser.error(f"--seconds: expected 1 or more, got {options.seconds:g}")
+    if options.jobs < 1:
+        parser.error(f"--jobs: expected 1 or more, got {options.jobs}")
     if compiler() is None:
         print("the fuzzers need clang with libFuzzer: apt-get install clang libclang-rt-14-dev", file=sys.stderr)
         return 2
@@ -224,7 +234,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.twins:
         figures, failures = show_twins(screen, options.seconds or 60)
     else:
-        figures, found, failures = run_all(screen, options.targets or TARGETS, options.seconds or 600, options.keep)
+        figures, found, failures = run_all(
+            screen, options.targets or TARGETS, options.seconds or 600, options.jobs, options.keep
+        )
     if options.json is not None:
         command = "python -m tests.fuzz " + " ".join(arguments if arguments is not None else sys.argv[1:])
         seconds = round(time.monotonic() - begin, 1)

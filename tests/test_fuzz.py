@@ -14,7 +14,7 @@ import pytest
 from tests import fuzz
 from tests.fuzz.twins import TWINS, write_core
 
-pytestmark = pytest.mark.core
+pytestmark = [pytest.mark.core, pytest.mark.timeout(900)]  # where nothing is built yet, all of the core is compiled
 
 
 @pytest.fixture(scope="module")

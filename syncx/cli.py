@@ -34,12 +34,17 @@ _TOPICS = (
 )  # fmt: skip
 """Of `syncx stress`."""
 
+_KILL_EVERYWHERE = "--kill-every-instruction"
+"""Of `syncx stress`: another command altogether, with options of its own."""
+
 _LAST_BYTE = (1 << 63) - 1
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs a command and returns its exit status."""
     arguments, command = _split(list(sys.argv[1:] if argv is None else argv))
+    if arguments[:1] == ["stress"] and _KILL_EVERYWHERE in arguments:
+        return _kill_everywhere([a for a in arguments[1:] if a != _KILL_EVERYWHERE])
     options = _parser().parse_args(arguments)
     if options.action is _run:
         # a command given without `--` may have one among its arguments
@@ -684,7 +689,8 @@ exit status: 0 nothing was wrong; 1 something was; 2 wrong usage.  Ctrl-C ends i
 examples:
   syncx stress                                everything, for 10 seconds
   syncx stress all --seconds 1800 --svg storm.svg --json storm.json
-  syncx stress mutex rwlock --kill 20 --seed 7""",
+  syncx stress mutex rwlock --kill 20 --seed 7
+  syncx stress --kill-every-instruction --help""",
     )
     stress.add_argument(
         "topics", metavar="TOPIC", nargs="*", choices=["all", *_TOPICS], default="all", help="default: all"
@@ -696,6 +702,10 @@ examples:
     stress.add_argument("--svg", metavar="PATH", type=_path, help="draw latencies and deaths into this file")
     stress.add_argument("--json", metavar="PATH", type=_path, help="write all figures into this file")
     stress.add_argument("--quiet", "-q", action="store_true", help="print what is wrong only")
+    stress.add_argument(
+        _KILL_EVERYWHERE, action="store_true",
+        help="instead: kill each operation after each of its machine instructions; has options of its own",
+    )  # fmt: skip
 
     rm = command(
         "rm",
@@ -925,6 +935,12 @@ def _stress(options: argparse.Namespace) -> int:
         json_file=options.json,
         quiet=options.quiet,
     )
+
+
+def _kill_everywhere(arguments: list[str]) -> int:
+    from .testing import crash
+
+    return crash.main(arguments)
 
 
 # ---- rm ------------------------------------------------------------------------------------------------------------

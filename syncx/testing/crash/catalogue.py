@@ -31,8 +31,10 @@ def scenarios(modules: Iterable[str] = ()) -> list[type[Scenario]]:
 
 
 def chosen(everything: Sequence[type[Scenario]], patterns: Sequence[str]) -> list[type[Scenario]]:
-    """Those whose name contains one of the patterns; without patterns all."""
-    return [s for s in everything if not patterns or any(p in s.name() for p in patterns)]
+    """Those that one of the patterns is the name of, or else a part of the name; without patterns all."""
+    exact = {s.name() for s in everything} & set(patterns)
+    parts = [p for p in patterns if p not in exact]
+    return [s for s in everything if not patterns or s.name() in exact or any(p in s.name() for p in parts)]
 
 
 def find(name: str, modules: Iterable[str] = ()) -> type[Scenario]:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from ..stepping import Victim
 from .scenario import Scenario
-from .world import Page, until
+from .world import Answer, Page, until
 
 if TYPE_CHECKING:
     from ...snapshots import Snapshot
@@ -40,6 +40,8 @@ class Subject:
     """Whether the next one who takes it is told that one died who had acquired it."""
     timed: ClassVar[bool] = True
     """Whether it can be waited for with a time limit."""
+    damage: ClassVar[str] = "damage"
+    """The kind of finding when it is not whole."""
     seen: ClassVar[bool] = True
     """Whether a snapshot of the arena has it: not, when it lies in memory of the user's."""
     operations: ClassVar[tuple[str, ...]] = ("acquire", "release")
@@ -154,9 +156,10 @@ class LockScenario(Scenario):
     def holder_pid(self) -> int:
         return self.lock.holder()
 
-    def pass_through(self) -> tuple[bool, int]:
-        """Takes it, looks who else is inside, gives it back."""
+    def pass_through(self) -> tuple[bool, int, int]:
+        """Takes it, looks who else is inside, gives it back.  The last number says when it was inside."""
         self.lock.take()
+        inside = time.monotonic_ns()
         met = self.page[Page.CANARY]
         self.page[Page.CANARY] = os.getpid()
         told = self.lock.told()
@@ -164,7 +167,7 @@ class LockScenario(Scenario):
             met = self.page[Page.CANARY]
         self.page[Page.CANARY] = 0
         self.lock.give()
-        return told, met
+        return told, met, inside
 
     def try_it(self, seconds: float) -> bool:
         """Whether it can be had within that time."""
@@ -179,6 +182,8 @@ class LockScenario(Scenario):
     # ---- judging ----------------------------------------------------------------------------------------------------
     victim_holds = False
     """Whether the words named the victim as the holder when it died."""
+    stood_at = 0
+    """When that was read."""
     victim_dirty = False
     """Whether its death is to be told."""
     corpse_untold = False
@@ -189,6 +194,7 @@ class LockScenario(Scenario):
 
     def look(self, victim: Victim, seen: Snapshot | None) -> None:
         """What the words say of the victim."""
+        self.stood_at = time.monotonic_ns()
         if self.subject.seen:
             assert seen is not None
             self.victim_holds = self.subject.held_in(seen, victim.pid)
@@ -208,9 +214,8 @@ class LockScenario(Scenario):
         answer = None
         if survivor.waiting and survivor.has_answered():
             answer = self.answer("survivor", "waits for the lock")
-            if answer is not None and answer.at < self.killed_at:  # it waited behind the victim, and went before it
-                if answer.value != (False, 0):
-                    self.wrong("two holders", f"a survivor that went before the victim says {answer.value}")
+            if answer is not None and answer.value[2] < self.killed_at:  # it went before the victim
+                self.went_before(answer)
                 answer = None
         if answer is None:
             if not survivor.waiting:
@@ -219,11 +224,19 @@ class LockScenario(Scenario):
             answer = self.answer("survivor", "waits for the lock", since)
         if answer is None:
             return
-        told, met = answer.value
+        told, met, _ = answer.value
         if met:
             self.wrong("two holders", f"the survivor meets process {met} inside")
         if told != self.must_be_told():
             self.wrong("told", f"the survivor was{'' if told else ' not'} told of a death")
+
+    def went_before(self, answer: Answer) -> None:
+        """The survivor waited beside the victim, and had it while that one lived."""
+        told, met, inside = answer.value
+        if met or (self.victim_holds and inside > self.stood_at):
+            self.wrong("two holders", "the survivor got it while the victim had it")
+        if told:
+            self.wrong("told", "the survivor was told of a death before there was one")
 
     def must_be_told(self) -> bool:
         return self.victim_dirty or self.corpse_untold
@@ -235,20 +248,24 @@ class LockScenario(Scenario):
     def check_whole(self) -> None:
         answer = self.order("survivor", "check")
         if answer is not None and answer.value is not None:
-            self.wrong("damage", answer.value)
+            self.wrong(self.subject.damage, answer.value)
 
     def judge_stopped(self, victim: Victim) -> None:
         if not self.victim_holds:
             return
         survivor = self.by["survivor"]
-        if not survivor.waiting and self.subject.timed:
+        if survivor.waiting and survivor.has_answered(0 if self.subject.timed else _STOPPED):
+            answer = self.answer("survivor", "waits for the lock")
+            if answer is not None:
+                self.went_before(answer)
+        if survivor.waiting:
+            if survivor.has_answered(_STOPPED):
+                self.wrong("two holders", "a stopped holder was taken for dead")
+        elif self.subject.timed:
             survivor.tell("try_it", _STOPPED)
             answer = self.answer("survivor", "tries a lock whose holder is stopped")
-            taken = answer is not None and answer.value
-        else:
-            taken = survivor.waiting and survivor.has_answered(_STOPPED)
-        if taken:
-            self.wrong("two holders", "a stopped holder was taken for dead")
+            if answer is not None and answer.value:
+                self.wrong("two holders", "a stopped holder was taken for dead")
 
 
 class _Free(LockScenario):
@@ -421,8 +438,11 @@ class _ReleaseWaited(_Release):
         self.has_survivor_wait()
 
     def has_survivor_wait(self) -> None:
-        self.by["survivor"].tell("pass_through")
-        self.by["survivor"].until_asleep()
+        survivor = self.by["survivor"]
+        survivor.tell("pass_through")
+        survivor.until_asleep()
+        if survivor.has_answered():
+            self.wrong("two holders", "the survivor got it while the victim had it")
 
 
 class _Relay(_ReleaseWaited):
@@ -448,7 +468,7 @@ class _Relay(_ReleaseWaited):
         self.until_waiting(waiters)
         self.lock.give()
 
-    def pass_behind(self, waiters: int) -> tuple[bool, int]:
+    def pass_behind(self, waiters: int) -> tuple[bool, int, int]:
         self.until_waiting(waiters)
         return self.pass_through()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import shlex
 import time
 from typing import Any
 
@@ -59,7 +60,7 @@ class Report:
         place = where_is(finding.place)
         screen.say(f"{finding.scenario} at {finding.point}, {place}: {finding.kind}: {finding.sentence}", "red")
         screen.say(
-            f"  again: syncx stress --kill-every-instruction --mode {finding.mode} --only '{finding.scenario}' "
+            f"  again: syncx stress --kill-every-instruction --mode {finding.mode} --only {shlex.quote(finding.scenario)} "
             f"--point {finding.point}"
         )
 

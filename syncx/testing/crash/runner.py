@@ -141,8 +141,6 @@ def _wanted(options: argparse.Namespace) -> list[type[Scenario]]:
     if not wanted:
         raise ValueError(f"no scenario of mode {options.mode} is chosen by {' '.join(options.only)}; see --list")
     if options.point is not None:
-        exact = [s for s in wanted if s.name() in options.only]
-        wanted = exact if len(exact) == 1 else wanted
         if len(wanted) != 1:
             raise ValueError(f"--point wants one scenario, and --only chooses {len(wanted)}")
         if options.mode != "pairs":

@@ -39,6 +39,8 @@ class Scenario:
     """Whether `judge_stopped` has something to say of a victim that is stopped, not killed."""
     goes_on: ClassVar[bool] = True
     """Whether, stopped, it may go on to the end of its operation: the others are then as they are without a death."""
+    hang: ClassVar[float] = HANG
+    """Seconds after which a survivor who has not gone on is said to hang."""
     kills_all_leave: ClassVar[bool] = False
     """Whether the arena itself is what is made or unlinked: no agents, no snapshots."""
 
@@ -143,9 +145,9 @@ class Scenario:
         since: when it could have gone on, in nanoseconds; that time is a latency, and must be less than `BOUND`.
         """
         agent = self.by[name]
-        answer = agent.answer(HANG)
+        answer = agent.answer(self.hang)
         if answer is None:
-            self.wrong("hang", f"the {name} {what}: nothing for {HANG:g} s; {agent.said()[-300:]}")
+            self.wrong("hang", f"the {name} {what}: nothing for {self.hang:g} s; {agent.said()[-300:]}")
             self.restart(name)
             return None
         if answer.error is not None:

@@ -164,6 +164,7 @@ class ConditionLock(MutexSubject):
 class BinarySubject(MutexSubject):
     name = "binary semaphore"
     tells = False
+    damage = "lost permit"
 
     def open(self, arena: Arena, which: str, memory: memoryview) -> Any:
         return BinarySemaphore(which, arena=arena)

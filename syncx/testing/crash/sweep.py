@@ -35,6 +35,8 @@ _MAY_SLEEP = {0, 7, 23, 35, 61, 72, 73, 202, 230, 232, 247, 270, 271, 281, 449}
 epoll_pwait, futex_waitv, of x86-64."""
 _TRIES = 3
 """How often a point that was right, but late, is tried: a busy machine is late now and then, a defect every time."""
+_ASLEEP_FOR = 0.15
+"""Seconds, more than the belt, after which who goes on after a stop is said to sleep again."""
 BEYOND = 1 << 40
 """Steps, to the end of a stretch however long it is."""
 _WORDS = {ASLEEP: "z", BEYOND: "end"}
@@ -234,11 +236,12 @@ class Driver:
         scenario.judge_stopped(victim)
         if why in ("end", "gone") or not scenario.goes_on:
             return
-        while (why := victim.run(patience=HANG if scenario.slept else 0.0)) == "asleep":
-            scenario.slept += 1
-            if scenario.slept > 50:
-                scenario.wrong("hang", "the victim, stopped and let go on, sleeps for ever")
+        end = time.monotonic() + HANG
+        while victim.run(patience=_ASLEEP_FOR if scenario.slept else 0.0) == "asleep":
+            if time.monotonic() > end:
+                scenario.wrong("hang", f"the victim, stopped and let go on, sleeps for {HANG:g} s")
                 break
+            scenario.slept += 1
             scenario.asleep(victim)
         scenario.frozen(victim, self.snapshot())
         scenario.judge_stopped(victim)

@@ -1,0 +1,121 @@
+"""Broken locks that the crash harness must condemn, each for what is wrong with it.
+
+`python -m syncx.testing.crash --from crash_twins --only twin:`, from this directory.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import syncx
+from syncx.testing.crash.locks import Subject, scenarios_of
+from syncx.testing.crash.subjects import MutexSubject
+
+
+class _Twin(MutexSubject):
+    operations = ("acquire", "release")
+
+
+class ExcludesNobody(_Twin):
+    name = "twin: excludes nobody"
+    tells = False
+    seen = False
+
+    def __init__(self, arena: str, which: str, memory: memoryview) -> None:
+        self.memory = memory
+        register = syncx.Mutex(which, arena=syncx.Arena(arena, create=False))
+        with register:
+            self.release()
+
+    def acquire(self) -> None:
+        self.memory[:4] = os.getpid().to_bytes(4, "little")
+
+    def release(self) -> None:
+        self.memory[:4] = bytes(4)
+
+    def acquire_timed(self, seconds: float) -> bool:
+        self.acquire()
+        return True
+
+    def holder(self) -> int:
+        return int.from_bytes(self.memory[:4], "little")
+
+    def told(self) -> bool:
+        return False
+
+    def whole(self) -> str | None:
+        return None
+
+
+class TellsNobody(_Twin):
+    name = "twin: tells nobody"
+
+    def told(self) -> bool:
+        return False
+
+
+class TellsAlways(_Twin):
+    name = "twin: tells always"
+
+    def told(self) -> bool:
+        return True
+
+
+class _Ownerless(Subject):
+    """A semaphore as a lock: nobody knows who has taken a unit, and it goes with whoever dies."""
+
+    tells = False
+    units = 1
+
+    def __init__(self, arena: str, which: str, memory: memoryview) -> None:
+        self.lock = syncx.Semaphore(self.units, name=which, arena=syncx.Arena(arena, create=False))
+        self.acquire = self.lock.acquire
+        self.release = self.lock.release
+
+    def acquire_timed(self, seconds: float) -> bool:
+        return self.lock.acquire(timeout=seconds)
+
+
+class HangsForEver(_Ownerless):
+    name = "twin: hangs for ever"
+
+
+class LosesPermits(_Ownerless):
+    name = "twin: loses permits"
+    units = 3
+    damage = "lost permit"
+
+    def whole(self) -> str | None:
+        return None if self.lock.value == self.units else f"{self.lock.value} of {self.units}"
+
+
+class WakesNobody(_Twin):
+    """Its release sets the word to free, and no more."""
+
+    name = "twin: wakes nobody"
+    seen = False
+
+    def __init__(self, arena: str, which: str, memory: memoryview) -> None:
+        super().__init__(arena, which, memory)
+        self.word = memory[64:72]  # struct sx_mutex in layout.h: behind the cell
+        self.release = self.set_free
+
+    def open(self, arena: syncx.Arena, which: str, memory: memoryview) -> Any:
+        return syncx.Mutex.at(memory, arena=arena)
+
+    def set_free(self) -> None:
+        self.word[:] = bytes(8)
+
+    def give(self) -> None:
+        self.lock.release()
+
+    def holder(self) -> int:
+        holder = self.lock.holder
+        return holder[0] if holder else 0
+
+
+TWINS = (ExcludesNobody, TellsNobody, TellsAlways, HangsForEver, LosesPermits, WakesNobody)
+SCENARIOS = tuple(scenario for twin in TWINS for scenario in scenarios_of(twin))
+for _scenario in SCENARIOS:
+    _scenario.hang = 0.5

@@ -1,0 +1,111 @@
+"""The crash harness: broken locks are condemned, each for what is wrong with it, and the mutex is not."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import crash_twins
+import pytest
+
+from syncx.testing import stepping
+from syncx.testing.crash import main
+from syncx.testing.crash.sweep import Point
+
+WHY_NOT = stepping.why_not()
+pytestmark = [pytest.mark.core, pytest.mark.skipif(WHY_NOT is not None, reason=str(WHY_NOT))]
+
+HERE = Path(__file__).parent
+
+
+def harness(*arguments: str, path: Path) -> tuple[int, dict, str]:
+    """The exit status, the figures and what was printed."""
+    figures = path / "figures.json"
+    command = [sys.executable, "-m", "syncx.testing.crash", "--json", str(figures), "--jobs", "2", *arguments]
+    done = subprocess.run(
+        command, cwd=HERE, capture_output=True, text=True, timeout=120, env={**os.environ, "PYTHONPATH": str(HERE)}
+    )
+    return done.returncode, json.loads(figures.read_text()) if figures.exists() else {}, done.stdout + done.stderr
+
+
+CONDEMNED = {
+    ("twin: excludes nobody.release/with a waiter", "classes"): "two holders",
+    ("twin: tells nobody.release/free", "classes"): "told",
+    ("twin: tells always.acquire/free", "classes"): "told",
+    ("twin: hangs for ever.acquire/free", "classes"): "hang",
+    ("twin: loses permits.acquire/free", "classes"): "lost permit",
+    ("twin: wakes nobody.release/with a waiter", "classes"): "lost wake-up",
+    ("twin: excludes nobody.release/free", "stop"): "two holders",
+    ("twin: tells nobody.acquire/recovering", "pairs"): "told",
+}
+
+
+@pytest.mark.parametrize("mode", ["classes", "stop", "pairs"])
+def test_twins_are_condemned(mode, tmp_path):
+    wanted = {name: kind for (name, m), kind in CONDEMNED.items() if m == mode}
+    extra = ("--stride", "100") if mode == "pairs" else ()
+    status, figures, said = harness(
+        "--from", "crash_twins", "--mode", mode, "--findings", "1", *extra, "--only", *wanted, path=tmp_path
+    )
+    assert status == 1, said
+    assert not figures["failed"], said
+    kinds: dict[str, set[str]] = {}
+    for finding in figures["findings"]:
+        kinds.setdefault(finding["scenario"], set()).add(finding["kind"])
+    assert {name for name, kind in wanted.items() if kind not in kinds.get(name, ())} == set(), said
+
+
+def test_every_twin_is_condemned_somewhere():
+    assert {name.partition(".")[0] for name, _ in CONDEMNED} == {twin.name for twin in crash_twins.TWINS}
+
+
+def test_the_mutex_is_not_condemned(tmp_path):
+    status, figures, said = harness("--only", "mutex.release/free", "mutex.acquire/free", path=tmp_path)
+    assert status == 0, said
+    assert figures["failures"] == 0
+    assert figures["figures"]["points"] >= 6
+    assert figures["figures"]["hangs"] == 0
+
+
+def test_a_finding_can_be_repeated(tmp_path):
+    name = "twin: tells always.acquire/free"
+    for point in ("0.0", "0.1"):
+        status, figures, said = harness("--from", "crash_twins", "--only", name, "--point", point, path=tmp_path)
+        assert status == 1, said
+        assert figures["figures"]["points"] == 1
+        assert f"--only '{name}' --point {point}" in said
+
+
+@pytest.mark.parametrize("text", ["0.0", "3.17", "12.z", "4.end"])
+def test_a_point_is_read_as_it_is_written(text):
+    assert str(Point.parse(text)) == text
+
+
+@pytest.mark.parametrize("text", ["", "3", "x.1", "1.x", "-1.2", "1.-2"])
+def test_what_is_no_point_is_refused(text):
+    with pytest.raises(ValueError, match=r"a point is SYSTEM CALLS\.STEPS"):
+        Point.parse(text)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--only", "no such thing"], "no scenario of mode classes is chosen"),
+        (["--point", "0.0"], "--point wants one scenario"),
+        (["--point", "x", "--only", "mutex.release/free"], "a point is SYSTEM CALLS.STEPS"),
+        (["--from", "no_such_module"], "no_such_module"),
+    ],
+)
+def test_wrong_usage(arguments, said, capsys):
+    assert main(arguments) == 2
+    assert said in capsys.readouterr().err
+
+
+def test_the_list(capsys):
+    assert main(["--list"]) == 0
+    names = capsys.readouterr().out.splitlines()
+    assert len(names) == len(set(names)) > 200
+    assert {"mutex.acquire/contended", "rwlock upgradable.upgrade/timing out"} <= set(names)

@@ -72,11 +72,10 @@ def test_the_mutex_is_not_condemned(tmp_path):
 
 def test_a_finding_can_be_repeated(tmp_path):
     name = "twin: tells always.acquire/free"
-    for point in ("0.0", "0.1"):
-        status, figures, said = harness("--from", "crash_twins", "--only", name, "--point", point, path=tmp_path)
-        assert status == 1, said
-        assert figures["figures"]["points"] == 1
-        assert f"--only '{name}' --point {point}" in said
+    status, figures, said = harness("--from", "crash_twins", "--only", name, "--point", "0.0", path=tmp_path)
+    assert status == 1, said
+    assert figures["figures"]["points"] == 1
+    assert f"--only '{name}' --point 0.0" in said
 
 
 @pytest.mark.parametrize("text", ["0.0", "3.17", "12.z", "4.end"])

@@ -60,8 +60,8 @@ class Report:
         place = where_is(finding.place)
         screen.say(f"{finding.scenario} at {finding.point}, {place}: {finding.kind}: {finding.sentence}", "red")
         screen.say(
-            f"  again: syncx stress --kill-every-instruction --mode {finding.mode} --only {shlex.quote(finding.scenario)} "
-            f"--point {finding.point}"
+            f"  again: syncx stress --kill-every-instruction --mode {finding.mode} "
+            f"--only {shlex.quote(finding.scenario)} --point {finding.point}"
         )
 
     def tell(self, screen: Screen) -> None:

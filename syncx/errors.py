@@ -122,6 +122,9 @@ if TYPE_CHECKING:
 
 def _broken_barrier_error() -> Any:
     """BrokenBarrierError derives from threading's, which is imported when somebody asks for ours: few programs do."""
+    known = globals().get("BrokenBarrierError")
+    if known is not None:
+        return known
     import threading
 
     class BrokenBarrierError(SyncxError, threading.BrokenBarrierError):

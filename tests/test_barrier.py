@@ -810,3 +810,15 @@ def test_listed(arena):
         assert not info.owner_died
     barrier.abort()
     other.end()
+
+
+def test_there_is_one_class_of_broken_barriers(arena):
+    """It is made when it is first asked for, and not anew for each error."""
+    barrier = syncx.Barrier(2, arena=arena)
+    barrier.abort()
+    before = len(threading.BrokenBarrierError.__subclasses__())
+    for _ in range(20):
+        with pytest.raises(syncx.BrokenBarrierError) as e:
+            barrier.wait()
+        assert type(e.value) is syncx.BrokenBarrierError
+    assert len(threading.BrokenBarrierError.__subclasses__()) <= max(1, before)

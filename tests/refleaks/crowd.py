@@ -187,15 +187,15 @@ def run(count: int, times: int) -> Said:
         with world(f"{own_name()}-crowd") as w:
             for title, part in (("by name", by_name), ("the same object", same_object)):
                 readings = []
-                for _ in range(4):  # the first one warms up: thread stacks, slots of the arena
+                for _ in range(6):  # the first ones warm up: thread stacks, slots of the arena
                     said.leaks += [f"{count} threads, {title}: {what}" for what in part(w, count, times)]
                     readings.append(reading(w.arena))
-                steps = [grown(a, b, count) for a, b in itertools.pairwise(readings[1:])]
+                steps = [grown(a, b, count * times) for a, b in itertools.pairwise(readings[3:])]
                 both = {m: n for m, n in steps[1].items() if m in steps[0]}
                 if both:
                     said.leaks.append(f"{count} threads, {title}: each time {both} more")
-                print(f"{time.monotonic() - began:7.1f} s  {count} threads, {title}: {4 * count * times} rounds")
+                print(f"{time.monotonic() - began:7.1f} s  {count} threads, {title}: {6 * count * times} rounds")
     finally:
         sys.setswitchinterval(switch)
-    said.figures = {"threads with the same objects": count, "rounds of threads": 8 * count * times}
+    said.figures = {"threads with the same objects": count, "rounds of threads": 12 * count * times}
     return said

@@ -397,7 +397,18 @@ def retired(w: World) -> Callable[[], Any]:
     return once
 
 
-SLOW: dict[Scene, int] = {arenas: 10, deadlocks: 10, handed_over: 5, timeouts: 5, deaths: 5, awaited_file: 5, views: 5}
+SLOW: dict[Scene, int] = {
+    arenas: 20,
+    views: 50,
+    update: 20,
+    deadlocks: 10,
+    handed_over: 5,
+    timeouts: 5,
+    deaths: 5,
+    awaited_file: 5,
+    interrupted: 5,
+    tracing: 5,
+}
 """Scenes of which one round is long: so many times fewer of them."""
 
 

@@ -255,7 +255,7 @@ def _wrap(cls: Callable[..., Any], real: Callable[..., Any], *more: Any) -> Call
 
 TWINS = {
     "loose": Twin("mutex", _wrap(Loose, syncx.Mutex, 3), "two holders at once", "hold it at once", 0.0),
-    "stuck": Twin("mutex", _wrap(Stuck, syncx.Mutex, 50), "", "", 0.0, "did not end within"),
+    "stuck": Twin("mutex", _wrap(Stuck, syncx.Mutex, 50), "", "", 0.0, ": mutex "),
     "mute": Twin("rlock", _wrap(Mute, syncx.RLock), "was not told", "was not told of a death", 40.0),
     "liar": Twin("mutex", _wrap(Liar, syncx.Mutex), "nobody has died", "nobody had died", 0.0),
     "leak": Twin("bounded", _wrap(LeakyPermits, syncx.BoundedSemaphore, 3), "are held at once", "are held at", 0.0),
@@ -284,7 +284,7 @@ def seen(name: str, seconds: float, seed: int) -> Outcome:
     end = time.monotonic() + seconds
     total: Outcome | None = None
     while total is None or (_missing(twin, total) and time.monotonic() < end):
-        outcome = Storm([twin.topic], 3.0, 4, twin.kill, seed, kit={twin.topic: twin.make}).run()
+        outcome = Storm([twin.topic], 8.0, 4, twin.kill, seed, kit={twin.topic: twin.make}).run()
         if total is not None:
             outcome.live += total.live
             outcome.replayed += total.replayed

@@ -31,7 +31,10 @@ class Variant:
 
 @dataclass(frozen=True)
 class Mutant:
-    """A model with one law taken out, by the macro `M_...`; in that variant SPIN must find that property violated."""
+    """A model with one law taken out, by the macro `M_...`; in that variant SPIN must find that property violated.
+
+    violates: where what is found first may be one of several, they stand with " or " between them.
+    """
 
     macro: str
     law: str

@@ -115,7 +115,7 @@ class _Run:
         for mutant in model.mutants if self.given.only != "true" else ():
             variant = next(v for v in model.variants if v.name == mutant.variant)
             result = spin.verify(model, variant, mutant, self.directory)
-            right = bool(result.error) and result.violated == mutant.violates
+            right = bool(result.error) and result.violated in mutant.violates.split(" or ")
             verdict = result.violated if result.error else "NOT REFUTED"
             self.mutants.append([model.name, mutant.name, mutant.law, verdict, str(result.trail)])
             self.screen.say("  ".join([*self.mutants[-1], f"{result.seconds:.1f} s"]))

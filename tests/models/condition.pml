@@ -22,11 +22,7 @@
 #define PASSED_BY(slot) (PASSING | ((slot) + 1) << 2)
 #define PASSER(r) (((r) >> 2) - 1)
 #define NO_END 60
-#ifdef M_CHOOSES_THE_DEAD
-#define LIVES(p) true
-#else
 #define LIVES(p) (life[p] == OWNED)
-#endif
 
 #define IS_PENDING(p) (STATE(record[p]) >= NOTIFIED -> 1 : 0)
 #define PENDING (IS_PENDING(0) + IS_PENDING(1) + IS_PENDING(2))

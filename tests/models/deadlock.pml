@@ -5,13 +5,17 @@
  * a deadlock with each of them, and in both at once.  The locks are taken for granted: here a mutex is its holder's id, a read
  * lock a mark, a release wakes all who sleep on the lock.  A wait record is its state, in the low two bits, and its number.
  *
- * Not here: time limits (such waits are never members), signal handlers, permits, barriers, file ranges, priorities, WAIT_REPORT,
+ * Not here: time limits (such waits are never members), signal handlers that take or give locks, permits, barriers, file ranges, priorities, WAIT_REPORT,
  * locks in a user's memory.  The scan of one thread for all, on the belt, is here a look of each for itself.
  *
+ *   INTERRUPTED whose waits a signal handler may end at any moment, by an exception: a mask
  *   DEATHS      how many are killed, anywhere; each slot is used again by a thread that wants nothing
  */
 #include "kernel.pml"
 
+#ifndef INTERRUPTED
+#define INTERRUPTED 0
+#endif
 #define STATE(r) ((r) & 3)
 #define RUNNING 0
 #define WAITING 1
@@ -339,7 +343,7 @@ look:
         }
         atomic {
             if
-            :: !(asleep & ME)
+            :: !(asleep & ME) || (INTERRUPTED & ME)
 #ifdef BELT
             :: (asleep & ME) && QUIET && !(belted & ME) -> belted = belted | ME /*@ belt wait.c:sx_pause_sleep if (looks && (pause->belted ? sx_deadlock_scan(pause->arena, me) : sx_deadlock_closed(pause->arena, me, first))) { */
 #endif
@@ -350,10 +354,17 @@ look:
         }
         atomic {
             if
-            :: STATE(record[me]) == WAITING -> record[me] = (record[me] & ~3) | AWAKE; goto look /*@ awake wait.c:awake !atomic_compare_exchange_weak_explicit(&w->state, &state, (state & ~0xffu) | SX_AWAKE, */
+            :: STATE(record[me]) == WAITING -> record[me] = (record[me] & ~3) | AWAKE; goto awake /*@ awake wait.c:awake !atomic_compare_exchange_weak_explicit(&w->state, &state, (state & ~0xffu) | SX_AWAKE, */
             :: else
             fi
         }
+        goto victim_of_one;
+awake:
+        if
+        :: goto look
+        :: INTERRUPTED & ME -> atomic { record[me] = record[me] & ~3; got_on(); goto release } /*@ interrupted wait.c:sx_pause_interrupted atomic_store_explicit(&w->state, SX_RUNNING, memory_order_release); */
+        fi;
+victim_of_one:
         telling = true;
         in_deadlock(); /*@ still deadlock.c:sx_deadlock_tell if (in_deadlock(&g, me)) { */
         holds(N);

@@ -9,6 +9,7 @@
  *   TIMED       threads whose acquires have a time limit, and which signal handlers interrupt: a mask
  *   DEATHS      how many threads are killed, anywhere
  *   HOLDERS     only those that hold the lock are, from the end of acquire to the end of release, and nobody comes after them
+ *   GIVERS      not before they have given it, in that case
  *   UNMARKED    the kernel may leave the mark of a death out
  *   NO_WAITV    the kernel has no futex_waitv: nobody watches a life word
  */
@@ -256,7 +257,9 @@ taken:
             final = false;
             assert(inside == 0); /*= exclusion */
             inside = ME;
+#ifndef GIVERS
             section = ME
+#endif
         }
 
         /* ---- release: what was told of a death is dropped, or kept for the next one ------------------------------------ */
@@ -298,6 +301,7 @@ give:
         fi;
         atomic { /* one system call, which leaves the generation in the high half */
             word = (word & ~255) | (reserve -> RESERVED : 0) | (told -> word & OWNER_DIED : 0); /*@ give_and_wake mutex.c:sx_mutex_unlock_slow int woken = sx_futex_wake_op(sx_low_half(&m->word), FUTEX_OP_ANDN, ~keep, count); */
+            section = ME;
             torn = torn && told;
 #ifdef M_STORE_THEN_WAKE
         }

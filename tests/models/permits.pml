@@ -330,9 +330,7 @@ collect:
             goto taken
         :: else -> found = 0
         fi;
-#ifndef M_GIVES_UP_SILENTLY
         wake_sleepers(0); /*@ give_up_wake permits.c:decide sx_permits_wake(p, 0, counted); */
-#endif
 not_all:
 #ifndef M_COLLECTORS_TOGETHER
         give_several(); /*@ unlock_none permits.c:unlock_several sx_mutex_unlock(s->arena, &s->permits->several, false); */

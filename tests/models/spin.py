@@ -15,8 +15,11 @@ from . import HERE, Model, Mutant, Variant
 
 MEMORY_MB = 4000
 DEPTH = 2_500_000
+MUTANT_DEPTH = 3000
 SECONDS = int(os.environ.get("SYNCX_MODELS_SECONDS", "900"))
-"""At most, for one variant."""
+"""At most, for one search."""
+TOOL_SECONDS = 900
+"""At most, for spin and the compiler."""
 
 
 class Missing(Exception):
@@ -60,19 +63,19 @@ class Result:
 
 
 def verify(model: Model, variant: Variant, mutant: Mutant | None, directory: Path) -> Result:
-    """One verification.  A true variant is searched in depth, a mutant in breadth: its trail is the shortest."""
+    """One verification.  A mutant may be refuted at no great depth: that keeps the trails readable."""
     work = directory / f"{model.name}-{variant.name}{'-' + mutant.macro if mutant else ''}"
     work.mkdir(parents=True)
     for file in HERE.glob("*.pml"):
         shutil.copy(file, work)
     defines = [f"-D{d}" for d in (*variant.defines, *([mutant.macro] if mutant else []))]
     _run(["spin", *defines, "-a", model.file.name], work)
-    search = ["-DBFS", "-O1"] if mutant else ["-O2"]
-    options = ["-w", "-DSAFETY", f"-DMEMLIM={MEMORY_MB}", "-DVECTORSZ=2048", *search]
+    search = "-O1" if mutant else "-O2"
+    options = ["-w", "-DSAFETY", f"-DMEMLIM={MEMORY_MB}", "-DVECTORSZ=2048", search]
     _run(["cc", *options, "-o", "pan", "pan.c"], work)
     began = time.monotonic()
-    depth = [] if mutant else [f"-m{DEPTH}"]
-    command = ["timeout", str(SECONDS), "./pan", *depth, "-w23"]
+    depth = MUTANT_DEPTH if mutant else DEPTH
+    command = ["timeout", str(SECONDS), "./pan", f"-m{depth}", "-w23"]
     done = subprocess.run(command, cwd=work, capture_output=True, text=True)
     result = _read(done.stdout)
     result.seconds = time.monotonic() - began
@@ -83,7 +86,11 @@ def verify(model: Model, variant: Variant, mutant: Mutant | None, directory: Pat
         result.unreached &= result.statements
     if (work / f"{model.file.name}.trail").exists():
         replay = subprocess.run(
-            ["spin", *defines, "-t", "-p", model.file.name], cwd=work, capture_output=True, text=True, timeout=SECONDS
+            ["spin", *defines, "-t", "-p", model.file.name],
+            cwd=work,
+            capture_output=True,
+            text=True,
+            timeout=TOOL_SECONDS,
         ).stdout
         result.violated = _violated(model, replay, result.error)
         result.trail = sum(1 for line in replay.splitlines() if re.match(r" *\d+:\tproc", line))
@@ -92,7 +99,7 @@ def verify(model: Model, variant: Variant, mutant: Mutant | None, directory: Pat
 
 
 def _run(command: list[str], work: Path) -> str:
-    done = subprocess.run(command, cwd=work, capture_output=True, text=True, timeout=SECONDS)
+    done = subprocess.run(command, cwd=work, capture_output=True, text=True, timeout=TOOL_SECONDS)
     if done.returncode != 0:
         raise RuntimeError(f"{' '.join(command)} failed ({done.returncode}):\n{done.stdout}{done.stderr}")
     return done.stdout

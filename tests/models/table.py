@@ -11,16 +11,21 @@ _MUTEX = Model(
     "mutex",
     "the mutex",
     (
-        Variant("alive", "3 threads, one with a time limit; nobody dies; no belt", ("N=3", "TIMED=4")),
+        Variant("alive", "3 threads, one with a time limit; nobody dies; no belt", ("N=3", "TIMED=4", "TURNS=4")),
         Variant(
             "holder",
-            "3 threads, one with a time limit; a holder is killed; no belt",
-            ("N=3", "TIMED=4", "DEATHS=1", "HOLDERS", "TURNS=4"),
+            "3 threads; a holder is killed; no belt",
+            ("N=3", "DEATHS=1", "HOLDERS", "TURNS=4"),
+        ),
+        Variant(
+            "giver",
+            "3 threads, no futex_waitv; one is killed when it has given the lock; no belt",
+            ("N=3", "DEATHS=1", "HOLDERS", "GIVERS", "NO_WAITV", "TURNS=3"),
         ),
         Variant(
             "death",
-            "3 threads, one with a time limit; one is killed anywhere, its slot is used again; within the belt",
-            ("N=3", "TIMED=4", "DEATHS=1", "BELT", "TURNS=3"),
+            "3 threads; one is killed anywhere, its slot is used again; within the belt",
+            ("N=3", "DEATHS=1", "BELT", "TURNS=3"),
         ),
         Variant(
             "deaths",
@@ -37,13 +42,16 @@ _MUTEX = Model(
         Mutant("M_KERNEL_DOES_NOT_COMPARE", "the kernel compares the word again", "alive", "no lost wake-up"),
         Mutant("M_GIVES_WITHOUT_COMPARING", "a word without WAITERS is given by a CAS", "holder", "no lost wake-up"),
         Mutant("M_LEAVES_SILENTLY", "who leaves passes on the wake that it may have had", "alive", "no lost wake-up"),
-        Mutant("M_STORE_THEN_WAKE", "change and wake are one system call", "holder", "no lost wake-up"),
+        Mutant("M_STORE_THEN_WAKE", "change and wake are one system call", "giver", "no lost wake-up"),
         Mutant("M_NOBODY_WATCHES", "who takes after a sleep wakes one to watch it", "holder", "no lost wake-up"),
         Mutant("M_KERNEL_IS_NOT_TOLD", "FUTEX_WAITERS is in every life word", "holder", "no lost wake-up"),
-        Mutant("M_TAKES_FROM_THE_LIVING", "only a dead id is taken over", "deaths", "exclusion"),
+        Mutant("M_TAKES_FROM_THE_LIVING", "only a dead id is taken over", "deaths", "exclusion or a death is told"),
         Mutant("M_GENERATION_IGNORED", "an id of an older generation is dead", "deaths", "no lost wake-up"),
         Mutant(
-            "M_SAME_GENERATION", "the generation steps when a slot is used again", "deaths", "an id is one thread's"
+            "M_SAME_GENERATION",
+            "the generation steps when a slot is used again",
+            "deaths",
+            "an id is one thread's or no lost wake-up or a death is told",
         ),
         Mutant("M_DEATH_NOT_TOLD", "who takes over from the dead is told", "deaths", "a death is told"),
     ),
@@ -70,7 +78,7 @@ _PARTICIPANTS = Model(
         Mutant("M_CLAIMS_THE_OWNED", "a slot is claimed by trylock of its life lock", "processes", "one owner"),
         Mutant("M_SAME_GENERATION", "the generation steps at each claim", "processes", "an id is one thread's"),
         Mutant("M_LEAVES_ITS_RECORD", "who leaves takes its record away", "processes", _ALIVE),
-        Mutant("M_OLD_RECORD_STAYS", "a claimer takes the old record away", "processes", _ALIVE),
+        Mutant("M_OLD_RECORD_STAYS", "a claimer takes the old record away", "marks", _ALIVE),
         Mutant(
             "M_SLOT_NOT_LOOKED_AT_AGAIN", "a mark counts for the use of the slot that was read", "processes", _ALIVE
         ),
@@ -120,7 +128,6 @@ _PERMITS = Model(
         Mutant(
             "M_TENTATIVE_IS_HELD", "a try waits for a set to be decided", "try", "a set in the making is no failure"
         ),
-        Mutant("M_GIVES_UP_SILENTLY", "a set that is given up counts as a release", "try", "no lost wake-up"),
         Mutant("M_COLLECTORS_TOGETHER", "one process at a time takes several", "several", "no lost wake-up"),
         Mutant("M_PERMITS_OF_THE_DEAD_STAY", "a permit of the dead is free", "death", "no lost wake-up"),
         Mutant("M_KERNEL_IS_NOT_TOLD", "FUTEX_WAITERS is in every life word", "holder", "no lost wake-up"),
@@ -162,7 +169,12 @@ _RWLOCK = Model(
             "M_SLEEPS_WITHOUT_WAITERS", "WAITERS is in the phase before a reader sleeps", "readers", "no lost wake-up"
         ),
         Mutant("M_READERS_DO_NOT_MEND", "a reader ends the phase of a dead writer", "deaths", "no lost wake-up"),
-        Mutant("M_DEAD_PHASE_STAYS", "who gets the mutex from the dead ends their phase", "deaths", "exclusion"),
+        Mutant(
+            "M_DEAD_PHASE_STAYS",
+            "who gets the mutex from the dead ends their phase",
+            "deaths",
+            "exclusion or a death is told",
+        ),
         Mutant(
             "M_MARKS_ARE_LEFT",
             "the marks of the dead go before the slot's generation steps",
@@ -209,7 +221,6 @@ _CONDITION = Model(
         ),
         Mutant("M_NOBODY_RELIEVES", "on the belt, what the dead were given is passed on", "death", _NOTIFIED),
         Mutant("M_NOTHING_IS_INHERITED", "who claims a slot passes on what lies in it", "death", _NOTIFIED),
-        Mutant("M_CHOOSES_THE_DEAD", "the dead are not chosen", "death", _NOTIFIED),
     ),
     also=("condition.c:sx_condition_leave", "condition.c:waits_for", "wait.c:keep"),
 )
@@ -218,7 +229,11 @@ _DEADLOCK = Model(
     "deadlock",
     "the victim of a deadlock",
     (
-        Variant("ring", "3 threads in a ring of 3 mutexes; no belt", ("N=3", "RING", "TURNS=4")),
+        Variant(
+            "ring",
+            "3 threads in a ring of 3 mutexes, one of which handlers may interrupt; no belt",
+            ("N=3", "RING", "TURNS=4", "INTERRUPTED=2"),
+        ),
         Variant(
             "overlap", "a writer and 2 readers: two deadlocks with one member in common", ("N=3", "BELT", "TURNS=3")
         ),

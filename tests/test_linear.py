@@ -606,9 +606,11 @@ def test_a_ring_gives_back_what_was_written() -> None:
     assert run.unknown
     assert (run.late, run.returned) == (NEVER, NEVER - 1)
     assert run.invoked <= run.marks["begun"] < run.marks["ended"] == NEVER
+    assert ring.last_time() == run.invoked
     assert (death.name, death.who, death.process) == (DEATH, 7, 2)
     ring.clear()
     assert ring.calls(0, 0, names, None) == []
+    assert ring.last_time() == 0
     ring.rewind()
     for _ in range(CALLS):
         ring.begin(1, ())

@@ -59,12 +59,17 @@ class Worker:
 
 @dataclass
 class Victim:
-    """Who is killed: after so many of its thread's calls have begun, and so many nanoseconds more."""
+    """Who is killed: after so many of its thread's calls have begun, and so many nanoseconds more.
+
+    alarm: by a timer that it sets itself just before that call, whose signal ends it as SIGKILL does; else by SIGKILL
+    from the driver, which may be late.
+    """
 
     part: int
     slot: int
     calls: int
     delay: int
+    alarm: bool
 
 
 def file_directory() -> str:
@@ -90,6 +95,8 @@ class Conductor:
         self._directory = file_directory()
         self._arena_name = f"linear-{os.getpid()}-{primitive}"
         self._arena = syncx.Arena(self._arena_name)
+        self._slots: list[list[int]] = []
+        """Of each process of the history, the rings of its threads."""
         self._workers: list[Worker | None] = [None] * processes
         self._cpus = sorted(os.sched_getaffinity(0))
 
@@ -153,6 +160,7 @@ class Conductor:
         parameters = self.subject.draw(rng, total)
         plans = list(dealt(rng, self.subject, parameters, total))
         processes = [p for p, size in enumerate(sizes) for _ in range(size)]
+        self._slots = [[slot for slot, p in enumerate(processes) if p == part] for part in range(parts)]
         victims = self._victims(rng, processes, plans)
         if self.primitive == "condition":
             parameters["deaths"] = len(victims)
@@ -170,6 +178,7 @@ class Conductor:
                 "arena": self._arena_name,
                 "directory": self._directory,
                 "parties": total,
+                "alarms": {v.slot: (v.calls, v.delay) for v in victims if v.alarm and v.part == p},
                 "threads": [(slot, plans[slot]) for slot in range(total) if processes[slot] == p],
                 "cpu": rng.choice(self._cpus) if one_cpu or rng.random() < 0.2 else None,
                 "seed": f"{self.seed}/{self.primitive}/{number}",
@@ -196,11 +205,17 @@ class Conductor:
                 i for i, (_, arguments) in enumerate(plan, 1) if arguments and (arguments[-1] < 0 or arguments[-1] > 99)
             ]
             calls = rng.choice(waits) if waits and rng.random() < 0.6 else rng.randint(1, len(plan))
-            victims.setdefault(processes[slot], Victim(processes[slot], slot, calls, delay))
+            alarm = rng.random() < 0.7
+            if alarm:  # some microseconds go before the call begins
+                delay = 5_000 + rng.randrange(rng.choice((5_000, 20_000, 100_000)))
+            victim = Victim(processes[slot], slot, calls, delay, alarm)
+            victims.setdefault(processes[slot], victim)
         return list(victims.values())
 
     def _kill(self, victim: Victim) -> tuple[int, int]:
         """Kills it when it is so far; times before and after its death."""
+        if victim.alarm:
+            return self._awaits_alarm(victim.part)
         words = self.rings.of(victim.slot).words
         end = time.monotonic() + PATIENCE
         while words[r.STARTED] < victim.calls and not words[r.FINISHED] and time.monotonic() < end:
@@ -214,6 +229,19 @@ class Conductor:
         before = time.monotonic_ns()
         worker.end()
         return before, time.monotonic_ns()
+
+    def _awaits_alarm(self, part: int) -> tuple[int, int]:
+        """The same for one whose own timer kills it; it has lived when it wrote down a time."""
+        worker = self._workers[part]
+        assert worker is not None
+        end = time.monotonic() + PATIENCE
+        while time.monotonic() < end and select.select([worker.done], [], [], PATIENCE)[0]:
+            if not os.read(worker.done, 1):  # it is dying: that end of the pipe is closed
+                break
+        worker.end()
+        self._workers[part] = None
+        after = time.monotonic_ns()
+        return max(self.rings.of(slot).last_time() for slot in self._slots[part]), after
 
     def _await(self, parts: list[int]) -> str:
         """Waits until they have played; "" if all is well, or what is wrong."""

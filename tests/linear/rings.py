@@ -93,6 +93,11 @@ class Ring:
         words[at + RETURNED] = now
         self._at = at + ENTRY
 
+    def last_time(self) -> int:
+        """The latest time that was written down; 0: none."""
+        entries = range(HEADER, RING, ENTRY)
+        return max(max(self.words[at + INVOKED], self.words[at + RETURNED]) for at in entries)
+
     def calls(
         self, who: int, process: int, names: tuple[tuple[str, int], ...], death: tuple[int, int] | None
     ) -> list[Call]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import signal
 import sys
 import threading
 import time
@@ -63,11 +64,16 @@ def begin_together(rings: Rings, slot: int, parties: int, number: int) -> None:
             raise TimeoutError(f"{missing} have not come to the start of {parties}; this is {slot}")
 
 
-def play(subject: Any, ring: Ring, steps: list[Any], rng: random.Random) -> None:
-    """Carries out what was planned, then gives back what is still held."""
+def play(subject: Any, ring: Ring, steps: list[Any], rng: random.Random, alarm: tuple[int, int] | None) -> None:
+    """Carries out what was planned, then gives back what is still held.
+
+    alarm: before which call a timer is set that kills this process, and to how many nanoseconds.
+    """
     numbers = {(name.lstrip("~"), n): i for i, (name, n) in enumerate(subject.names)}
 
     def call(step: str, arguments: tuple[int, ...]) -> None:
+        if alarm is not None and ring.words[r.STARTED] + 1 == alarm[0]:
+            signal.setitimer(signal.ITIMER_REAL, max(alarm[1] / 1e9, 1e-6))
         ring.begin(numbers[step, len(arguments)], arguments)
         result: Any
         try:
@@ -104,7 +110,10 @@ def serve(orders: int, done: int, rings: Rings) -> None:
             ring = rings.of(slot)
             try:
                 begin_together(rings, slot, order["parties"], order["number"])
-                play(subject, ring, steps, random.Random(f"{order['seed']}/{slot}"))
+                alarm = order["alarms"].get(str(slot))
+                play(subject, ring, steps, random.Random(f"{order['seed']}/{slot}"), alarm)
+                if alarm is not None:
+                    signal.pause()  # the timer has not gone off yet: it is the end of this process all the same
             except BaseException:
                 failed.append(traceback.format_exc())
             ring.words[r.FINISHED] = 1

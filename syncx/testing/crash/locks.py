@@ -254,13 +254,11 @@ class LockScenario(Scenario):
         if not self.victim_holds:
             return
         survivor = self.by["survivor"]
-        if survivor.waiting and survivor.has_answered(0 if self.subject.timed else _STOPPED):
-            answer = self.answer("survivor", "waits for the lock")
-            if answer is not None:
-                self.went_before(answer)
         if survivor.waiting:
-            if survivor.has_answered(_STOPPED):
-                self.wrong("two holders", "a stopped holder was taken for dead")
+            if survivor.has_answered(_STOPPED):  # before the victim had it, or it was taken from that one
+                answer = self.answer("survivor", "waits for the lock")
+                if answer is not None:
+                    self.went_before(answer)
         elif self.subject.timed:
             survivor.tell("try_it", _STOPPED)
             answer = self.answer("survivor", "tries a lock whose holder is stopped")

@@ -190,10 +190,9 @@ examine:
         fi;
         whose_generation = record_generation[i]; /*@ process_alive participant.c:thread_gone if (!sx_process_alive(arena, process, atomic_load_explicit(&p->process_generation, memory_order_relaxed))) */
         if
-        :: whose - 1 == me -> goto examined
         :: whose - 1 != me && process_generation[whose - 1] != whose_generation /*@ other_process process.c:sx_process_alive if (atomic_load_explicit(&p->generation, memory_order_acquire) != generation || */
-        :: whose - 1 != me && !(bytes & BIT(whose - 1)) /*@ byte process.c:sx_process_alive if (lock_byte(arena, F_OFD_GETLK, F_WRLCK, 1 + slot, &l) != 0) */
-        :: whose - 1 != me && process_generation[whose - 1] == whose_generation && (bytes & BIT(whose - 1)) -> goto examined
+        :: whose - 1 != me && process_generation[whose - 1] == whose_generation && !(bytes & BIT(whose - 1)) /*@ byte process.c:sx_process_alive if (lock_byte(arena, F_OFD_GETLK, F_WRLCK, 1 + slot, &l) != 0) */
+        :: else -> goto examined
         fi;
         if
 #ifdef M_VERDICT_ON_ANOTHER

@@ -142,6 +142,8 @@ def _statements(listed: str) -> Iterable[Statement]:
     for line in listed.splitlines():
         if found := re.match(r"proctype (\w+)", line):
             process = found.group(1)
+        elif "-end-" in line:
+            continue  # who kills never ends
         elif found := re.match(r"\tstate +\d+ -.*?\[.*?\] [\w.]+:(\d+) => (.*)$", line):
             yield Statement(process, int(found.group(1)), found.group(2))
 

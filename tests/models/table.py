@@ -199,6 +199,11 @@ _CONDITION = Model(
             "2 waiters and a notifier; one is killed anywhere, its slot is used again; within the belt",
             ("N=3", "NOTIFIERS=1", "TURNS=4", "DEATHS=1", "BELT"),
         ),
+        Variant(
+            "deaths",
+            "2 waiters and a notifier; two are killed anywhere, their slots are used again; within the belt",
+            ("N=3", "NOTIFIERS=1", "TURNS=3", "DEATHS=2", "BELT"),
+        ),
     ),
     (
         Mutant("M_NOTIFIES_WITHOUT_COMPARING", "a waiter is notified by a CAS", "alive", _NOTIFIED),
@@ -237,6 +242,7 @@ _DEADLOCK = Model(
         Variant(
             "overlap", "a writer and 2 readers: two deadlocks with one member in common", ("N=3", "BELT", "TURNS=3")
         ),
+        Variant("death", "the ring; one is killed anywhere", ("N=3", "RING", "TURNS=3", "DEATHS=1", "BELT")),
     ),
     (
         Mutant("M_DOES_NOT_LOOK", "who is about to sleep looks for a deadlock", "ring", "no lost wake-up"),

@@ -10,7 +10,7 @@ import os
 from collections.abc import Callable
 from typing import Any
 
-from syncx import Arena, Condition, Mutex, Semaphore
+from syncx import Arena, Condition, Mutex, Semaphore, _core
 from syncx.testing.crash import (
     barriers,
     conditions,
@@ -199,6 +199,16 @@ class DeathUnnoticed(barriers._First):
         self.is_party = bool(self.page[_MINE + 1])
 
 
+class NobodyTells(knots._StandsWithoutIt):
+    """A detector that is off."""
+
+    primitive = "twin"
+
+    def open(self) -> None:
+        super().open()
+        _core._set_deadlock(False)
+
+
 class OneAtATime(semaphores._AcquireFreeThree):
     """Three units, taken one after the other."""
 
@@ -248,6 +258,7 @@ CONDEMNED = {
     DoneTooEarly: "wrong answer",
     DeathUnnoticed: "wrong answer",
     HalfAnArena: "damage",
+    NobodyTells: "hang",
     OneAtATime: "lost permit",
 }
 """Each twin, and what it is condemned for."""

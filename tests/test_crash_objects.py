@@ -18,12 +18,12 @@ import pytest
 from crash_object_twins import CONDEMNED
 
 from syncx.testing import stepping
-from syncx.testing.crash import barriers, conditions, contents, events, files, names, onces, semaphores
+from syncx.testing.crash import barriers, conditions, contents, events, files, knots, names, onces, semaphores
 from syncx.testing.crash.worker import Job
 
 pytestmark = pytest.mark.core
 HERE = Path(__file__).parent
-FAMILIES = (semaphores, conditions, events, barriers, onces, names, files, contents)
+FAMILIES = (semaphores, conditions, events, barriers, onces, names, files, contents, knots)
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -17,6 +17,7 @@ from syncx.testing.crash import (
     contents,
     events,
     files,
+    knots,
     names,
     objects,
     onces,

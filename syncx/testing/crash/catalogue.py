@@ -9,7 +9,18 @@ from .scenario import Scenario
 
 __all__ = ["FAMILIES", "chosen", "find", "scenarios"]
 
-FAMILIES = ("subjects", "conditions", "semaphores", "events", "barriers", "files", "contents", "onces", "names")
+FAMILIES = (
+    "subjects",
+    "conditions",
+    "semaphores",
+    "events",
+    "barriers",
+    "files",
+    "contents",
+    "onces",
+    "names",
+    "knots",
+)
 """The modules beside this one that have a tuple SCENARIOS."""
 
 

@@ -664,6 +664,7 @@ void sx_heap_free(struct sx_arena *arena, bool cell, uint32_t unit);
 uint32_t sx_heap_rounded(uint32_t units);
 struct sx_cell *sx_cell_at(struct sx_arena *arena, uint32_t unit);
 struct sx_name *sx_name_at(struct sx_arena *arena, uint32_t unit);
+struct sx_cell *sx_cell_waited_for(struct sx_arena *arena, uint64_t offset, size_t size, uint64_t *room);
 
 enum sx_status sx_name_find(struct sx_arena *arena, const char *name, uint32_t length, uint32_t *unit);
 enum sx_status sx_name_room(struct sx_arena *arena);

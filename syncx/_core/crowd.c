@@ -109,11 +109,13 @@ static bool holder_lives(struct round *r, uint64_t holder)
 /* Would its own belt find something? */
 static bool due(struct round *r, struct sx_wait *w)
 {
-    uint64_t at = atomic_load_explicit(&w->cell, memory_order_relaxed);
-    if (at % SX_LINE != 0 || at >= r->arena->size || r->arena->size - at < sizeof(struct sx_mutex))
+    uint64_t room;
+    struct sx_cell *cell = sx_cell_waited_for(r->arena, atomic_load_explicit(&w->cell, memory_order_relaxed),
+                                              sizeof(struct sx_mutex), &room);
+    struct sx_mutex *m = (struct sx_mutex *)cell;
+    if (cell == NULL)
         return false;
-    struct sx_mutex *m = (struct sx_mutex *)(r->arena->base + at);
-    if (sx_cell_kind(&m->cell) != atomic_load_explicit(&w->kind, memory_order_relaxed))
+    if (sx_cell_kind(cell) != atomic_load_explicit(&w->kind, memory_order_relaxed))
         return false;
     uint64_t word = atomic_load_explicit(&m->word, memory_order_acquire);
     return sx_is_free(word) || !holder_lives(r, word & SX_ID_MASK);

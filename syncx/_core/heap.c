@@ -87,6 +87,21 @@ struct sx_cell *sx_cell_at(struct sx_arena *arena, uint32_t unit)
     return cell != NULL && cell->units >= 2 ? cell : NULL;
 }
 
+/* The cell of so many bytes at that offset of the file, which a wait record names; NULL for noise, and where no pages are.
+ * *room: how many bytes with pages lie behind it. */
+struct sx_cell *sx_cell_waited_for(struct sx_arena *arena, uint64_t offset, size_t size, uint64_t *room)
+{
+    struct sx_header *h = arena->header;
+    uint64_t begin = h->regions[SX_CELLS].offset, limit = (uint64_t)SX_MAX_CELL_UNITS * SX_LINE;
+    uint64_t ready = atomic_load_explicit(&h->ready[SX_CELLS], memory_order_acquire);
+    if (ready > limit)
+        ready = limit;
+    if (offset % SX_LINE != 0 || offset < begin || offset - begin >= ready || ready - (offset - begin) < size)
+        return NULL;
+    *room = ready - (offset - begin) - size;
+    return (struct sx_cell *)(arena->base + offset);
+}
+
 struct sx_name *sx_name_at(struct sx_arena *arena, uint32_t unit)
 {
     struct heap heap = the_heap(arena, false);

@@ -73,14 +73,11 @@ void sx_read_wait(struct sx_node *n, struct sx_participant *p, struct sx_wait *w
                             .reported_ns = load(&p->reported_ns)};
 }
 
-/* The cell a record names, if it lies in the arena as a whole; noise names none. */
-static void *cell_of(struct sx_graph *g, const struct sx_node *n, size_t size)
+/* The cell a record names, if it lies in the arena as a whole; noise names none.  *room: how much there is behind it. */
+static void *cell_of(struct sx_graph *g, const struct sx_node *n, size_t size, uint64_t *room)
 {
-    uint64_t at = n->wait.cell;
-    if (at % SX_LINE != 0 || at >= g->arena->size || g->arena->size - at < size)
-        return NULL;
-    struct sx_cell *cell = (struct sx_cell *)(g->arena->base + at);
-    return sx_cell_kind(cell) == n->wait.kind ? cell : NULL;
+    struct sx_cell *cell = sx_cell_waited_for(g->arena, n->wait.cell, size, room);
+    return cell != NULL && sx_cell_kind(cell) == n->wait.kind ? cell : NULL;
 }
 
 /* The clock of another time namespace is another one. */
@@ -174,12 +171,12 @@ static bool any_of(struct sx_graph *g, uint64_t process, uint8_t *known, sx_ask 
 
 static bool ask_permits(struct sx_graph *g, const struct sx_node *n, sx_ask ask)
 {
-    struct sx_permits *p = cell_of(g, n, sizeof *p);
+    uint64_t room;
+    struct sx_permits *p = cell_of(g, n, sizeof *p, &room);
     if (p == NULL || atomic_load_explicit(&p->wake, memory_order_acquire) & PERMITS_RETIRED)
         return true;
-    uint64_t room = (g->arena->size - n->wait.cell - sizeof *p) / sizeof p->permit[0];
     uint32_t capacity = p->cell.parameter, come = 0;
-    if (capacity > room)
+    if (capacity > room / sizeof p->permit[0])
         return true;
     uint8_t known[SX_MAX_PROCESSES] = {0}; /* of their present generations: each is asked once */
     for (uint32_t i = 0; i < capacity && come < n->wait.units; i++) {
@@ -207,7 +204,8 @@ static bool ask_readers(struct sx_graph *g, const struct sx_node *n, struct sx_r
 
 static bool ask_rwlock(struct sx_graph *g, const struct sx_node *n, sx_ask ask)
 {
-    struct sx_rwlock *rw = cell_of(g, n, sizeof *rw);
+    uint64_t room;
+    struct sx_rwlock *rw = cell_of(g, n, sizeof *rw, &room);
     if (rw == NULL)
         return true;
     uint32_t phase = atomic_load_explicit(&rw->phase, memory_order_acquire);
@@ -276,12 +274,13 @@ static bool ask_file(struct sx_graph *g, const struct sx_node *n, sx_ask ask)
  * only that thread.  A party that is there, and is not stuck, may break it, for it has a time limit. */
 static bool ask_barrier(struct sx_graph *g, const struct sx_node *n, sx_ask ask)
 {
-    struct sx_barrier *b = cell_of(g, n, sizeof *b);
+    uint64_t room;
+    struct sx_barrier *b = cell_of(g, n, sizeof *b, &room);
     if (b == NULL)
         return true;
-    uint64_t room = (g->arena->size - n->wait.cell - sizeof *b) / sizeof b->party[0], word = load(&b->word);
+    uint64_t word = load(&b->word);
     uint32_t parties = b->cell.parameter, odd = word >> 32 & 1 ? PARTY_ODD : 0;
-    if (parties > room || word & (BARRIER_BROKEN | BARRIER_COMPLETE | BARRIER_RETIRED))
+    if (parties > room / sizeof b->party[0] || word & (BARRIER_BROKEN | BARRIER_COMPLETE | BARRIER_RETIRED))
         return true;
     bool all = true, present = false;
     for (uint32_t i = 0; i < parties; i++) {
@@ -335,7 +334,8 @@ bool sx_gets_it(struct sx_graph *g, uint32_t number, sx_ask ask)
     default: {
         if (n->wait.cell == 0)
             return ask_seen_holder(g, n, ask);
-        struct sx_mutex *m = cell_of(g, n, sizeof *m);
+        uint64_t room;
+        struct sx_mutex *m = cell_of(g, n, sizeof *m, &room);
         return m == NULL || ask_holder(g, m, n->id, ask);
     }
     }

@@ -23,12 +23,13 @@ TWINS: dict[str, Twin] = {
         ),
     ),
     "deadlock": Twin(
-        "a record's cell is not compared with the size of the arena",
+        "a record's cell is not compared with the pages of the arena",
         (
             Edit(
-                "waitfor.c",
-                "if (at % SX_LINE != 0 || at >= g->arena->size || g->arena->size - at < size)",
-                "if (at % SX_LINE != 0 || size == 0)",
+                "heap.c",
+                "if (offset % SX_LINE != 0 || offset < begin || offset - begin >= ready || "
+                "ready - (offset - begin) < size)",
+                "if (offset % SX_LINE != 0 || offset >= arena->size || arena->size - offset < size)",
             ),
         ),
     ),

@@ -64,6 +64,15 @@ def test_planted_faults_are_found(tmp_path: Path) -> None:
     assert {(i, *fault) for i, fault in enumerate(FAULTS.values())} - found == set()
 
 
+@pytest.mark.parametrize("number", range(2))
+def test_a_twin_fits_the_core(number: int) -> None:
+    """That each is caught is for `python -m tests.noise twins`, which has to build them."""
+    from noise import twins
+
+    assert len(twins.TWINS) == 2
+    assert twins.apply(twins.TWINS[number], twins.sources()) != twins.sources()
+
+
 _ALL = """
     import pickle
     from pathlib import Path

@@ -34,6 +34,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str]) -> int:
     """Runs it; 0: nothing was found, 1: something was, 2: wrong usage."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that nothing stays
     if argv and argv[0] == "worker":
         worker.main(list(argv[1:]))
         return 0
@@ -41,6 +42,10 @@ def main(argv: Sequence[str]) -> int:
         from .arguments import main as arguments
 
         return arguments(argv[1:])
+    if argv and argv[0] == "twins":
+        from .twins import main as twins
+
+        return twins(Screen(sys.stdout))
     parser = _parser()
     options = parser.parse_args(argv)
     if options.arenas < 1 or options.jobs < 1 or options.first < 0 or options.patience <= 0:
@@ -49,7 +54,6 @@ def main(argv: Sequence[str]) -> int:
     if options.only is not None:
         indices = range(options.only, options.only + 1)
     screen = Screen(sys.stdout)
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that nothing stays
     run = Run(
         options.seed,
         indices,

@@ -33,6 +33,8 @@ ROOT = Path(__file__).resolve().parents[2]
 class _Running:
     number: int
     process: subprocess.Popen[bytes]
+    end: int
+    """A descriptor that can be read when it has ended."""
     crumbs: Crumbs
     errors: Any
     done_before: int = 0
@@ -109,6 +111,7 @@ class Run:
             for r in running:
                 r.process.kill()
                 r.process.wait()
+                os.close(r.end)
             shutil.rmtree(self._directory)
         self._result.seconds = time.monotonic() - start
         return self._result
@@ -127,23 +130,20 @@ class Run:
             cwd=self._package,
             env={**os.environ, "PYTHONPATH": str(self._package), "PYTHONHASHSEED": "0"},
         )
-        return _Running(number, process, crumbs, errors, done)
+        return _Running(number, process, os.pidfd_open(process.pid), crumbs, errors, done)
 
     def _watch(self, running: list[_Running], everybody: list[_Running], screen: Screen, start: float) -> None:
         total = len(self._indices)
         told = start
         with screen.progress(f"{total} damaged arenas", total) as bar:
             while running:
-                ends = {os.pidfd_open(r.process.pid): r for r in running}
-                ready = select.select(list(ends), [], [], LOOK)[0]
-                for fd in ends:
-                    os.close(fd)
+                ready = select.select([r.end for r in running], [], [], LOOK)[0]
                 now = time.monotonic()
                 if self._seconds is not None and now - start > self._seconds:
                     for r in running:
                         r.crumbs.stop()
                 for r in list(running):
-                    if any(ends[fd] is r for fd in ready):
+                    if r.end in ready:
                         running.remove(r)
                         again = self._ended(r, screen)
                         if again is not None:
@@ -151,7 +151,7 @@ class Run:
                             everybody[r.number] = again
                     elif r.crumbs.read() != r.seen:
                         r.seen, r.since = r.crumbs.read(), now
-                    elif now - r.since > self._patience and not r.hung:
+                    elif now - r.since > self._patience_with(r) and not r.hung:
                         r.hung, r.late = True, (r.seen[0], r.seen[3])
                         r.process.send_signal(signal.SIGUSR2)  # a traceback of all threads, and the end
                         time.sleep(0.2)
@@ -162,9 +162,13 @@ class Run:
                     told = now
                     screen.say(f"{done} of {total}, {done / (now - start):.0f} a second")
 
+    def _patience_with(self, r: _Running) -> float:
+        return max(self._patience, 2 * PATIENCE) if r.seen[3] == "starting" else self._patience
+
     def _ended(self, r: _Running, screen: Screen) -> _Running | None:
         """A worker has ended: well, or with a finding, behind which another goes on."""
         status = r.process.wait()
+        os.close(r.end)
         index, calls, done, call = r.crumbs.read()
         self._result.calls += calls
         r.done_before += done

@@ -27,17 +27,7 @@ UNIT = Twin(
     "a block's place is believed",
     (Edit("heap.c", "if (cursor > heap->capacity || unit >= cursor ||", "if (cursor > heap->capacity ||"),),
 )
-LIFE = Twin(
-    "a life lock is believed to be one",
-    (
-        Edit(
-            "participant.c",
-            "if (!atomic_compare_exchange_strong(life_kind(p), &kind, expected) && kind != expected)",
-            "if (kind > expected)",
-        ),
-    ),
-)
-TWINS = (UNIT, LIFE)
+TWINS = (UNIT,)
 ARENAS = 2000
 """Within so many, something must be found."""
 

@@ -19,6 +19,7 @@ from typing import IO, Any
 from ...terminal import Screen
 from ..stepping import why_not
 from .catalogue import chosen, scenarios
+from .files import remove_files
 from .pairs import takes_pairs
 from .report import Report
 from .scenario import Scenario
@@ -192,6 +193,7 @@ class _Worker:
         self.errors.close()
         with contextlib.suppress(FileNotFoundError):
             os.unlink(self.job.arena)
+        remove_files(self.job.arena)
 
     def complaint(self) -> str:
         self.errors.seek(0)

@@ -658,7 +658,6 @@ static PyObject *between(PyObject *module, PyObject *operation)
 {
     (void)module;
     long pid = getpid(), tid = syscall(SYS_gettid);
-    prctl(PR_SET_PDEATHSIG, SIGKILL);
     if (ptrace(PTRACE_TRACEME, 0, NULL, NULL) != 0)
         return PyErr_SetFromErrno(PyExc_OSError);
     syscall(SYS_tgkill, pid, tid, SIGSTOP); /* raise(3) would be three effects more */
@@ -667,7 +666,22 @@ static PyObject *between(PyObject *module, PyObject *operation)
     return result;
 }
 
+/* Its death is the child's, also if it has died already: PTRACE_TRACEME would make the next parent the tracer. */
+static PyObject *die_with(PyObject *module, PyObject *parent)
+{
+    (void)module;
+    long pid = PyLong_AsLong(parent);
+    if (pid == -1 && PyErr_Occurred())
+        return NULL;
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    if (getppid() != pid)
+        kill(getpid(), SIGKILL);
+    Py_RETURN_NONE;
+}
+
 static PyMethodDef functions[] = {
+    {"die_with", die_with, METH_O,
+     "die_with(parent, /)\n--\n\nIn a child: SIGKILL when that process ends, or now if it has ended."},
     {"between", between, METH_O,
      "between(operation, /)\n--\n\nIn a child: has the parent trace it, and calls `operation` between two stops."},
     {NULL, NULL, 0, NULL},

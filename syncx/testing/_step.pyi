@@ -8,6 +8,7 @@ from typing_extensions import Buffer, Self
 _R = TypeVar("_R")
 _Why: TypeAlias = Literal["limit", "asleep", "end", "gone", "call"]
 
+def die_with(parent: int, /) -> None: ...
 def between(operation: Callable[[], _R], /) -> _R: ...
 @final
 class Tracee:

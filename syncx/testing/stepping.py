@@ -70,8 +70,10 @@ class Victim:
     ) -> None:
         from . import _step
 
+        parent = os.getpid()
         self._pid = os.fork()
         if self._pid == 0:
+            _step.die_with(parent)
             _child(operation, before)
         self._tracee = _step.Tracee(self._pid, watched)
 

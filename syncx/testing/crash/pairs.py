@@ -41,6 +41,7 @@ class _Pair(LockScenario):
 
     def stage(self) -> None:
         super().stage()
+        self.corpse_untold = False  # what the last pair left; the frozen() of a death before this one sets it anew
         self.is_first = True
         corpse = self.corpse = super().victim(self.firsts.watched)
         self.firsts.go(corpse, self.first, self.first_way)

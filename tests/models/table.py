@@ -254,7 +254,7 @@ _DEADLOCK = Model(
             "M_CLAIMS_WITHOUT_COMPARING",
             "the victim is claimed by a CAS of its record",
             "ring",
-            "one victim of each deadlock",
+            "no lost wake-up",
         ),
         Mutant(
             "M_VICTIM_DOES_NOT_ASK", "a victim asks whether it is one still", "overlap", "no victim without a deadlock"

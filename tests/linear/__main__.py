@@ -29,7 +29,7 @@ from .subjects import SUBJECTS
 SECONDS = "SYNCX_LINEAR_SECONDS"
 """Environment variable: no new history is begun after so many seconds."""
 
-TRIES = 2000
+TRIES = 10_000
 """Histories within which a twin must be refuted."""
 
 

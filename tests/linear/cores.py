@@ -132,7 +132,7 @@ def refuted(primitive: str, place: Path, arguments: list[str]) -> Iterator[str]:
     root = Path(__file__).resolve().parents[2]
     environment = {**os.environ, "PYTHONPATH": f"{place}{os.pathsep}{root}"}
     command = [sys.executable, "-m", "tests.linear", primitive, "--stop", *arguments]
-    done = subprocess.run(command, cwd=place, env=environment, capture_output=True, text=True, timeout=1000)
+    done = subprocess.run(command, cwd=place, env=environment, capture_output=True, text=True, timeout=3000)
     if done.returncode != 1:
         raise RuntimeError(f"status {done.returncode}: {done.stderr[-2000:]}")
     yield from done.stdout.splitlines()

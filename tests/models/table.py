@@ -265,7 +265,6 @@ _DEADLOCK = Model(
         "deadlock.c:victim_since",
         "deadlock.c:holds",
         "deadlock.c:reach",
-        "waitfor.c:sx_gets_it",
     ),
 )
 

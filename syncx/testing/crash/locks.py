@@ -390,9 +390,13 @@ class _Recover(LockScenario):
         return method
 
     def stage(self) -> None:
+        from .._step import die_with
+
+        parent = os.getpid()
         pid = os.fork()
         if pid == 0:
             try:
+                die_with(parent)
                 self.open()
                 self.lock.acquire()
             finally:

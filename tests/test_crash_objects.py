@@ -16,23 +16,20 @@ from typing import Any
 
 import pytest
 from crash_object_twins import CONDEMNED
+from support import cannot_be_stepped
 
-from syncx.testing import stepping
 from syncx.testing.crash import barriers, conditions, contents, events, files, knots, names, onces, semaphores
 from syncx.testing.crash.worker import Job
 
-pytestmark = pytest.mark.core
+pytestmark = [pytest.mark.core, pytest.mark.timeout(300)]
 HERE = Path(__file__).parent
 FAMILIES = (semaphores, conditions, events, barriers, onces, names, files, contents, knots)
 
 
 @pytest.fixture(scope="module", autouse=True)
 def steps():
-    """Whether a child can be traced is asked in a child: this process has threads."""
-    ask = "from syncx.testing import stepping; print(stepping.why_not() or '')"
-    reason = subprocess.run([sys.executable, "-c", ask], capture_output=True, text=True, timeout=60).stdout.strip()
-    if not stepping.SUPPORTED or reason:
-        pytest.skip(reason or "x86-64 only")
+    if reason := cannot_be_stepped():
+        pytest.skip(reason)
 
 
 def swept(scenario: str, **how: Any) -> dict[str, Any]:
@@ -44,7 +41,7 @@ def swept(scenario: str, **how: Any) -> dict[str, Any]:
             [sys.executable, "-m", "syncx.testing.crash.worker", json.dumps(asdict(job))],
             capture_output=True,
             text=True,
-            timeout=100,
+            timeout=280,
             env=environment,
         )
     finally:

@@ -9,6 +9,7 @@ arena of its own:
 - A ```text block right below a python block is what that block prints.
 - In expected output `...` stands for anything.
 - `<!-- skip: reason -->` on the line above a block exempts it.
+- `<!-- needs ptrace -->` anywhere in a page: where processes cannot be stepped it is not run.
 - A table with measured times or ratios names the command that measures them, in the paragraph above or below it.
 """
 
@@ -31,8 +32,8 @@ import types
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-PAGE_TIMEOUT = 120
-COMMAND_TIMEOUT = 30
+PAGE_TIMEOUT = 300
+COMMAND_TIMEOUT = 120
 
 FENCE = re.compile(
     r"^(?P<indent> *)(?P<fence>`{3,})(?P<language>[^\n]*)\n(?P<body>.*?)^(?P=indent)(?P=fence) *$", re.M | re.S
@@ -158,6 +159,7 @@ if __name__ == "__main__":
 
 # ---- pytest ---------------------------------------------------------------------------------------------------------
 import pytest  # noqa: E402  the process of a page does without
+from support import cannot_be_stepped  # noqa: E402
 
 import syncx  # noqa: E402
 
@@ -233,6 +235,8 @@ def run_page(play, name: str, text: str) -> subprocess.CompletedProcess:
 @pytest.mark.timeout(PAGE_TIMEOUT + 10)
 @pytest.mark.parametrize("path", pages(), ids=page_id)
 def test_page(path, play):
+    if "<!-- needs ptrace -->" in path.read_text() and (reason := cannot_be_stepped()):
+        pytest.skip(reason)
     done = run_page(play, page_id(path), path.read_text())
     assert done.returncode == 0, done.stdout
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from ..stepping import Victim
 from .scenario import Scenario
-from .world import Answer, Page, until
+from .world import HANG, Answer, Page, until
 
 if TYPE_CHECKING:
     from ...snapshots import Snapshot
@@ -445,6 +445,11 @@ class _ReleaseWaited(_Release):
         survivor.until_asleep()
         if survivor.has_answered():
             self.wrong("two holders", "the survivor got it while the victim had it")
+
+
+    def ended(self, victim: Victim) -> None:
+        if not self.victim_holds and not self.by["survivor"].has_answered(HANG):
+            self.wrong("hang", f"the survivor waits on, {HANG:g} s after the victim gave it back")
 
 
 class _Relay(_ReleaseWaited):

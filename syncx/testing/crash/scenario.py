@@ -91,6 +91,9 @@ class Scenario:
         """When it is dead.  Says what is wrong by `wrong`; leaves everything as it was before `stage`."""
         raise NotImplementedError
 
+    def ended(self, victim: Victim) -> None:
+        """At the end of its operation, while it lives: whom it should have woken goes on now, and not for its death."""
+
     def judge_stopped(self, victim: Victim) -> None:
         """While it stands still and lives, as after SIGSTOP: nobody may take it for dead.  It goes on afterwards."""
 

@@ -218,6 +218,8 @@ class Driver:
             scenario.frozen(victim, self.snapshot())
             if self.mode == "stop":
                 self._stop(victim, why)
+            elif why == "end":
+                scenario.ended(victim)
             scenario.killed_at = time.monotonic_ns()
             victim.kill()
             scenario.judge(victim)

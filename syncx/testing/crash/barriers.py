@@ -80,7 +80,9 @@ class _OfBarrier(ObjectScenario):
         self.tripped = any(self.by[name].waiting and self.by[name].has_answered() for name in self.others)
 
     def judge_stopped(self, victim: Victim) -> None:
-        if not self.tripped:
+        state = self.state()
+        over = self.tripped or state.broken or not state.value  # who sleeps still is woken by the belt
+        if not over:
             for name in self.others:
                 if self.by[name].waiting:
                     self.stays(name, "waits for a party that is stopped", BELT)

@@ -5,6 +5,7 @@ As what one holds at a time, in all situations of `locks`; and more and less of 
 
 from __future__ import annotations
 
+import contextlib
 import glob
 import os
 import tempfile
@@ -38,6 +39,15 @@ def remove_files(arena: str) -> None:
 
 
 # ---- one at a time ------------------------------------------------------------------------------------------------
+def _locked(pid: int, inode: int) -> bool:
+    """Whether a process has a lock on that file, of whatever style: the lines "lock:" of /proc/PID/fdinfo."""
+    for descriptor in os.listdir(f"/proc/{pid}/fdinfo"):
+        with contextlib.suppress(FileNotFoundError), open(f"/proc/{pid}/fdinfo/{descriptor}") as f:
+            if any(line.startswith("lock:") and line.split()[6].endswith(f":{inode}") for line in f):
+                return True
+    return False
+
+
 class _File(Subject):
     """A file lock: the kernel frees it, and nobody is told of a death."""
 
@@ -58,7 +68,8 @@ class _File(Subject):
 
     @classmethod
     def held_in(cls, seen: Snapshot, pid: int) -> bool:
-        return any(h.pid == pid and h.range is not None for h in seen.holds)
+        """The kernel decides: the arena's record is there before its lock, and a little after it."""
+        return any(h.pid == pid and h.range is not None and _locked(pid, h.range.inode) for h in seen.holds)
 
     def whole(self) -> str | None:
         return "it is locked, and nobody is there" if self.lock.locked() else None

@@ -446,7 +446,6 @@ class _ReleaseWaited(_Release):
         if survivor.has_answered():
             self.wrong("two holders", "the survivor got it while the victim had it")
 
-
     def ended(self, victim: Victim) -> None:
         if not self.victim_holds and not self.by["survivor"].has_answered(HANG):
             self.wrong("hang", f"the survivor waits on, {HANG:g} s after the victim gave it back")

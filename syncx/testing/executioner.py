@@ -399,20 +399,28 @@ class Tracer:
             if end is not None and time.monotonic() > end:
                 return found, len(stretches) - n
             all_of_it = held[calls] and calls + 1 < len(held) and held[calls + 1]
-            here = self.length(victim, calls) if self.order.everywhere or all_of_it else self.holds_in(victim, calls)
+            if self.order.everywhere or all_of_it:
+                here = self.length(victim, calls, end)
+            else:
+                here = self.holds_in(victim, calls, end)
             if here is None:
                 return found, len(stretches) - n
             found += [s for s in here if s.last > s.first]
         return found, 0
 
-    def length(self, victim: Victim, calls: int) -> list[Stretch] | None:
-        why = victim.walk(calls=calls, patience=self.order.patience)
-        if why == "gone" or victim.calls != calls:
-            return None
-        return [Stretch(calls, 0, max(1, victim.steps))]
+    def length(self, victim: Victim, calls: int, end: float | None) -> list[Stretch] | None:
+        """The whole of a stretch, or what of it was gone through in time."""
+        steps = 0
+        while True:
+            steps += 40 * CHUNK
+            why = victim.walk(calls=calls, steps=steps, patience=self.order.patience)
+            if why in ("gone", "asleep") or victim.calls != calls:
+                return None
+            if why != "limit" or (end is not None and time.monotonic() > end):
+                return [Stretch(calls, 0, max(1, victim.steps))]
 
-    def holds_in(self, victim: Victim, calls: int) -> list[Stretch] | None:
-        """The parts of a stretch in which something is held, to within a few instructions."""
+    def holds_in(self, victim: Victim, calls: int, end: float | None) -> list[Stretch] | None:
+        """The parts of a stretch in which something is held, to within a few instructions, as far as there is time."""
         found, first, steps = list[Stretch](), None, 0
         while True:
             why = victim.walk(calls=calls, steps=steps, patience=self.order.patience)
@@ -424,7 +432,7 @@ class Tracer:
             if not now and first is not None:
                 found.append(Stretch(calls, first, victim.steps))
                 first = None
-            if why != "limit":
+            if why != "limit" or (end is not None and time.monotonic() > end):
                 if first is not None:
                     found.append(Stretch(calls, first, victim.steps))
                 return found

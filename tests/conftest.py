@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 
-sys.path.insert(0, os.path.dirname(__file__))
+sys.path[:0] = [os.path.dirname(__file__), os.path.dirname(os.path.dirname(__file__))]  # `support`, `tests.fuzz`
 pytest.register_assert_rewrite("support")
 
 RUN = f"test-{os.environ.get('PYTEST_XDIST_TESTRUNUID', '')[:6]}{os.environ.get('PYTEST_XDIST_WORKER', '')}"

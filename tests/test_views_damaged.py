@@ -34,7 +34,7 @@ VIEWS: dict[str, list[list[str]]] = {
     "watch": [["--once", "--all", "--longer", "0"], ["--once", "--json", "--longer", "0"]],
     "top": [["--once"]],
 }
-OTHERS = {"demo", "run", "rm", "completion"}
+OTHERS = {"demo", "run", "rm", "stress", "completion"}
 """Commands that are no views."""
 STATUSES = {"doctor": {0, 1, 3}, "deadlocks": {0, 1, 3, 4}, "watch": {0, 1, 3, 4}}
 """What docs/reference/command-line.md promises, where that is more than 0 and 1."""

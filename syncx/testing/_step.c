@@ -57,8 +57,8 @@ typedef struct {
     int call; /* the system call that its next instruction makes, where a walk ended before one */
     size_t n_watched;
     struct watched *watched;
-    int history[MAX_HISTORY];       /* what the effects were */
-    long long moments[MAX_HISTORY]; /* after how many steps each of them was */
+    int64_t history[MAX_HISTORY]; /* what the effects were */
+    int64_t moments[MAX_HISTORY]; /* after how many steps each of them was */
     size_t n_trace, room;
     uint64_t *trace; /* where each step began, if that is wanted */
 } Tracee;
@@ -456,13 +456,13 @@ static PyObject *Tracee_pc(Tracee *self, void *unused)
     return PyLong_FromUnsignedLongLong(regs.rip);
 }
 
-static PyObject *Tracee_history(Tracee *self, void *unused)
+/* One number for each effect that is remembered. */
+static PyObject *of_effects(Tracee *t, const int64_t *numbers)
 {
-    (void)unused;
-    Py_ssize_t n = self->effects < MAX_HISTORY ? (Py_ssize_t)self->effects : MAX_HISTORY;
+    Py_ssize_t n = t->effects < MAX_HISTORY ? (Py_ssize_t)t->effects : MAX_HISTORY;
     PyObject *result = PyTuple_New(n);
     for (Py_ssize_t i = 0; result != NULL && i < n; i++) {
-        PyObject *item = PyLong_FromLong(self->history[i]);
+        PyObject *item = PyLong_FromLongLong(numbers[i]);
         if (item == NULL) {
             Py_CLEAR(result);
             break;
@@ -472,20 +472,16 @@ static PyObject *Tracee_history(Tracee *self, void *unused)
     return result;
 }
 
+static PyObject *Tracee_history(Tracee *self, void *unused)
+{
+    (void)unused;
+    return of_effects(self, self->history);
+}
+
 static PyObject *Tracee_moments(Tracee *self, void *unused)
 {
     (void)unused;
-    Py_ssize_t n = self->effects < MAX_HISTORY ? (Py_ssize_t)self->effects : MAX_HISTORY;
-    PyObject *result = PyTuple_New(n);
-    for (Py_ssize_t i = 0; result != NULL && i < n; i++) {
-        PyObject *item = PyLong_FromLongLong(self->moments[i]);
-        if (item == NULL) {
-            Py_CLEAR(result);
-            break;
-        }
-        PyTuple_SET_ITEM(result, i, item);
-    }
-    return result;
+    return of_effects(self, self->moments);
 }
 
 static PyObject *Tracee_trace(Tracee *self, void *unused)

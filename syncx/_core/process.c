@@ -202,9 +202,11 @@ static enum thread_state thread_of(struct sx_participant *t, uint32_t slot, uint
         return OTHER;
     uint32_t tid = atomic_load_explicit(&t->tid, memory_order_relaxed);
     /* The mark of the thread that the record tells of: not of one that had the slot before it, which the record would
-     * follow, nor of one after it, which would have stepped the generation. */
+     * follow, nor of one after it, which would have stepped the generation; or which was killed before it came to that,
+     * but then the record has gone, and does not come back before the generation has stepped: in this order. */
     *life = atomic_load_explicit(sx_life_word(t), memory_order_acquire);
-    if (atomic_load_explicit(&t->generation, memory_order_acquire) != use)
+    if (atomic_load_explicit(&t->process, memory_order_acquire) != slot + 1 ||
+        atomic_load_explicit(&t->generation, memory_order_acquire) != use)
         return OTHER;
     if (*life & FUTEX_OWNER_DIED)
         return MARKED;

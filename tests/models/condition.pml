@@ -24,7 +24,7 @@
 #define NO_END 60
 #define LIVES(p) (life[p] == OWNED)
 
-#define IS_PENDING(p) (STATE(record[p]) >= NOTIFIED -> 1 : 0)
+#define IS_PENDING(p) (STATE(record[p]) == NOTIFIED || (STATE(record[p]) == PASSING && !(moved & BIT(p))) -> 1 : 0)
 #define PENDING (IS_PENDING(0) + IS_PENDING(1) + IS_PENDING(2))
 #define SLEEPS_IN_VAIN(p) ((asleep & BIT(p)) && STATE(record[p]) != WAITING)
 /* Where nobody can go on: each notification was used, or is with a dead thread and nobody sleeps whom it could be for. */
@@ -49,7 +49,7 @@ byte on_record[N];         /* queues; a record has at most its own thread on it 
 /* ghosts */
 byte sent, used, expired;  /* notifications; expired: nobody was left for whom it was */
 byte twice;                /* passed on once more, since the passer was killed or stopped between its two changes: */
-byte midway;
+byte moved;                /* records in PASSING whose notification has been moved on already */
 byte waits;                /* who has begun to wait, and was neither notified nor has left */
 
 inline give_lock()
@@ -99,7 +99,8 @@ inline notify_one(end, passing)
             record[chosen] = NUMBER(chosen_state) | NOTIFIED;
             assert(ticket[chosen] < end); /*= who began to wait later is not notified */
             sent = sent + (passing -> 0 : 1);
-            midway = midway | (passing -> ME : 0);
+            twice = twice + (passing && record[from] != PASSED_BY(me) -> 1 : 0);
+            moved = moved | (passing && record[from] == PASSED_BY(me) -> BIT(from) : 0);
             notified = true
         :: else
         fi
@@ -132,13 +133,13 @@ inline pass_on(slot)
         if
         :: record[from] == PASSED_BY(slot) -> /*@ passed condition.c:pass_on atomic_compare_exchange_strong_explicit(&w->state, &passing, SX_RUNNING, memory_order_release, */
             record[from] = RUNNING;
+            moved = moved & ~BIT(from);
             if
             :: notified
             :: else -> expired++
             fi
         :: else
         fi;
-        midway = midway & ~ME;
         notified = false; chosen = 0; chosen_state = 0; present = 0; horizon = 0; from = 0
     }
 }
@@ -148,7 +149,8 @@ inline take_over(was, slot)
     atomic {
         if
         :: record[from] == was ->
-            twice = twice + (STATE(was) == PASSING && (midway & BIT(PASSER(was))) -> 1 : 0);
+            twice = twice + (moved & BIT(from) -> 1 : 0);
+            moved = moved & ~BIT(from);
             record[from] = PASSED_BY(slot);
             mine = true /*@ take_over condition.c:take_over return atomic_compare_exchange_strong_explicit(&w->state, &state, PASSING(slot), memory_order_acq_rel, */
         :: else
@@ -367,7 +369,7 @@ take_it:
         do
         :: number < N ->
             if
-            :: record[number] == PASSED_BY(me) -> from = number; twice = twice + (midway & ME -> 1 : 0); midway = midway & ~ME; pass_on(me) /*@ inherit_passing condition.c:sx_condition_inherit pass_on(arena, w, PASSING(slot), sx_slot_id(arena, slot)); */
+            :: record[number] == PASSED_BY(me) -> from = number; twice = twice + (moved & BIT(number) -> 1 : 0); moved = moved & ~BIT(number); pass_on(me) /*@ inherit_passing condition.c:sx_condition_inherit pass_on(arena, w, PASSING(slot), sx_slot_id(arena, slot)); */
             :: else
             fi;
             number++
@@ -375,8 +377,8 @@ take_it:
         od;
 #endif
         record[me] = RUNNING; /*@ clear participant.c:clear_records atomic_store_explicit(&p->wait[i].state, SX_RUNNING, memory_order_relaxed); */
-        generation[me]++; /*@ step participant.c:register_thread atomic_store_explicit(&p->generation, generation, memory_order_seq_cst); */
-        atomic { midway = midway & ~ME; number = generation[me] * 16; was = 0; blocked = 0; goto idle }
+        atomic { generation[me]++; blocked = 0 } /*@ step participant.c:register_thread atomic_store_explicit(&p->generation, generation, memory_order_seq_cst); */
+        atomic { number = generation[me] * 16; was = 0; goto idle }
     } unless {
         atomic {
             DEAD ->
@@ -407,10 +409,6 @@ end:
         waits = waits & ~BIT(p);
         on_record[p] = 0;
         life[p] = DIED;
-        if
-        :: lock == ID_OF(p) -> blocked = 0
-        :: else
-        fi;
         p = 0
     }
     od

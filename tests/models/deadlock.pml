@@ -9,8 +9,12 @@
  * locks in a user's memory.  The scan of one thread for all, on the belt, is here a look of each for itself.
  *
  *   INTERRUPTED whose waits a signal handler may end at any moment, by an exception: a mask
+ *   ONCE        each takes its locks once: then nobody is awake while the last one looks, and no belt is needed
  *   DEATHS      how many are killed, anywhere; each slot is used again by a thread that wants nothing
  */
+#if defined(INTERRUPTED)
+#define NO_WAKE_UP_IS_LOST true /* each signal may upset a look; here it is asked for false victims alone */
+#endif
 #include "kernel.pml"
 
 #ifndef INTERRUPTED
@@ -304,11 +308,7 @@ look:
             }
             atomic {
                 if
-#ifdef M_CLAIMS_WITHOUT_COMPARING
-                :: true ->
-#else
                 :: record[victim] == state[victim] -> /*@ claim deadlock.c:claim if (!atomic_compare_exchange_strong_explicit(&victim->record->state, &state, (state & ~0xffu) | SX_VICTIM, */
-#endif
                     record[victim] = (record[victim] & ~3) | VICTIM
                 :: else -> victim = N
                 fi
@@ -416,12 +416,27 @@ release:
             w = 0;
             if
             :: given_up & ME -> goto done
+#ifdef ONCE
+            :: else -> goto done
+#else
             :: else -> goto idle
+#endif
             fi
         }
     }
 #if DEATHS
-    unless { atomic { DEAD -> dead = dead & ~ME } };
+    unless {
+        atomic {
+            DEAD ->
+            dead = dead & ~ME;
+            i = 0; j = 0; q = 0; known = 0; stuck = 0; asked = 0; ahead = 0; behind = 0; members = 0; victim = 0; holder = 0; w = 0;
+            goes_on = false; whole = false; telling = false; justly = false;
+            state[0] = 0; state[1] = 0; state[2] = 0;
+            wanted[0] = 0; wanted[1] = 0; wanted[2] = 0;
+            out[0] = 0; out[1] = 0; out[2] = 0;
+            whom[0] = 0; whom[1] = 0; whom[2] = 0
+        }
+    };
     /* ---- a new thread takes the slot, or nobody does --------------------------------------------------------------------------- */
     if
     :: goto done

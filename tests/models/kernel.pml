@@ -114,7 +114,7 @@ inline kill(p, woken)
     alive = alive & ~BIT(p);
     dead = dead | BIT(p);
     asleep = asleep & ~BIT(p);
-    blocked = blocked & ~BIT(p);
+    blocked = 0; /* who waits for a mutex inside looks again */
     watching[0] = watching[0] & ~BIT(p);
     watching[1] = watching[1] & ~BIT(p);
 #if N > 2

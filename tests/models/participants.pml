@@ -243,9 +243,15 @@ thread_of:
         fi;
         tried = record_tid[i]; /*@ its_tid process.c:thread_of uint32_t tid = atomic_load_explicit(&t->tid, memory_order_relaxed); */
         seen = word[i]; /*@ its_life process.c:thread_of *life = atomic_load_explicit(sx_life_word(t), memory_order_acquire); */
+#ifndef M_RECORD_NOT_LOOKED_AT_AGAIN
+        if
+        :: record[i] != whose -> goto next_thread /*@ same_record process.c:thread_of if (atomic_load_explicit(&t->process, memory_order_acquire) != slot + 1 || */
+        :: else
+        fi;
+#endif
 #ifndef M_SLOT_NOT_LOOKED_AT_AGAIN
         if
-        :: uses[i] != use -> goto next_thread /*@ same_use process.c:thread_of if (atomic_load_explicit(&t->generation, memory_order_acquire) != use) */
+        :: uses[i] != use -> goto next_thread /*@ same_use process.c:thread_of atomic_load_explicit(&t->generation, memory_order_acquire) != use) */
         :: else
         fi;
 #endif

@@ -405,9 +405,7 @@ fail:
             lives = 0; tentative = false
         }
         if
-#ifndef M_LEAVES_SILENTLY
         :: slept && !(ME & COLLECTORS) -> atomic { wake_one_of(on_wake, woken); woken = false } /*@ hand_back permits.c:sx_permits_acquire if (n == 1 && a.slept && status != SX_RETIRED) */
-#endif
         :: else
         fi;
         atomic { slept = false; final = false; seen_gather = 0; w = 0; looked = 0; got_on(); goto idle }
@@ -430,8 +428,8 @@ fail:
         :: true
         fi;
         atomic { alive = alive | ME; life[me] = OWNED } /*@ claim participant.c:claim int r = pthread_mutex_trylock(&p->life.mutex); */
-        generation[me]++; /*@ step participant.c:register_thread atomic_store_explicit(&p->generation, generation, memory_order_seq_cst); */
-        atomic { wake_all_of(watching[me]); blocked = 0; goto idle } /*@ tell_sleepers participant.c:register_thread sx_futex_wake(sx_life_word(p), INT_MAX); */
+        atomic { generation[me]++; blocked = 0 } /*@ step participant.c:register_thread atomic_store_explicit(&p->generation, generation, memory_order_seq_cst); */
+        atomic { wake_all_of(watching[me]); goto idle } /*@ tell_sleepers participant.c:register_thread sx_futex_wake(sx_life_word(p), INT_MAX); */
     } unless { atomic { DEAD -> dead = dead & ~ME } }
 #endif
 #endif
@@ -477,10 +475,6 @@ end:
 #ifndef M_KERNEL_IS_NOT_TOLD
         wake_one_of(watching[p], woken); /*@ tell_kernel participant.c:register_thread atomic_fetch_or_explicit(sx_life_word(p), FUTEX_WAITERS, memory_order_seq_cst); */
 #endif
-        if
-        :: several == ID_OF(p) -> blocked = 0 /* of those one gets it */
-        :: else
-        fi;
         p = 0;
         woken = false
     }

@@ -358,8 +358,8 @@ enter:
         mark[me] = 0; /*@ clear_marks participant.c:clear_records atomic_store_explicit(&p->marks[i], 0, memory_order_relaxed); */
         marked[me] = 0; /*@ clear_marked participant.c:clear_records atomic_store_explicit(&p->marked, 0, memory_order_relaxed); */
 #endif
-        generation[me]++; /*@ step participant.c:register_thread atomic_store_explicit(&p->generation, generation, memory_order_seq_cst); */
-        atomic { wake_all_of(watching[me]); blocked = 0; goto idle } /*@ tell_sleepers participant.c:register_thread sx_futex_wake(sx_life_word(p), INT_MAX); */
+        atomic { generation[me]++; blocked = 0 } /*@ step participant.c:register_thread atomic_store_explicit(&p->generation, generation, memory_order_seq_cst); */
+        atomic { wake_all_of(watching[me]); goto idle } /*@ tell_sleepers participant.c:register_thread sx_futex_wake(sx_life_word(p), INT_MAX); */
     } unless { atomic { DEAD -> dead = dead & ~ME } };
 #endif
     ;
@@ -385,10 +385,6 @@ end:
         on_drain = on_drain & ~BIT(p);
         life[p] = DIED;
         wake_one_of(watching[p], woken); /*@ tell_kernel participant.c:register_thread atomic_fetch_or_explicit(sx_life_word(p), FUTEX_WAITERS, memory_order_seq_cst); */
-        if
-        :: writer == ID_OF(p) -> blocked = 0 /* of those one gets the mutex */
-        :: else
-        fi;
         p = 0;
         woken = false
     }

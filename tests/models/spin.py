@@ -40,8 +40,9 @@ class Statement:
     """A statement of a model, as the verifier names it."""
 
     process: str
+    state: int
     line: int
-    text: str
+    text: str = field(compare=False)
 
 
 @dataclass
@@ -69,9 +70,9 @@ def verify(model: Model, variant: Variant, mutant: Mutant | None, directory: Pat
     for file in HERE.glob("*.pml"):
         shutil.copy(file, work)
     defines = [f"-D{d}" for d in (*variant.defines, *([mutant.macro] if mutant else []))]
-    _run(["spin", *defines, "-a", model.file.name], work)
-    search = "-O1" if mutant else "-O2"
-    options = ["-w", "-DSAFETY", f"-DMEMLIM={MEMORY_MB}", "-DVECTORSZ=2048", search]
+    _run(["spin", "-o3", *defines, "-a", model.file.name], work)  # no merging: each statement is listed
+    search = ["-O1"] if mutant else ["-O2", "-DCOLLAPSE"]
+    options = ["-w", "-DSAFETY", f"-DMEMLIM={MEMORY_MB}", "-DVECTORSZ=2048", *search]
     _run(["cc", *options, "-o", "pan", "pan.c"], work)
     began = time.monotonic()
     depth = MUTANT_DEPTH if mutant else DEPTH
@@ -131,8 +132,8 @@ def _read(text: str) -> Result:
     for line in text.splitlines():
         if line.startswith("unreached in proctype "):
             process = line.split()[-1]
-        elif process and (found := re.match(r'\t[\w.]+:(\d+), state \d+, "(.*)"$', line)):
-            result.unreached.add(Statement(process, int(found.group(1)), found.group(2)))
+        elif process and (found := re.match(r'\t[\w.]+:(\d+), state (\d+), "(.*)"$', line)):
+            result.unreached.add(Statement(process, int(found.group(2)), int(found.group(1)), found.group(3)))
     return result
 
 
@@ -144,8 +145,8 @@ def _statements(listed: str) -> Iterable[Statement]:
             process = found.group(1)
         elif "-end-" in line:
             continue  # who kills never ends
-        elif found := re.match(r"\tstate +\d+ -.*?\[.*?\] [\w.]+:(\d+) => (.*)$", line):
-            yield Statement(process, int(found.group(1)), found.group(2))
+        elif found := re.match(r"\tstate +(\d+) -.*?\[.*?\] [\w.]+:(\d+) => (.*)$", line):
+            yield Statement(process, int(found.group(1)), int(found.group(2)), found.group(3))
 
 
 _PROPERTY = re.compile(r"/\*= (.*?) \*/")

@@ -65,20 +65,21 @@ _PARTICIPANTS = Model(
         Variant(
             "marks",
             "3 threads, 1 slot; one is killed, with or without the kernel's mark; 2 ask the second witness",
-            ("N=3", "SLOTS=1", "TURNS=5", "DEATHS=1", "UNMARKED", "EXAMINERS=6"),
+            ("N=3", "SLOTS=1", "TURNS=4", "DEATHS=1", "UNMARKED", "EXAMINERS=6"),
         ),
         Variant(
             "processes",
-            "3 threads, 1 slot; two are killed, with the kernel's mark; one asks which processes live",
-            ("N=3", "SLOTS=1", "TURNS=5", "DEATHS=2", "JUDGES=4"),
+            "3 threads, 1 slot; one is killed, with the kernel's mark; one asks which processes live",
+            ("N=3", "SLOTS=1", "TURNS=4", "DEATHS=1", "JUDGES=4"),
         ),
-        Variant("slots", "2 threads, 2 slots; two are killed", ("N=2", "TURNS=5", "DEATHS=2")),
+        Variant("slots", "2 threads, 2 slots; two are killed", ("N=2", "TURNS=4", "DEATHS=2")),
     ),
     (
         Mutant("M_CLAIMS_THE_OWNED", "a slot is claimed by trylock of its life lock", "processes", "one owner"),
         Mutant("M_SAME_GENERATION", "the generation steps at each claim", "processes", "an id is one thread's"),
         Mutant("M_LEAVES_ITS_RECORD", "who leaves takes its record away", "processes", _ALIVE),
         Mutant("M_OLD_RECORD_STAYS", "a claimer takes the old record away", "marks", _ALIVE),
+        Mutant("M_RECORD_NOT_LOOKED_AT_AGAIN", "... and while its record is there", "processes", _ALIVE),
         Mutant(
             "M_SLOT_NOT_LOOKED_AT_AGAIN", "a mark counts for the use of the slot that was read", "processes", _ALIVE
         ),
@@ -124,7 +125,6 @@ _PERMITS = Model(
         Mutant("M_DOES_NOT_LOOK_AGAIN", "who has set WAITERS looks again", "one", "no lost wake-up"),
         Mutant("M_LOOKS_BEFORE_IT_FREES", "sleepers are looked for after the permit is free", "one", "no lost wake-up"),
         Mutant("M_NEXT_IS_NOT_WOKEN", "who takes after a sleep wakes one more", "holder", "no lost wake-up"),
-        Mutant("M_LEAVES_SILENTLY", "who leaves after a sleep wakes one more", "one", "no lost wake-up"),
         Mutant(
             "M_TENTATIVE_IS_HELD", "a try waits for a set to be decided", "try", "a set in the making is no failure"
         ),
@@ -234,28 +234,27 @@ _DEADLOCK = Model(
     "deadlock",
     "the victim of a deadlock",
     (
+        Variant("ring", "3 threads in a ring of 3 mutexes, once each; no belt", ("N=3", "RING", "ONCE")),
+        Variant("again", "the ring, again and again; within the belt", ("N=3", "RING", "TURNS=4", "BELT")),
         Variant(
-            "ring",
-            "3 threads in a ring of 3 mutexes, one of which handlers may interrupt; no belt",
-            ("N=3", "RING", "TURNS=4", "INTERRUPTED=2"),
+            "interrupted",
+            "the ring; handlers interrupt one thread, and may end its wait: no false victim",
+            ("N=3", "RING", "TURNS=3", "INTERRUPTED=2"),
         ),
         Variant(
             "overlap", "a writer and 2 readers: two deadlocks with one member in common", ("N=3", "BELT", "TURNS=3")
         ),
-        Variant("death", "the ring; one is killed anywhere", ("N=3", "RING", "TURNS=3", "DEATHS=1", "BELT")),
+        Variant("death", "the ring, once; one is killed anywhere", ("N=3", "RING", "ONCE", "DEATHS=1", "BELT")),
     ),
     (
         Mutant("M_DOES_NOT_LOOK", "who is about to sleep looks for a deadlock", "ring", "no lost wake-up"),
         Mutant(
-            "M_DOES_NOT_LOOK_AGAIN", "the records of the members are read again", "ring", "no victim without a deadlock"
+            "M_DOES_NOT_LOOK_AGAIN",
+            "the records of the members are read again",
+            "interrupted",
+            "no victim without a deadlock",
         ),
         Mutant("M_VICTIM_IS_WHO_LOOKS", "all who see it compute the same victim", "ring", "no lost wake-up"),
-        Mutant(
-            "M_CLAIMS_WITHOUT_COMPARING",
-            "the victim is claimed by a CAS of its record",
-            "ring",
-            "no lost wake-up",
-        ),
         Mutant(
             "M_VICTIM_DOES_NOT_ASK", "a victim asks whether it is one still", "overlap", "no victim without a deadlock"
         ),

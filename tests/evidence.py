@@ -40,11 +40,12 @@ class Part(NamedTuple):
     """What it gets more, or instead of its last words, in a quick run."""
 
 
+PEERS = "python -m syncx.testing.crash --from tests.crash_peers --only peer: --mode full --most 60 --findings 10000"
 PARTS = (
     Part("crash", "syncx stress --kill-every-instruction --mode full", "--mode classes --seconds 60"),
     Part("crash-pairs", "syncx stress --kill-every-instruction --mode pairs", "--seconds 60"),
     Part("crash-stop", "syncx stress --kill-every-instruction --mode stop", "--seconds 60"),
-    Part("crash-peers", "python -m benchmarks.crash_peers", "--stride 20"),
+    Part("crash-peers", PEERS, "--stride 20"),
     Part("models", "python -m tests.models", ""),
     Part("core", "python -m tests.core", ""),
     Part("fuzz", "python -m tests.fuzz --seconds 600", "--seconds 10"),

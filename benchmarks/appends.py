@@ -240,7 +240,9 @@ def run(
     )
 
 
-def _number(least: int) -> Callable[[str], int]:
+def number(least: int) -> Callable[[str], int]:
+    """The type of an argument that is no smaller than that."""
+
     def parse(text: str) -> int:
         value = int(text)
         if value < least:
@@ -257,9 +259,9 @@ def main() -> int:
         "must be there, once and whole.",
         epilog="exit status: 0; 1 if the log is not as it must be; 2 for a wrong argument; 130 when interrupted",
     )
-    parser.add_argument("--processes", type=_number(2), default=100, metavar="N", help="that append (100)")
-    parser.add_argument("--records", type=_number(10), default=1000, metavar="N", help="of each of them (1000)")
-    parser.add_argument("--kills", type=_number(0), metavar="N", help="how many are killed (a tenth of them)")
+    parser.add_argument("--processes", type=number(2), default=100, metavar="N", help="that append (100)")
+    parser.add_argument("--records", type=number(10), default=1000, metavar="N", help="of each of them (1000)")
+    parser.add_argument("--kills", type=number(0), metavar="N", help="how many are killed (a tenth of them)")
     parser.add_argument("--seed", type=int, metavar="N", help="of whom to kill, and when (a new one each time)")
     options = parser.parse_args()
     kills = options.processes // 10 if options.kills is None else options.kills

@@ -46,6 +46,7 @@ PARTS = (
     Part("crash-pairs", "syncx stress --kill-every-instruction --mode pairs", "--seconds 60"),
     Part("crash-stop", "syncx stress --kill-every-instruction --mode stop", "--seconds 60"),
     Part("crash-peers", PEERS, "--stride 20"),
+    Part("recovery", "python -m benchmarks.recovery --deaths 1000", "--deaths 30"),
     Part("models", "python -m tests.models", ""),
     Part("core", "python -m tests.core", ""),
     Part("fuzz", "python -m tests.fuzz --seconds 600", "--seconds 10"),

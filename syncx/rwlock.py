@@ -210,7 +210,11 @@ class RWLock(Shared, _core.BaseRWLock):
 
     @property
     def readers(self) -> tuple[Holder, ...]:
-        """The live threads that read now, in no particular order; upgradable readers are not among them."""
+        """The live threads that read now, in no particular order; upgradable readers are not among them.
+
+        Looked for one after the other: who comes or goes meanwhile may be missing or not, and so may one whose
+        `acquire()` or `downgrade()` is under way, also where it will be refused.
+        """
         from .objects import Holder
 
         return tuple(Holder(*who) for who in self._holders()[0])

@@ -252,6 +252,38 @@ BY_HAND: dict[str, tuple[History, bool]] = {
         made("bounded", [(0, 1, "acquire", (1, 0), (1,))], [(2, 3, "release", (1,), None)], value=1),
         False,
     ),
+    "permits are counted while they come and go": (
+        made(
+            "bounded",
+            [(0, 9, "value", (), (1,))],
+            [(1, 2, "acquire", (1, 0), (1,)), (3, 4, "held", (), (1,)), (5, 6, "release", (1,), None)],
+            value=1,
+        ),
+        True,
+    ),
+    "a permit is counted free that is held all the time": (
+        made(
+            "bounded",
+            [(2, 9, "value", (), (2,))],
+            [(0, 1, "acquire", (1, 0), (1,))],
+            [(1, 3, "acquire", (1, 0), (1,)), (4, 5, "held", (), (1,))],
+            value=2,
+        ),
+        False,
+    ),
+    "another's permits are counted as one's own": (
+        made("bounded", [(0, 1, "acquire", (1, 0), (1,))], [(2, 3, "held", (), (1,))], value=2),
+        False,
+    ),
+    "permits that are given back together are counted one by one": (
+        made(
+            "bounded",
+            [(0, 1, "acquire", (2, 0), (1,)), (2, 9, "release", (2,), None)],
+            [(3, 4, "value", (), (1,)), (5, 6, "value", (), (1,)), (7, 8, "acquire", (1, 0), (1,))],
+            value=2,
+        ),
+        True,
+    ),
     "an event that is set and cleared wakes who waits": (
         made("event", [(0, 9, "wait", (UNTIMED,), (1,), NEVER)], [(2, 3, "set", (), None), (4, 5, "clear", (), None)]),
         True,
@@ -313,6 +345,55 @@ BY_HAND: dict[str, tuple[History, bool]] = {
         ),
         True,
     ),
+    "an enrolled party keeps its place": (
+        made(
+            "barrier",
+            [(0, 1, "enroll", (), None), (3, 9, "wait", (UNTIMED,), (0,), NEVER)],
+            [(2, 9, "wait", (UNTIMED,), (1,), NEVER)],
+            parties=2,
+        ),
+        True,
+    ),
+    "an enrolled party's place is given away": (
+        made(
+            "barrier",
+            [(0, 1, "enroll", (), None), (3, 9, "wait", (UNTIMED,), (1,), NEVER)],
+            [(2, 9, "wait", (UNTIMED,), (0,), NEVER)],
+            parties=2,
+        ),
+        False,
+    ),
+    "the death of an enrolled party breaks the barrier": (
+        made(
+            "barrier",
+            [(0, 1, "enroll", (), None), dies(3, 5)],
+            [(1, 7, "wait", (UNTIMED,), "BrokenBarrierError", NEVER), (8, 9, "broken", (), (1,))],
+            parties=2,
+        ),
+        True,
+    ),
+    "the death of an enrolled party is not noticed": (
+        made("barrier", [(0, 1, "enroll", (), None), dies(3, 5)], [(8, 9, "broken", (), (0,))], parties=2),
+        False,
+    ),
+    "who has withdrawn is not missed": (
+        made(
+            "barrier",
+            [(0, 1, "enroll", (), None), (1, 2, "withdraw", (), None), dies(3, 5)],
+            [(8, 9, "broken", (), (0,))],
+            parties=2,
+        ),
+        True,
+    ),
+    "all places are enrolled parties'": (
+        made(
+            "barrier",
+            [(0, 1, "enroll", (), None), (4, 5, "wait", (UNTIMED,), (0,), NEVER)],
+            [(2, 3, "wait", (UNTIMED,), "RuntimeError", NEVER), (6, 7, "withdraw", (), "RuntimeError")],
+            parties=1,
+        ),
+        True,
+    ),
     "a barrier breaks for no reason": (
         made(
             "barrier",
@@ -342,6 +423,39 @@ BY_HAND: dict[str, tuple[History, bool]] = {
     "a reader is refused for nobody": (
         made("rwlock", [(0, 1, "read_acquire", (0,), (1,))], [(4, 5, "read_acquire", (0,), (0,))]),
         False,
+    ),
+    "a reader is seen": (
+        made("rwlock", [(0, 1, "read_acquire", (0,), (1,))], [(2, 3, "readers", (), (1,)), (4, 5, "writer", (), (0,))]),
+        True,
+    ),
+    "a reader is not seen": (
+        made("rwlock", [(0, 1, "read_acquire", (0,), (1,))], [(2, 3, "readers", (), (0,))]),
+        False,
+    ),
+    "a reader is seen that has left": (
+        made(
+            "rwlock",
+            [(0, 1, "read_acquire", (0,), (1,)), (2, 3, "read_release", (), None)],
+            [(4, 5, "readers", (), (1,))],
+        ),
+        False,
+    ),
+    "one that is being refused is seen": (
+        made(
+            "rwlock",
+            [(0, 1, "write_acquire", (0,), HAD), (6, 7, "write_release", (), None), (8, 9, "readers", (), (1,))],
+            [(2, 20, "read_acquire", (0,), (0,))],
+        ),
+        True,
+    ),
+    "it is a writer's turn, and readers come in still": (
+        made(
+            "rwlock",
+            [(0, 90, "write_acquire", (UNTIMED,), HAD, NEVER)],
+            [(10, 20, "write_acquire", (0,), NOT_HAD)],
+            [(30, 40, "read_acquire", (0,), (1,)), (50, 60, "read_release", (), None)],
+        ),
+        True,
     ),
     "nobody writes between upgradable reading and writing": (
         made(

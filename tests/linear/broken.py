@@ -133,8 +133,23 @@ class PermitsLost(Bounded):
         self.mine -= n
         self.thing.release(n)
 
+    def held(self) -> tuple[int]:
+        return (self.mine,)
+
     def rest(self) -> Any:
         return ("release", (1,)) if self.mine else None
+
+
+@twin("bounded", "counts only what this process holds")
+class CountsItsOwn(Bounded):
+    def value(self) -> tuple[int]:
+        return (self.thing.capacity - self.thing.held,)
+
+
+@twin("bounded", "has what anybody holds")
+class HasAll(Bounded):
+    def held(self) -> tuple[int]:
+        return (self.thing.capacity - self.thing.value,)
 
 
 @twin("condition", "notifies one too many")
@@ -169,6 +184,20 @@ class WriterBesideReaders(RWLock):
         self.views["write"] = beside.write()
 
 
+@twin("rwlock", "does not see a reader")
+class SeesOneLess(RWLock):
+    def perform(self, step: str, arguments: tuple[int, ...], ring: Ring) -> Any:
+        result = super().perform(step, arguments, ring)
+        return (max(result[0] - 1, 0),) if step == "readers" else result
+
+
+@twin("rwlock", "takes a reader for a writer")
+class ReaderForWriter(RWLock):
+    def perform(self, step: str, arguments: tuple[int, ...], ring: Ring) -> Any:
+        result = super().perform(step, arguments, ring)
+        return (int(bool(result[0] or self.thing.readers)),) if step == "writer" else result
+
+
 @twin("once", "runs twice")
 class RunsTwice(Once):
     threads = False
@@ -187,7 +216,24 @@ class TooEarly(Barrier):
         return {"parties": max(threads, 2)}
 
     def open(self) -> None:
-        self.thing = syncx.Barrier(self.parameters["parties"] - 1, name=self.name, arena=self.arena)
+        super().open()
+        self.thing.close()
+        self.thing = syncx.Barrier(self.parameters["parties"] - 1, name=f"{self.name}, less", arena=self.arena)
+
+
+@twin("barrier", "enrols nobody")
+class EnrolsNobody(Barrier):
+    """It says yes; the place is anybody's, and nobody misses who has it."""
+
+    def enroll(self) -> None:
+        if getattr(self.mine, "enrolled", False):
+            raise RuntimeError
+        self.mine.enrolled = True
+
+    def withdraw(self) -> None:
+        if not getattr(self.mine, "enrolled", False):
+            raise RuntimeError
+        self.mine.enrolled = False
 
 
 @twin("rangelock", "locks half of the range")

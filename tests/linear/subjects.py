@@ -173,8 +173,7 @@ class Semaphore(Subject):
 
 
 class Bounded(Semaphore):
-    # not value and held: they are counted permit by permit, as their page says
-    names = (("~acquire", 2), ("release", 1))
+    names = (("~acquire", 2), ("release", 1), ("value", 0), ("held", 0))
     make = staticmethod(syncx.BoundedSemaphore)
 
     @classmethod
@@ -184,10 +183,15 @@ class Bounded(Semaphore):
     @classmethod
     def phrase(cls, rng: random.Random, parameters: dict[str, int], who: int) -> list[Step]:
         r, n = rng.random(), rng.randint(1, min(3, parameters["value"]))
-        if r < 0.15:
+        if r < 0.1:
             return [("release", (n,))]
+        if r < 0.3:
+            return [(rng.choice(("value", "held")), ())]
         # where the process may hold some already it does not wait for ever
         return [("acquire", (n, rng.choice((*SHORT, LONG)))), ("release", (n,))]
+
+    def held(self) -> tuple[int]:
+        return (self.thing.held,)
 
     def rest(self) -> Step | None:
         return ("release", (1,)) if self.thing.held else None
@@ -296,7 +300,16 @@ class Condition(Subject):
 
 
 class Barrier(Subject):
-    names = (("~wait", 1), ("abort", 0), ("reset", 0), ("broken", 0), ("n_waiting", 0))
+    names = (
+        ("~wait", 1),
+        ("abort", 0),
+        ("reset", 0),
+        ("broken", 0),
+        ("n_waiting", 0),
+        ("enroll", 0),
+        ("withdraw", 0),
+    )
+    weight = 2.0
 
     @classmethod
     def draw(cls, rng: random.Random, threads: int) -> dict[str, int]:
@@ -305,12 +318,33 @@ class Barrier(Subject):
     @classmethod
     def phrase(cls, rng: random.Random, parameters: dict[str, int], who: int) -> list[Step]:
         r = rng.random()
-        if r < 0.7:
-            return [("wait", (rng.choice((0, 500, LONG, LONG, LONG)),))]
+        wait: Step = ("wait", (rng.choice((0, 500, LONG, LONG, LONG)),))
+        if r < 0.55:
+            return [wait]
+        if r < 0.7:  # in good order, or it withdraws at the end, or is refused
+            return [
+                ("enroll", ()),
+                *[wait] * rng.choice((1, 1, 2)),
+                (rng.choice(("withdraw", "withdraw", "enroll")), ()),
+            ]
+        if r < 0.72:
+            return [("withdraw", ())]
         return [(rng.choice(("abort", "reset", "reset", "reset", "broken", "n_waiting")), ())]
 
     def open(self) -> None:
         self.thing = syncx.Barrier(self.parameters["parties"], name=self.name, arena=self.arena)
+        self.mine = threading.local()
+
+    def enroll(self) -> None:
+        self.thing.enroll()
+        self.mine.enrolled = True
+
+    def withdraw(self) -> None:
+        self.mine.enrolled = False
+        self.thing.withdraw()
+
+    def rest(self) -> Step | None:
+        return ("withdraw", ()) if getattr(self.mine, "enrolled", False) else None
 
     def wait(self, timeout: int) -> tuple[int]:
         return (self.thing.wait(seconds(timeout)),)
@@ -379,6 +413,8 @@ class RWLock(Subject):
         ("~upgradable_upgrade", 1),
         ("upgradable_downgrade", 0),
         ("torn", 0),
+        ("readers", 0),
+        ("writer", 0),
     )
     weight = 2.0
 
@@ -387,7 +423,11 @@ class RWLock(Subject):
         r = rng.random()
         if r < 0.05:
             return [("torn", ())]
-        if r < 0.45:
+        if r < 0.15:
+            look: Step = (rng.choice(("readers", "readers", "writer")), ())
+            inside = rng.random() < 0.4
+            return [("read_acquire", (limit(rng),)), look, ("read_release", ())] if inside else [look]
+        if r < 0.5:
             if rng.random() < 0.2:
                 return [("read_acquire", (limit(rng),)), ("read_acquire", (0,)), *[("read_release", ())] * 2]
             return [("read_acquire", (limit(rng),)), ("read_release", ())]
@@ -405,6 +445,10 @@ class RWLock(Subject):
     def perform(self, step: str, arguments: tuple[int, ...], ring: Ring) -> Any:
         if step == "torn":
             return (int(self.thing.owner_died),)
+        if step == "readers":
+            return (len(self.thing.readers),)
+        if step == "writer":
+            return (int(self.thing.writer is not None),)
         view, what = step.split("_")
         method = getattr(self.views[view], what)
         if not arguments:

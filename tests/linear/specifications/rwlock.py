@@ -14,9 +14,10 @@ class Room(NamedTuple):
 
     readers: (thread, times).  asking: those whose try to read is under way.  shut_out: readers that wait for the writer
     to leave, and are let in before the next one.  writer: who writes, upgradably reads, or is about to; None is nobody.
-    mode: of the writer: "upgradable", "present" (keeps readers out and waits for those inside), "inside", "leaving"
-    (readers may come in, writers not yet).  upgrades: it is an upgradable reader.  torn, left, waiting: as of a Lock,
-    of the writers.
+    mode: of the writer: "upgradable", "arriving" (it is its turn among writers, readers may come in still), "present"
+    (keeps readers out and waits for those inside), "inside", "leaving" (readers may come in, writers not yet).
+    upgrades: it is an upgradable reader.  torn, left, waiting: as of a Lock, of the writers.
+    looking: (thread, who has been reading ever since it began to look, who was seen to read or ask).
     """
 
     readers: tuple[tuple[int, int], ...] = ()
@@ -28,6 +29,26 @@ class Room(NamedTuple):
     torn: bool = False
     left: bool = False
     waiting: frozenset[int] = frozenset()
+    looking: frozenset[tuple[int, frozenset[int], frozenset[int]]] = frozenset()
+
+    def looked_at(self, who: int) -> Room:
+        """Somebody looks at one slot after the other for readers."""
+        return self._replace(looking=self.looking | {(who, *self._inside())})
+
+    def _inside(self) -> tuple[frozenset[int], frozenset[int]]:
+        """Who reads, and who else may have a mark: of asking, of waiting, of going down from writing."""
+        reads = frozenset(who for who, _ in self.readers)
+        down = {self.writer} if self.writer is not None and self.mode == "inside" else set()
+        return reads, reads | self.asking | self.shut_out | down
+
+    def seen(self) -> Room:
+        """By those who look."""
+        if not self.looking:
+            return self
+        reads, marked = self._inside()
+        return self._replace(
+            looking=frozenset((who, always & reads, ever | marked) for who, always, ever in self.looking)
+        )
 
     def reads(self, who: int, times: int) -> Room:
         others = [r for r in self.readers if r[0] != who]
@@ -60,15 +81,29 @@ class RWLock(Specification):
         return Room()
 
     def apply(self, state: Room, call: Call, stage: str) -> Outcomes:
+        for outcome, after, *when in self._apply(state, call, stage):
+            yield outcome, after.seen(), *when
+
+    def _apply(self, state: Room, call: Call, stage: str) -> Outcomes:
         who = call.who
         if call.name == DEATH:
             room = state.reads(who, 0)
-            room = room._replace(shut_out=room.shut_out - {who}, waiting=room.waiting - {who})
+            looking = frozenset(e for e in room.looking if e[0] != who)
+            room = room._replace(shut_out=room.shut_out - {who}, waiting=room.waiting - {who}, looking=looking)
             if state.writer == who:
                 room = room.leaves(torn=state.torn or state.mode == "inside")._replace(left=False)
             yield None, room
         elif call.name == "torn":
             yield (int(state.torn),), state
+        elif call.name == "writer":
+            yield (int(state.mode == "inside"),), state
+        elif call.name == "readers" and not stage:
+            yield Stage("looks"), state.looked_at(who)
+        elif call.name == "readers":
+            for entry in state.looking:
+                if entry[0] == who:
+                    for n in range(len(entry[1]), len(entry[2]) + 1):
+                        yield (n,), state._replace(looking=state.looking - {entry})
         elif stage == "leaves":
             left = state.left or bool(state.waiting)
             result = (0, 0) if call.name == "write_acquire" else None
@@ -80,14 +115,18 @@ class RWLock(Specification):
 
     def _read_acquire(self, state: Room, call: Call, stage: str) -> Outcomes:
         who, times = call.who, dict(state.readers).get(call.who, 0)
-        if stage == "waits":
+        if stage == "refused":
+            yield NO, state._replace(asking=state.asking - {who})
+        elif stage == "waits":
             if times:  # the writer has left
                 yield YES, state
             else:
-                yield NO, state._replace(shut_out=state.shut_out - {who}), "late"
+                refused = state._replace(shut_out=state.shut_out - {who})
+                yield NO, refused, "late"
+                yield Stage("refused"), refused._replace(asking=state.asking | {who}), "late"
         elif times:
             yield YES, state.reads(who, times + 1)
-        elif state.mode in ("", "upgradable", "leaving"):
+        elif state.mode in ("", "upgradable", "arriving", "leaving"):
             yield YES, state.reads(who, 1)
             if not stage:
                 yield Stage("asks"), state._replace(asking=state.asking | {who})
@@ -126,7 +165,7 @@ class RWLock(Specification):
             yield Stage("gives up"), state, "late"
 
     def _write_acquire(self, state: Room, call: Call, stage: str) -> Outcomes:
-        if stage in ("present", "gives up"):
+        if stage in ("turn", "present", "gives up"):
             yield from self._enters(state, call, stage)
         else:
             yield from self._turn(state, call, stage, (0, 0))
@@ -138,6 +177,7 @@ class RWLock(Specification):
             mine = state._replace(writer=who, left=False, waiting=state.waiting - {who})
             if call.name == "write_acquire":
                 yield from self._enters(mine, call, "")
+                yield Stage("turn"), mine._replace(mode="arriving")
             else:
                 yield (1, int(state.torn)), mine._replace(mode="upgradable", upgrades=True)
         if state.writer is not None or (state.left and tries(call)):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 from ..history import DEATH, Call
 from ..search import Specification, Stage, State
@@ -34,57 +34,125 @@ class Event(Specification):
             yield NO, (is_set, asleep - me, woken), "late"
 
 
-class Barrier(Specification):
-    """State: who has arrived, in order; is it broken; and what those are told who have not returned (-1: it broke).
+class Hall(NamedTuple):
+    """A barrier.
 
-    The last one arrives at one instant and lets all go at another: the action is in between, if there is one.
+    places: of each who has it, is that one enrolled there, and has it arrived in this round.  inside: who waits in it.
+    told: what those are told who have not returned: their place, or -1: it broke.
     """
 
+    places: tuple[tuple[int | None, bool, bool], ...]
+    inside: frozenset[int] = frozenset()
+    broken: bool = False
+    told: frozenset[tuple[int, int]] = frozenset()
+
+    def place_for(self, who: int) -> int | None:
+        """Its own, where it is enrolled; else the first that is free."""
+        own = [i for i, (w, enrolled, _) in enumerate(self.places) if enrolled and w == who]
+        free = [i for i, (_, enrolled, arrived) in enumerate(self.places) if not (enrolled or arrived)]
+        return next(iter([*own, *free]), None)
+
+    def place(self, i: int, who: int | None, enrolled: bool, arrived: bool) -> Hall:
+        return self._replace(places=(*self.places[:i], (who, enrolled, arrived), *self.places[i + 1 :]))
+
+    def arrives(self, i: int, who: int) -> Hall:
+        return self.place(i, who, self.places[i][1], True)
+
+    def emptied(self) -> Hall:
+        """The next round: the living who are enrolled keep their places."""
+        keeps = [enrolled and who != DEAD for who, enrolled, _ in self.places]
+        places = tuple((p[0], True, False) if keep else NOBODY for p, keep in zip(self.places, keeps, strict=True))
+        return self._replace(places=places, inside=frozenset())
+
+    def completes(self, but: int) -> Hall:
+        told = {(who, i) for i, (who, *_) in enumerate(self.places) if who is not None and who != but}
+        return self.emptied()._replace(told=self.told | told)
+
+    def fails(self, but: int | None = None) -> Hall:
+        told = {(who, -1) for who in self.inside if who != but}
+        return self._replace(broken=True, inside=frozenset(), told=self.told | told)
+
+
+DEAD = -1
+"""In place of one who died, until a reset."""
+NOBODY = (None, False, False)
+
+
+class Barrier(Specification):
+    """The last one arrives at one instant and lets all go at another: the action is in between, if there is one."""
+
     def initial(self) -> State:
-        return (), False, frozenset()
+        return Hall((NOBODY,) * self.parameters["parties"])
 
-    def apply(self, state: Any, call: Call, stage: str) -> Outcomes:
-        arrived, broken, told = state
+    def apply(self, state: Hall, call: Call, stage: str) -> Outcomes:
         who = call.who
-
-        def completes(all_of: tuple[int, ...], but: int) -> State:
-            return (), False, told | {(w, i) for i, w in enumerate(all_of) if w != but}
-
-        def fails(broken: bool, but: int | None = None) -> State:
-            return (), broken, told | {(w, -1) for w in arrived if w != but}
-
+        arrived = sum(a for *_, a in state.places)
         if call.name == DEATH:
-            told = frozenset(t for t in told if t[0] != who)
-            yield None, fails(True, who) if who in arrived else (arrived, broken, told)
+            places = tuple((DEAD if w == who else w, e, a) for w, e, a in state.places)
+            missed = who in state.inside or any(w == who and e for w, e, _ in state.places)
+            dead = state._replace(places=places, told=frozenset(t for t in state.told if t[0] != who))
+            yield None, dead.fails(who) if missed else dead
         elif call.name == "abort":
-            yield None, fails(True)
-        elif stage == "mends":
-            yield None, ((), False, told)
+            yield None, state.fails()
         elif call.name == "reset":  # whoever looks may see that it breaks what it ends before it is whole
-            yield None, fails(False)
-            if arrived:
-                yield Stage("mends"), fails(True)
+            yield None, state.fails().emptied()._replace(broken=False)
+            if arrived and not stage:
+                yield Stage("mends"), state.fails()
         elif call.name == "broken":
-            yield (int(broken),), state
+            yield (int(state.broken),), state
         elif call.name == "n_waiting":
-            yield (len(arrived),), state
-        elif not stage and broken:
-            yield "BrokenBarrierError", state
-        elif not stage and len(arrived) + 1 == self.parameters["parties"]:
-            yield (len(arrived),), completes(arrived, who)
-            yield Stage("last"), ((*arrived, who), broken, told)
-        elif not stage and len(arrived) == self.parameters["parties"]:
-            return  # all places of this round are taken
-        elif stage == "last" and who in arrived:
-            yield (arrived.index(who),), completes(arrived, who)
+            yield (0 if state.broken else arrived,), state
+        elif call.name == "enroll":
+            yield from self._enroll(state, who)
+        elif call.name == "withdraw":
+            mine = [i for i, (w, enrolled, _) in enumerate(state.places) if enrolled and w == who]
+            for i in mine:
+                stays = state.places[i][2]
+                yield None, state.place(i, who, False, True) if stays else state.place(i, *NOBODY)
+            if not mine:
+                yield "RuntimeError", state
         elif not stage:
-            yield WAITS, ((*arrived, who), broken, told)
-        elif who in arrived:
-            yield "BrokenBarrierError", fails(True, who), "late"
+            yield from self._arrives(state, who)
+        elif stage == "last" and who in state.inside:
+            place = next(i for i, (w, _, here) in enumerate(state.places) if w == who and here)
+            yield (place,), state.completes(who)
+        elif who in state.inside:
+            yield "BrokenBarrierError", state.fails(who), "late"
         else:
-            for entry in told:
+            for entry in state.told:
                 if entry[0] == who:
-                    yield "BrokenBarrierError" if entry[1] < 0 else entry[1:], (arrived, broken, told - {entry})
+                    told = state._replace(told=state.told - {entry})
+                    yield "BrokenBarrierError" if entry[1] < 0 else entry[1:], told
+
+    @staticmethod
+    def _enroll(state: Hall, who: int) -> Outcomes:
+        """Without a place it waits for one, unless none can come free."""
+        if any(enrolled and w == who for w, enrolled, _ in state.places) or all(e for _, e, _ in state.places):
+            yield "RuntimeError", state
+        elif (place := state.place_for(who)) is not None:
+            yield None, state.place(place, who, True, False)
+        elif state.broken:
+            yield "BrokenBarrierError", state
+
+    @staticmethod
+    def _arrives(state: Hall, who: int) -> Outcomes:
+        place = state.place_for(who)
+        if state.broken:  # where that is because of a death, one may have arrived before it is seen
+            yield "BrokenBarrierError", state
+            if place is not None:
+                yield "BrokenBarrierError", state.arrives(place, who)
+        if place is None and all(enrolled for _, enrolled, _ in state.places):
+            yield "RuntimeError", state
+        elif place is None:  # it waits for one, and has broken nothing if there is none
+            yield "BrokenBarrierError", state, "late"
+        elif not state.broken:
+            there = state.arrives(place, who)
+            inside = there._replace(inside=there.inside | {who})
+            if all(arrived for *_, arrived in there.places):
+                yield (place,), there.completes(who)
+                yield Stage("last"), inside
+            else:
+                yield WAITS, inside
 
 
 class Once(Specification):

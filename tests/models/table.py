@@ -115,6 +115,11 @@ _PERMITS = Model(
             ("N=3", "PERMITS=1", "TURNS=3", "DEATHS=1", "BELT"),
         ),
         Variant(
+            "deaths",
+            "2 processes want 1 permit; two are killed anywhere, their slots are used again; within the belt",
+            ("N=2", "PERMITS=1", "TURNS=4", "DEATHS=2", "BELT"),
+        ),
+        Variant(
             "collector",
             "2 processes, 2 permits: one takes both; one is killed anywhere; within the belt",
             ("N=2", "TURNS=3", "DEATHS=1", "BELT", "COLLECTORS=2"),

@@ -9,10 +9,9 @@
  * left.  Who still sleeps after that is a finding: a wait that neither the death of all others nor a handler ends.
  *
  * Memory.  The arena is mapped with its pages beyond `ready` out of reach, and so is what lies behind its end: to touch what
- * was not allocated (a SIGBUS on a full file system), or what is another's, ends the run.
+ * was not allocated (a SIGBUS on a full file system), or what is another's, ends the run.  That is in disk.c.
  */
 #define _GNU_SOURCE
-#include <fcntl.h>
 #include <poll.h>
 #include <sched.h>
 #include <signal.h>
@@ -20,12 +19,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/file.h>
-#include <sys/mman.h>
 
 #include "../../syncx/_core/core.h"
 #include "kernel.h"
-
-#define GUARD (1u << 20) /* behind the arena */
 
 struct kernel kernel;
 
@@ -38,11 +34,7 @@ WRAPPED(int, clock_gettime, clockid_t clock, struct timespec *t);
 WRAPPED(int, sched_yield, void);
 WRAPPED(int, ppoll, struct pollfd *fds, nfds_t n, const struct timespec *limit, const sigset_t *mask);
 WRAPPED(ssize_t, getrandom, void *to, size_t n, unsigned flags);
-WRAPPED(int, fcntl, int fd, int command, ...);
 WRAPPED(int, flock, int fd, int operation);
-WRAPPED(void *, mmap, void *at, size_t size, int protection, int flags, int fd, off_t offset);
-WRAPPED(int, munmap, void *at, size_t size);
-WRAPPED(int, posix_fallocate, int fd, off_t offset, off_t size);
 
 void kernel_begin(void)
 {
@@ -67,7 +59,7 @@ int __wrap_clock_gettime(clockid_t clock, struct timespec *t)
     return 0;
 }
 
-static void count_sleep(void)
+void kernel_count_sleep(void)
 {
     kernel.sleeps++;
     if (kernel.sleeps == kernel.patience)
@@ -87,7 +79,7 @@ static int sleep_until(const struct timespec *limit)
         how = *kernel.script++ % 5;
         kernel.script_left--;
     }
-    count_sleep();
+    kernel_count_sleep();
     kernel.now += 50000;
     switch (how) {
     case 1:
@@ -209,66 +201,12 @@ ssize_t __wrap_getrandom(void *to, size_t n, unsigned flags)
     return (ssize_t)n;
 }
 
-/* ---- file locks: a sleep for one is interrupted -------------------------------------------------------------- */
-int __wrap_fcntl(int fd, int command, ...)
-{
-    va_list list;
-    va_start(list, command);
-    void *argument = va_arg(list, void *);
-    va_end(list);
-    if (!kernel.virtual || (command != F_OFD_SETLKW && command != F_SETLKW))
-        return __real_fcntl(fd, command, argument);
-    int r = __real_fcntl(fd, command == F_SETLKW ? F_SETLK : F_OFD_SETLK, argument);
-    if (r == 0 || (errno != EAGAIN && errno != EACCES))
-        return r;
-    count_sleep();
-    return (int)ended(EINTR);
-}
-
+/* ---- file locks: a sleep for one is interrupted; see disk.c too ------------------------------------------------ */
 int __wrap_flock(int fd, int operation)
 {
     int r = __real_flock(fd, kernel.virtual ? operation | LOCK_NB : operation);
     if (!kernel.virtual || r == 0 || errno != EWOULDBLOCK || operation & LOCK_NB)
         return r;
-    count_sleep();
+    kernel_count_sleep();
     return (int)ended(EINTR);
-}
-
-/* ---- memory --------------------------------------------------------------------------------------------------- */
-void *__wrap_mmap(void *at, size_t size, int protection, int flags, int fd, off_t offset)
-{
-    if (!kernel.virtual || fd < 0)
-        return __real_mmap(at, size, protection, flags, fd, offset);
-    char *room = __real_mmap(NULL, size + GUARD, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    if (room == MAP_FAILED || __real_mmap(room, size, protection, flags | MAP_FIXED, fd, offset) != room)
-        abort();
-    const struct sx_header *h = (const struct sx_header *)room;
-    for (int i = 0; i < SX_REGIONS; i++) {
-        uint64_t bytes = (uint64_t)h->regions[i].item_size * h->regions[i].capacity, ready = h->ready[i];
-        bytes = (bytes + SX_PAGE - 1) / SX_PAGE * SX_PAGE;
-        ready = ready > bytes ? bytes : (ready + SX_PAGE - 1) / SX_PAGE * SX_PAGE;
-        if (ready < bytes && mprotect(room + h->regions[i].offset + ready, bytes - ready, PROT_NONE) != 0)
-            abort();
-    }
-    kernel.arena = room;
-    kernel.arena_size = size;
-    return room;
-}
-
-int __wrap_munmap(void *at, size_t size)
-{
-    if (!kernel.virtual || at != kernel.arena)
-        return __real_munmap(at, size);
-    kernel.arena = NULL;
-    return __real_munmap(at, size + GUARD);
-}
-
-int __wrap_posix_fallocate(int fd, off_t offset, off_t size)
-{
-    int r = __real_posix_fallocate(fd, offset, size);
-    off_t begin = offset / SX_PAGE * SX_PAGE, end = (offset + size + SX_PAGE - 1) / SX_PAGE * SX_PAGE;
-    if (r == 0 && kernel.arena != NULL && end <= (off_t)kernel.arena_size)
-        if (mprotect(kernel.arena + begin, (size_t)(end - begin), PROT_READ | PROT_WRITE) != 0)
-            abort();
-    return r;
 }

@@ -1,4 +1,4 @@
-/* kernel.h: the clock and the sleeps that the core meets while it is fuzzed; see kernel.c. */
+/* kernel.h: the clock, the sleeps and the file that the core meets while it is fuzzed; see kernel.c and disk.c. */
 #ifndef SYNCX_FUZZ_KERNEL_H
 #define SYNCX_FUZZ_KERNEL_H
 
@@ -6,6 +6,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+struct sx_header;
 struct kernel {
     bool virtual;          /* else all goes to the real one: while the scene is played */
     int64_t now;           /* CLOCK_MONOTONIC, ns */
@@ -23,5 +24,13 @@ struct kernel {
 extern struct kernel kernel;
 
 void kernel_begin(void); /* before an input */
+void kernel_count_sleep(void);
+
+/* The arena's file, of that name: nobody sees it before it is put there.  Returns its bytes. */
+char *disk_make(const char *path, const struct sx_header *header);
+void disk_put(uint64_t length);              /* the file is there; again: it has another length */
+void disk_written(uint64_t page);            /* from the start: it may not be zero */
+bool disk_take_away(void);                   /* false: somebody has left a descriptor open */
+void disk_wipe(uint64_t from, uint64_t end); /* whole pages: they are zero */
 
 #endif

@@ -25,17 +25,18 @@
 
 struct scene scene;
 
-static char *image;   /* the arena as the next input sees it; */
+static char *image;   /* the arena as the input has it; */
 static char *picture; /* and as it was played, page after page */
 static struct {
     uint32_t page[1024];
     uint32_t count;
-} kept; /* pages that are not zero */
+} kept; /* pages that are not zero, and others that are in use */
 static struct {
     uint32_t page[SPOTS];
     uint32_t count;
 } added;
 static struct world *present;
+static unsigned touched; /* what the input before this one could damage */
 
 static void must(bool good, const char *what)
 {
@@ -303,14 +304,14 @@ static void take_picture(const char *path)
     MUST(fd >= 0 && pread(fd, &scene.header, sizeof scene.header, 0) == (ssize_t)sizeof scene.header);
     size_t size = scene.header.total_size;
     const char *there = mmap(NULL, size, PROT_READ, MAP_SHARED, fd, 0);
-    image = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    image = disk_make(scene.arena, &scene.header);
     picture = malloc(sizeof kept.page / sizeof *kept.page * SX_PAGE);
-    MUST(there != MAP_FAILED && image != MAP_FAILED && picture != NULL);
+    MUST(there != MAP_FAILED && picture != NULL);
     for (int region = -1; region < SX_REGIONS; region++) {
         uint64_t from = region < 0 ? 0 : scene.header.regions[region].offset;
         uint64_t end = region < 0 ? SX_PAGE : from + scene.header.ready[region];
         for (; from < end; from += SX_PAGE) {
-            bool any = false;
+            bool any = region != SX_HOLD_TIMES && region != SX_ORDER; /* these are large, and mostly zero */
             for (uint32_t i = 0; i < SX_PAGE && !any; i++)
                 any = there[from + i] != 0;
             if (!any)
@@ -318,6 +319,7 @@ static void take_picture(const char *path)
             MUST(kept.count < sizeof kept.page / sizeof *kept.page);
             memcpy(picture + (size_t)kept.count * SX_PAGE, there + from, SX_PAGE);
             memcpy(image + from, there + from, SX_PAGE);
+            disk_written(from / SX_PAGE);
             kept.page[kept.count++] = (uint32_t)(from / SX_PAGE);
         }
     }
@@ -355,27 +357,31 @@ static void remove_directory(void)
 
 void scene_make(void)
 {
-    char path[sizeof scene.directory + 16];
     const char *where = getenv("SYNCX_FUZZ_DIRECTORY");
     snprintf(scene.directory, sizeof scene.directory, "%s/syncx-fuzz-XXXXXX", where != NULL ? where : "/dev/shm");
     MUST(mkdtemp(scene.directory) != NULL);
     snprintf(scene.file, sizeof scene.file, "%s/file", scene.directory);
-    snprintf(path, sizeof path, "%s/arena", scene.directory);
+    snprintf(scene.arena, sizeof scene.arena, "%s/arena", scene.directory);
     struct scene *told = mmap(NULL, sizeof *told, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     MUST(told != MAP_FAILED);
-    pid_t players[2] = {player(the_first_process, path, told)};
-    players[1] = player(the_second_process, path, told);
-    take_picture(path);
-    for (int i = 0; i < 2; i++) {
+    pid_t players[2] = {player(the_first_process, scene.arena, told)};
+    players[1] = player(the_second_process, scene.arena, told);
+    take_picture(scene.arena);
+    for (int i = 1; i >= 0; i--) { /* one of the second awaits what the first has */
         kill(players[i], SIGKILL);
         waitpid(players[i], NULL, 0);
     }
     munmap(told, sizeof *told);
-    unlink(path);
+    unlink(scene.arena);
     atexit(remove_directory);
     struct timespec now;
     clock_gettime(CLOCK_MONOTONIC, &now); /* from here on it is a count */
     kernel.others_die = others_die;
+    static const uint8_t none[1];
+    struct input nothing = {none, none};
+    struct world w;
+    must(world_open(&w, &nothing, 0), "what was not damaged is an arena");
+    world_end(&w);
 }
 
 /* ---- damage --------------------------------------------------------------------------------------------------------- */
@@ -392,6 +398,7 @@ static bool touch(uint64_t offset)
             return true;
     if (added.count == SPOTS)
         return false;
+    disk_written(page);
     added.page[added.count++] = page;
     return true;
 }
@@ -568,7 +575,7 @@ void damage_memory(struct input *in, void *memory, size_t size)
 /* ---- a world ---------------------------------------------------------------------------------------------------------- */
 static void witness(struct world *w, uint32_t slots)
 {
-    w->witness = open(w->path, O_RDWR | O_CLOEXEC);
+    w->witness = open(scene.arena, O_RDWR | O_CLOEXEC);
     for (uint32_t slot = 0; slot < 2 && w->witness >= 0; slot++) {
         struct flock l = {.l_type = F_WRLCK, .l_start = LOCK_BASE + 1 + slot, .l_len = 1};
         if (slots & 1u << slot)
@@ -591,25 +598,32 @@ static void others_die(void)
                 atomic_fetch_or(sx_life_word(&p[i]), FUTEX_OWNER_DIED);
 }
 
-static void write_pages(int fd)
+/* What lies behind `from` and between the pages that are kept. */
+static void wipe_the_rest(uint64_t from)
 {
-    for (uint32_t i = 0, n; i < kept.count; i += n) { /* neighbours at once */
-        for (n = 1; i + n < kept.count && kept.page[i + n] == kept.page[i] + n;)
-            n++;
-        REQUIRE(pwrite(fd, image + (size_t)kept.page[i] * SX_PAGE, (size_t)n * SX_PAGE,
-                       (off_t)kept.page[i] * SX_PAGE) == (ssize_t)((size_t)n * SX_PAGE));
+    uint32_t next = (uint32_t)(from / SX_PAGE);
+    for (uint32_t i = 0; i < kept.count; i++) {
+        if (kept.page[i] > next)
+            disk_wipe((uint64_t)next * SX_PAGE, (uint64_t)kept.page[i] * SX_PAGE);
+        if (kept.page[i] >= next)
+            next = kept.page[i] + 1;
     }
-    for (uint32_t i = 0; i < added.count; i++)
-        REQUIRE(pwrite(fd, image + (size_t)added.page[i] * SX_PAGE, SX_PAGE, (off_t)added.page[i] * SX_PAGE) ==
-                SX_PAGE);
+    disk_wipe((uint64_t)next * SX_PAGE, scene.header.total_size);
 }
 
+/* As it was played, after an input and whatever was done with it.  Beyond what had pages then nothing was written, unless it
+ * was given pages since or the input said that it had; notes are written to pages that are not kept. */
 static void restore(void)
 {
-    for (uint32_t i = 0; i < kept.count; i++)
-        memcpy(image + (size_t)kept.page[i] * SX_PAGE, picture + (size_t)i * SX_PAGE, SX_PAGE);
+    const struct sx_header *h = (const struct sx_header *)image;
+    if (memcmp((const void *)h->ready, (const void *)scene.header.ready, sizeof h->ready) != 0)
+        wipe_the_rest(0);
+    else if (touched & WRITES_NOTES)
+        wipe_the_rest(scene.header.regions[SX_HOLD_TIMES].offset);
     for (uint32_t i = 0; i < added.count; i++)
         memset(image + (size_t)added.page[i] * SX_PAGE, 0, SX_PAGE);
+    for (uint32_t i = 0; i < kept.count; i++)
+        memcpy(image + (size_t)kept.page[i] * SX_PAGE, picture + (size_t)i * SX_PAGE, SX_PAGE);
     added.count = 0;
 }
 
@@ -640,9 +654,10 @@ static uint64_t checksum(const struct sx_header *h)
 void world_write(struct world *w, struct input *in, unsigned damage)
 {
     kernel_begin();
+    restore();
+    touched = damage;
     *w = (struct world){.in = in, .witness = -1};
     present = w;
-    snprintf(w->path, sizeof w->path, "%s/arena", scene.directory);
 
     uint32_t flags = take16(in);
     kernel.patience = 4 + (flags >> 2 & 15);
@@ -667,19 +682,14 @@ void world_write(struct world *w, struct input *in, unsigned damage)
         damage_one(in, damage);
     if (damage & DAMAGE_HEADER && take8(in) & 1)
         ((struct sx_header *)image)->checksum = checksum((struct sx_header *)image);
-    int fd = open(w->path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
-    REQUIRE(fd >= 0 && ftruncate(fd, (off_t)scene.header.total_size) == 0);
-    write_pages(fd);
-    REQUIRE(ftruncate(fd, (off_t)size) == 0);
-    close(fd);
-    restore();
+    disk_put(size);
     witness(w, ~flags & 3);
 }
 
 bool world_open(struct world *w, struct input *in, unsigned damage)
 {
     world_write(w, in, damage);
-    enum sx_status s = sx_arena_open(w->path, false, false, 0600, &w->arena);
+    enum sx_status s = sx_arena_open(scene.arena, false, false, 0600, &w->arena);
     check_status_value(s);
     if (s != SX_OK)
         w->arena = NULL;
@@ -696,7 +706,7 @@ void world_end(struct world *w)
     REQUIRE(kernel.arena == NULL);  /* the mapping is gone */
     if (w->witness >= 0)
         close(w->witness);
-    unlink(w->path);
+    REQUIRE(disk_take_away());
     present = NULL;
 }
 

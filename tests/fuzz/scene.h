@@ -57,7 +57,7 @@ struct scene {
     uint64_t process[SCENE_IDS];
     uint32_t threads;
     uint64_t classes[4]; /* of lock order */
-    char directory[64], file[96];
+    char directory[64], arena[96], file[96];
 };
 extern struct scene scene;
 
@@ -73,10 +73,10 @@ void scene_make(void); /* once */
 #define DAMAGE_SIZE 0x20u  /* the size of the file */
 #define DAMAGE_FILES 0x40u /* wait records and holds of file ranges, the lines */
 #define DAMAGE_ALL 0x7fu
+#define WRITES_NOTES 0x100u /* that is no damage: the target does */
 
 struct world {
     struct input *in;
-    char path[96];
     struct sx_arena *arena; /* NULL: it could not be opened */
     int witness;            /* holds the byte of the scene's process; -1: it is dead */
 };

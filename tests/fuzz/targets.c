@@ -156,14 +156,14 @@ static void fuzz_arena(struct input *in)
     struct world w;
     struct sx_source source;
     world_write(&w, in, DAMAGE_HEADER | DAMAGE_SIZE | DAMAGE_LIVES);
-    enum sx_status s = sx_source_open(w.path, &source);
+    enum sx_status s = sx_source_open(scene.arena, &source);
     check_status_value(s);
     if (s == SX_OK) {
         sx_byte_held(source.fd, -1);
         sx_source_close(&source);
     }
     uint32_t how = take8(in);
-    s = sx_arena_open(w.path, how & 1, how & 2, 0600, &w.arena);
+    s = sx_arena_open(scene.arena, how & 1, how & 2, 0600, &w.arena);
     check_status_value(s);
     if (s != SX_OK)
         w.arena = NULL;
@@ -316,19 +316,17 @@ static void fuzz_snapshot(struct input *in)
     struct world w;
     struct sx_source source;
     world_write(&w, in, DAMAGE_ALL);
-    enum sx_status s = sx_source_open(w.path, &source);
+    enum sx_status s = sx_source_open(scene.arena, &source);
     check_status_value(s);
     if (s == SX_OK) {
         uint32_t how = take8(in);
         if (how & 1) { /* cut short while it is open */
-            int fd = open(w.path, O_RDWR | O_CLOEXEC);
-            REQUIRE(fd >= 0 && ftruncate(fd, take32(in) % (off_t)scene.header.total_size) == 0);
-            close(fd);
+            disk_put(take32(in) % scene.header.total_size);
         }
         take_snapshot(&source);
         sx_source_close(&source);
         if (!(how & 1) && how & 2) {
-            if (sx_arena_open(w.path, false, false, 0600, &w.arena) != SX_OK)
+            if (sx_arena_open(scene.arena, false, false, 0600, &w.arena) != SX_OK)
                 w.arena = NULL;
             else if (sx_source_attached(w.arena, &source) == SX_OK) {
                 take_snapshot(&source);
@@ -393,7 +391,7 @@ static void fuzz_notes(struct input *in)
     static const char stack[] = "a.py:1 in f\nb.py:2 in g";
     struct world w;
     uint64_t me;
-    if (!world_open(&w, in, DAMAGE_NOTES | DAMAGE_HEADER)) {
+    if (!world_open(&w, in, DAMAGE_NOTES | DAMAGE_HEADER | WRITES_NOTES)) {
         world_end(&w);
         return;
     }

@@ -78,8 +78,6 @@ LEVELS = {
     "watch": 11,
     "why": 10,
     "demo": 11,
-    "cli": 12,
-    "__main__": 13,
 }
 
 LEVELS |= {
@@ -88,6 +86,21 @@ LEVELS |= {
     "cli": 13,
     "__main__": 14,
 }  # the package syncx.testing, which only the command line asks for
+
+CLI_LEVELS = {
+    "arguments": 0,
+    "claims": 1,
+    "command": 1,
+    "completion": 2,
+    "demo": 2,
+    "looking": 2,
+    "run": 2,
+    "stress": 2,
+    "upkeep": 2,
+    "waiting": 2,
+    "parser": 3,
+    "__init__": 4,
+}  # inside the package syncx.cli
 
 LOOKS_UP = {
     ("errors", "_core"): "the names of the statuses, asked for when there is one to tell of",
@@ -107,11 +120,13 @@ def walk(node: ast.AST):
             yield from walk(inner)
 
 
-def imports_of(path: Path) -> set[str]:
-    """The modules of the package that a file imports, at its top or inside a function."""
+def imports_of(path: Path, level: int | None = None) -> set[str]:
+    """The modules of the package that a file imports, at its top or inside a function; level: with so many dots."""
     found = set()
     for node in walk(ast.parse(path.read_text())):
         if isinstance(node, ast.ImportFrom):
+            if node.level and level not in (None, node.level):
+                continue
             if node.level:
                 found |= {node.module.split(".")[0]} if node.module else {a.name for a in node.names}
             elif node.module and node.module.split(".")[0] == "syncx":
@@ -124,12 +139,12 @@ def imports_of(path: Path) -> set[str]:
     return found
 
 
-def misplaced(imports: dict[str, set[str]]) -> list[str]:
+def misplaced(imports: dict[str, set[str]], levels: dict[str, int] = LEVELS) -> list[str]:
     wrong = []
     for module, imported in imports.items():
         for other in imported:
-            other = other if other in LEVELS else "__init__"  # a name, taken from the package itself
-            if LEVELS[other] >= LEVELS[module] and (module, other) not in LOOKS_UP:
+            other = other if other in levels else "__init__"  # a name, taken from the package itself
+            if levels[other] >= levels[module] and (module, other) not in LOOKS_UP:
                 wrong.append(f"{module} imports {other}")
     return wrong
 
@@ -138,7 +153,13 @@ def misplaced(imports: dict[str, set[str]]) -> list[str]:
 def python():
     flat = {p.stem: imports_of(p) for p in SOURCE.glob("*.py")}
     # a file of testing/ says `from ..x` for what is beside it: the layers inside are its own affair
-    return {**flat, "testing": set().union(*(imports_of(p) for p in SOURCE.glob("testing/**/*.py"))) - {"testing"}}
+    testing = set().union(*(imports_of(p) for p in SOURCE.glob("testing/**/*.py"))) - {"testing"}
+    return {**flat, "testing": testing, "cli": set().union(*(imports_of(p, 2) for p in SOURCE.glob("cli/*.py")))}
+
+
+@pytest.fixture(scope="module")
+def command_line():
+    return {p.stem: imports_of(p, 1) for p in SOURCE.glob("cli/*.py")}
 
 
 def test_every_module_has_a_level(python):
@@ -149,6 +170,12 @@ def test_python_imports_go_down_only(python):
     assert misplaced(python) == []
 
 
+def test_imports_inside_the_command_line_go_down_only(command_line):
+    assert set(command_line) == set(CLI_LEVELS)
+    assert misplaced(command_line, CLI_LEVELS) == []
+    assert misplaced({**command_line, "command": {"parser"}}, CLI_LEVELS) == ["command imports parser"]
+
+
 def test_an_import_that_goes_up_is_found(python):
     assert misplaced({**python, "errors": {"arena", "_core"}}) == ["errors imports arena"]
     assert misplaced({**python, "arena": {"_core", "mutex"}}) == ["arena imports mutex"]
@@ -157,7 +184,7 @@ def test_an_import_that_goes_up_is_found(python):
 def test_the_package_imports_no_third_party_code():
     import sys
 
-    for path in SOURCE.glob("*.py"):
+    for path in [*SOURCE.glob("*.py"), *SOURCE.glob("cli/*.py")]:
         top = ast.parse(path.read_text()).body  # at the top of a file; rich is asked for inside functions
         for node in top:
             names = [a.name for a in node.names] if isinstance(node, ast.Import) else []
@@ -168,7 +195,7 @@ def test_the_package_imports_no_third_party_code():
 
 
 def test_contrib_is_never_imported():
-    for path in [*SOURCE.glob("*.py"), *CORE.glob("*.[ch]")]:
+    for path in [*SOURCE.rglob("*.py"), *CORE.glob("*.[ch]")]:
         assert "syncx_contrib" not in path.read_text()
 
 

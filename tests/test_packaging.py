@@ -65,7 +65,7 @@ def check_the_sdist_has_everything_to_build_from(root, members):
     assert core <= members
     for name in ("setup.py", "pyproject.toml", "LICENSE", "README.md", "syncx/py.typed", "syncx/__init__.py"):
         assert name in members
-    assert {f"syncx/{p.name}" for p in (ROOT / "syncx").glob("*.pyi")} <= members
+    assert {str(p.relative_to(ROOT)) for p in (ROOT / "syncx").rglob("*.pyi")} <= members
     assert not [m for m in members if m.endswith((".so", ".o", ".pyc"))]
 
 
@@ -74,10 +74,9 @@ def check_the_wheel_has_no_sources_of_c(wheel):
     assert not [n for n in names if n.endswith((".c", ".h", ".o")) or "/_core/" in n]
     assert [n for n in names if n.startswith("syncx/_core.") and n.endswith(".so")]
     assert "syncx/py.typed" in names
-    for stub in (ROOT / "syncx").glob("*.pyi"):
-        assert f"syncx/{stub.name}" in names
-    modules = {f"syncx/{p.name}" for p in (ROOT / "syncx").glob("*.py")}
-    assert modules <= set(names)
+    modules = {str(p.relative_to(ROOT)) for pattern in ("*.py", "*.pyi") for p in (ROOT / "syncx").rglob(pattern)}
+    assert "syncx/cli/parser.py" in modules
+    assert modules - set(names) == set()
     top = {n.split("/")[0] for n in names}
     assert top == {"syncx", next(n for n in top if n.endswith(".dist-info"))}  # no tests, benchmarks or contrib
 

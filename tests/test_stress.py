@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 from support import PATIENCE, Child, until
 
-from syncx import cli
+from syncx.cli.stress import TOPICS
 from syncx.testing.stress import dice, picture, replay, worker
 from syncx.testing.stress.actor import Actor
 from syncx.testing.stress.board import BEGIN, BORN, DYING, END, ENDING, KILLED, POINT, Board, Record
@@ -52,7 +52,7 @@ def test_all_that_can_befall_is_decided_now_and_then() -> None:
 
 
 def test_the_topics_of_the_command_line_are_those_there_are() -> None:
-    assert set(cli._TOPICS) == set(worker.SCENES)
+    assert set(TOPICS) == set(worker.SCENES)
     numbers = {topic: scene.number for topic, scene in worker.SCENES.items()}
     assert {topic: replay.TOPICS.index(topic) for topic in numbers} == numbers
 

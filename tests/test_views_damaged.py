@@ -19,7 +19,7 @@ from support import PATIENCE, Child, until, until_waiting
 from test_snapshot import copy_sparse
 
 import syncx
-from syncx import cli
+from syncx.cli import parser
 
 # of each command the ways it is run, behind them the arena; FILE and PID stand for those of the scene
 VIEWS: dict[str, list[list[str]]] = {
@@ -43,7 +43,7 @@ MEMORY = 600 << 20
 
 
 def commands() -> set[str]:
-    (sub,) = (a for a in cli._parser()._actions if isinstance(a, argparse._SubParsersAction))
+    (sub,) = (a for a in parser.build()._actions if isinstance(a, argparse._SubParsersAction))
     return set(sub.choices)
 
 

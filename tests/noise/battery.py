@@ -20,6 +20,7 @@ from typing import Any
 
 import syncx
 from syncx import cli, order
+from syncx.cli import parser
 
 from . import inventory
 from .scenes import COUNT, PARTIES, PERMITS
@@ -124,7 +125,7 @@ class Battery:
         self._rng = random.Random()
         self._all = True
         self._attributes: dict[type, list[str]] = {}
-        cli._parser = functools.lru_cache(maxsize=1)(cli._parser)  # type: ignore[assignment]
+        parser.build = functools.lru_cache(maxsize=1)(parser.build)  # type: ignore[assignment]
         self._alarm = Alarm(0.003)
 
     # ---- one call ---------------------------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import syncx
-from syncx import cli
+from syncx.cli import parser
 
 HELPERS = ("ReadView", "WriteView", "UpgradableView")
 """Classes that nobody names but everybody gets."""
@@ -50,7 +50,7 @@ def attributes(cls: type) -> list[str]:
 
 def commands() -> list[str]:
     """Those of the command line."""
-    (sub,) = (a for a in cli._parser()._actions if isinstance(a, argparse._SubParsersAction))
+    (sub,) = (a for a in parser.build()._actions if isinstance(a, argparse._SubParsersAction))
     return sorted(sub.choices)
 
 

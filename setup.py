@@ -39,6 +39,13 @@ extensions = [
     )
 ]
 if platform.machine() == "x86_64":  # it reads registers and opcodes
-    extensions.append(Extension("syncx.testing._step", sources=["syncx/testing/_step.c"], extra_compile_args=FLAGS))
+    extensions.append(
+        Extension(
+            "syncx.testing._step",
+            sources=["syncx/testing/_step.c", "syncx/testing/_trace.c"],
+            depends=["syncx/testing/_trace.h"],
+            extra_compile_args=FLAGS,
+        )
+    )
 
 setup(cmdclass={"build_py": BuildPy}, ext_modules=extensions)

@@ -1,377 +1,60 @@
-/* _step.c: a traced child that goes on by single machine instructions, and is killed where its parent likes.
+/* _step.c: the module syncx.testing._step: a child that its parent takes on by single machine instructions.
  *
  * The child calls between(operation), which stops it before and after the operation.  The parent makes a Tracee of it,
- * takes it some instructions or some effects further (walk), or to the end (run), and kills it (kill).  An effect is
- * what others can see: a system call, or an instruction after which watched memory is not what it was before.
- *
- * waitpid(2) does not say that a traced child has fallen asleep in a system call.  So a timer interrupts it every half
- * millisecond while it waits, and the state in /proc/PID/stat tells.  ptrace(2) ties the child to the thread that
- * forked it.
+ * takes it some instructions or some effects further (walk), or to the end (run), and kills it (kill).  How it goes on
+ * is in _trace.c.
  */
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 
+#include "_trace.h"
+
 #include <errno.h>
-#include <fcntl.h>
-#include <limits.h>
 #include <signal.h>
-#include <stdbool.h>
-#include <stdint.h>
 #include <stdlib.h>
-#include <string.h>
 #include <sys/prctl.h>
 #include <sys/ptrace.h>
 #include <sys/syscall.h>
-#include <sys/user.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
-#ifndef sigev_notify_thread_id
-#define sigev_notify_thread_id _sigev_un._tid
-#endif
-
-#define TICK_NS 500000
-#define TICK_SIGNAL (SIGRTMAX - 3)
-#define MAX_HISTORY 4096
-#define MAX_TRACE (1 << 20)
-#define STORE (-1) /* in the history: not a system call, but a change of watched memory */
-
-enum why { LIMIT, ASLEEP, END, GONE, CALL };
 static const char *const why_names[] = {"limit", "asleep", "end", "gone", "call"};
-
-struct watched {
-    Py_buffer view;
-    char *copy;
-};
 
 typedef struct {
     PyObject_HEAD
-    pid_t pid;
-    bool pending; /* it is under way to its next stop */
-    bool in_call; /* it stands at the entry of a system call, or is under way from there */
-    bool gone;
-    int deliver; /* a signal that it gets with its next step */
-    int status;  /* of waitpid, once it is gone */
-    long long steps, effects, calls;
-    int call; /* the system call that its next instruction makes, where a walk ended before one */
-    size_t n_watched;
-    struct watched *watched;
-    int64_t history[MAX_HISTORY]; /* what the effects were */
-    int64_t moments[MAX_HISTORY]; /* after how many steps each of them was */
-    size_t n_trace, room;
-    uint64_t *trace; /* where each step began, if that is wanted */
+    struct child child;
+    size_t n_views;
+    Py_buffer *views; /* of what child.watched is */
 } Tracee;
-
-static int64_t now(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return t.tv_sec * INT64_C(1000000000) + t.tv_nsec;
-}
-
-/* ---- the ticks -------------------------------------------------------------------------------------------------- */
-static void on_tick(int signal_number)
-{
-    (void)signal_number; /* it is there to interrupt waitpid */
-}
-
-static int ticks_begin(timer_t *timer)
-{
-    struct sigevent e = {.sigev_notify = SIGEV_THREAD_ID, .sigev_signo = TICK_SIGNAL};
-    e.sigev_notify_thread_id = (pid_t)syscall(SYS_gettid);
-    if (timer_create(CLOCK_MONOTONIC, &e, timer) != 0)
-        return -1;
-    struct itimerspec every = {{0, TICK_NS}, {0, TICK_NS}};
-    return timer_settime(*timer, 0, &every, NULL);
-}
-
-/* ---- looking at the child ------------------------------------------------------------------------------------------ */
-/* 'S' asleep, 't' stopped by us, 'R' under way, 0: not known. */
-static char state_of(pid_t pid)
-{
-    char path[40], text[512];
-    snprintf(path, sizeof path, "/proc/%d/stat", (int)pid);
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
-    ssize_t n = fd < 0 ? -1 : read(fd, text, sizeof text - 1);
-    if (fd >= 0)
-        close(fd);
-    text[n > 0 ? n : 0] = 0;
-    const char *end = strrchr(text, ')'); /* the command may contain anything */
-    return end != NULL && end[1] == ' ' ? end[2] : 0;
-}
-
-/* The system call that its next instruction makes; -1: none. */
-static int next_system_call(pid_t pid)
-{
-    struct user_regs_struct regs;
-    if (ptrace(PTRACE_GETREGS, pid, NULL, &regs) != 0)
-        return -1;
-    errno = 0;
-    long text = ptrace(PTRACE_PEEKTEXT, pid, (void *)regs.rip, NULL);
-    return errno == 0 && (text & 0xffff) == 0x050f ? (int)regs.rax : -1;
-}
-
-static bool watched_changed(Tracee *t)
-{
-    bool changed = false;
-    for (size_t i = 0; i < t->n_watched; i++) {
-        struct watched *w = &t->watched[i];
-        if (memcmp(w->copy, w->view.buf, (size_t)w->view.len) == 0)
-            continue;
-        memcpy(w->copy, w->view.buf, (size_t)w->view.len);
-        changed = true;
-    }
-    return changed;
-}
-
-static void note(Tracee *t, int what)
-{
-    if (t->effects < MAX_HISTORY) {
-        t->history[t->effects] = what;
-        t->moments[t->effects] = t->steps;
-    }
-    t->effects++;
-}
-
-/* ---- going on ------------------------------------------------------------------------------------------------------ */
-/* Waits for its next stop; ASLEEP after `patience` of sleep.  -1: a Python exception (a signal handler's) or errno. */
-static int next_stop(Tracee *t, int64_t patience, PyThreadState **unlocked)
-{
-    for (int64_t end = 0;;) {
-        int status;
-        pid_t r = waitpid(t->pid, &status, __WALL);
-        if (r == t->pid) {
-            t->pending = false;
-            t->gone = WIFEXITED(status) || WIFSIGNALED(status);
-            t->status = status;
-            return t->gone ? GONE : LIMIT;
-        }
-        if (errno != EINTR)
-            return -1;
-        PyEval_RestoreThread(*unlocked);
-        int raised = PyErr_CheckSignals();
-        *unlocked = PyEval_SaveThread();
-        if (raised)
-            return -1;
-        if (state_of(t->pid) != 'S')
-            end = 0;
-        else if (end == 0 && patience > 0)
-            end = now() + patience;
-        else if (now() >= end)
-            return ASLEEP;
-    }
-}
-
-/* The child says that its operation is over by SIGSTOP; seen at the signal, or before the system call that sends it. */
-static bool at_the_end(Tracee *t)
-{
-    return WSTOPSIG(t->status) == SIGSTOP;
-}
-
-static bool about_to_stop(Tracee *t)
-{
-    struct user_regs_struct regs;
-    return ptrace(PTRACE_GETREGS, t->pid, NULL, &regs) == 0 && (int)regs.rdi == t->pid && (int)regs.rdx == SIGSTOP;
-}
-
-static int go_on(Tracee *t, int how)
-{
-    if (t->pending)
-        return 0;
-    if (ptrace(how, t->pid, NULL, (void *)(intptr_t)t->deliver) != 0)
-        return -1;
-    t->deliver = 0;
-    t->pending = true;
-    return 0;
-}
-
-/* A stop that is no step: a signal on its way to the child, which gets it when it goes on. */
-static bool is_signal(Tracee *t)
-{
-    int signal_number = WSTOPSIG(t->status);
-    if (signal_number == SIGTRAP || signal_number == (SIGTRAP | 0x80))
-        return false;
-    t->deliver = signal_number;
-    return true;
-}
-
-/* At full speed, until so many system calls are done. */
-static int pass_calls(Tracee *t, long long calls, int64_t patience, PyThreadState **unlocked)
-{
-    while (t->calls < calls) {
-        if (go_on(t, PTRACE_SYSCALL) != 0)
-            return -1;
-        int why = next_stop(t, patience, unlocked);
-        if (why != LIMIT)
-            return why;
-        if (at_the_end(t))
-            return END;
-        if (is_signal(t) || WSTOPSIG(t->status) == SIGTRAP)
-            continue;
-        t->in_call = !t->in_call;
-        if (t->in_call)
-            continue;
-        t->calls++;
-        t->steps = t->effects = 0;
-    }
-    return LIMIT;
-}
-
-/* At full speed to an instruction; CALL: a system call comes first, and it stands at its entry.
- *
- * A breakpoint in the child's own copy of the page does it.  By itself the child would come by there in so many steps. */
-static int leap(Tracee *t, uint64_t address, long long steps, int64_t patience, PyThreadState **unlocked)
-{
-    errno = 0;
-    long text = ptrace(PTRACE_PEEKTEXT, t->pid, (void *)address, NULL);
-    if (errno != 0 || ptrace(PTRACE_POKETEXT, t->pid, (void *)address, (void *)((text & ~0xffL) | 0xcc)) != 0)
-        return -1;
-    int why;
-    for (;;) {
-        if (go_on(t, PTRACE_SYSCALL) != 0)
-            return -1;
-        why = next_stop(t, patience, unlocked);
-        if (why != LIMIT)
-            return why; /* gone: there is nothing to be mended */
-        if (at_the_end(t) || !is_signal(t))
-            break;
-    }
-    if (ptrace(PTRACE_POKETEXT, t->pid, (void *)address, (void *)text) != 0)
-        return -1;
-    if (at_the_end(t))
-        return END;
-    struct user_regs_struct regs;
-    if (ptrace(PTRACE_GETREGS, t->pid, NULL, &regs) != 0)
-        return -1;
-    if (WSTOPSIG(t->status) == (SIGTRAP | 0x80)) {
-        t->in_call = true;
-        t->call = (int)regs.orig_rax;
-        return t->call == SYS_tgkill && about_to_stop(t) ? END : CALL;
-    }
-    regs.rip = address;
-    if (ptrace(PTRACE_SETREGS, t->pid, NULL, &regs) != 0)
-        return -1;
-    t->steps = steps;
-    return LIMIT;
-}
-
-static bool keep_trace(Tracee *t)
-{
-    struct user_regs_struct regs;
-    if (t->n_trace == t->room) {
-        size_t room = t->room == 0 ? 4096 : 2 * t->room;
-        uint64_t *more = room > MAX_TRACE ? NULL : realloc(t->trace, room * sizeof *more);
-        if (more == NULL)
-            return false;
-        t->trace = more;
-        t->room = room;
-    }
-    if (ptrace(PTRACE_GETREGS, t->pid, NULL, &regs) != 0)
-        return false;
-    t->trace[t->n_trace++] = regs.rip;
-    return true;
-}
-
-/* By single instructions.  by_calls: no further than the next system call. */
-static int walk(Tracee *t, long long steps, long long effects, bool by_calls, bool traced, int64_t patience,
-                PyThreadState **unlocked)
-{
-    bool looks = effects >= 0, slept = false;
-    if (looks && t->effects == 0 && t->steps == 0)
-        watched_changed(t); /* the copy is of this moment */
-    for (;;) {
-        int call = STORE;
-        if (!t->pending) {
-            if (by_calls || looks)
-                call = t->call = next_system_call(t->pid);
-            if (by_calls && call >= 0)
-                return call == SYS_tgkill && about_to_stop(t) ? END : CALL;
-            if ((steps >= 0 && t->steps >= steps) || (looks && t->effects >= effects))
-                return LIMIT;
-            if (traced && !keep_trace(t))
-                return LIMIT; /* longer than anything that is worth a step */
-            if (go_on(t, PTRACE_SINGLESTEP) != 0)
-                return -1;
-        } else {
-            slept = true; /* what it comes back with is an effect */
-        }
-        int why = next_stop(t, patience, unlocked);
-        if (why != LIMIT)
-            return why;
-        if (at_the_end(t))
-            return END;
-        if (is_signal(t))
-            continue;
-        t->steps++;
-        if (!looks)
-            continue;
-        bool changed = watched_changed(t);
-        if (changed || call >= 0 || slept)
-            note(t, call);
-        slept = false;
-    }
-}
-
-static int run(Tracee *t, int64_t patience, PyThreadState **unlocked)
-{
-    for (;;) {
-        if (go_on(t, PTRACE_CONT) != 0)
-            return -1;
-        int why = next_stop(t, patience, unlocked);
-        if (why != LIMIT)
-            return why;
-        if (at_the_end(t))
-            return END;
-        is_signal(t);
-    }
-}
 
 /* ---- the type ------------------------------------------------------------------------------------------------------ */
 static bool is_there(Tracee *t)
 {
-    if (!t->gone && t->pid > 0)
+    if (!t->child.gone && t->child.pid > 0)
         return true;
     PyErr_SetString(PyExc_ValueError, "the child has ended");
     return false;
 }
 
-struct way {
-    long long calls, steps, effects;
-    long long leap; /* to this address at full speed, which is so many steps: */
-    long long leapt;
-    int64_t patience;
-    bool at_full_speed, traced;
-};
-
-static int go(Tracee *t, const struct way *way, PyThreadState **unlocked)
+/* Runs Python's signal handlers; context: the thread's state, while others have the interpreter. */
+static bool interrupted(void *context)
 {
-    if (way->at_full_speed)
-        return run(t, way->patience, unlocked);
-    if (way->calls >= 0) {
-        int why = pass_calls(t, way->calls, way->patience, unlocked);
-        if (why != LIMIT)
-            return why;
-    }
-    if (way->leap != 0 && t->steps == 0 && !t->pending) {
-        int why = leap(t, (uint64_t)way->leap, way->leapt, way->patience, unlocked);
-        if (why != LIMIT)
-            return why;
-    }
-    return walk(t, way->steps, way->effects, way->calls >= 0, way->traced, way->patience, unlocked);
+    PyThreadState **unlocked = context;
+    PyEval_RestoreThread(*unlocked);
+    int raised = PyErr_CheckSignals();
+    *unlocked = PyEval_SaveThread();
+    return raised != 0;
 }
 
-static PyObject *went(Tracee *t, const struct way *way)
+static PyObject *went(Tracee *t, struct way *way)
 {
-    timer_t timer;
     if (!is_there(t))
         return NULL;
-    if (ticks_begin(&timer) != 0)
-        return PyErr_SetFromErrno(PyExc_OSError);
     PyThreadState *unlocked = PyEval_SaveThread();
-    int why = go(t, way, &unlocked);
+    way->interrupted = interrupted;
+    way->context = &unlocked;
+    int why = child_go(&t->child, way);
     int error = errno;
-    timer_delete(timer);
     PyEval_RestoreThread(unlocked);
     if (why >= 0)
         return PyUnicode_FromString(why_names[why]);
@@ -414,27 +97,11 @@ static PyObject *Tracee_run(Tracee *self, PyObject *args, PyObject *kwargs)
     return went(self, &way);
 }
 
-static void reap(Tracee *t)
-{
-    int status = 0;
-    if (t->gone || t->pid <= 0)
-        return;
-    kill(t->pid, SIGKILL);
-    for (;;) {
-        pid_t r = waitpid(t->pid, &status, __WALL);
-        if ((r < 0 && errno != EINTR) || (r == t->pid && (WIFEXITED(status) || WIFSIGNALED(status))))
-            break;
-    }
-    t->gone = true;
-    t->pending = false;
-    t->status = status;
-}
-
 static PyObject *Tracee_kill(Tracee *self, PyObject *unused)
 {
     (void)unused;
-    Py_BEGIN_ALLOW_THREADS reap(self);
-    Py_END_ALLOW_THREADS return PyLong_FromLong(self->status);
+    Py_BEGIN_ALLOW_THREADS child_kill(&self->child);
+    Py_END_ALLOW_THREADS return PyLong_FromLong(self->child.status);
 }
 
 static PyObject *Tracee_signal(Tracee *self, PyObject *number)
@@ -442,7 +109,7 @@ static PyObject *Tracee_signal(Tracee *self, PyObject *number)
     int n = (int)PyLong_AsLong(number);
     if (PyErr_Occurred() || !is_there(self))
         return NULL;
-    if (kill(self->pid, n) != 0)
+    if (kill(self->child.pid, n) != 0)
         return PyErr_SetFromErrno(PyExc_OSError);
     Py_RETURN_NONE;
 }
@@ -450,14 +117,14 @@ static PyObject *Tracee_signal(Tracee *self, PyObject *number)
 static PyObject *Tracee_pc(Tracee *self, void *unused)
 {
     (void)unused;
-    struct user_regs_struct regs;
-    if (self->gone || self->pending || ptrace(PTRACE_GETREGS, self->pid, NULL, &regs) != 0)
+    uint64_t pc;
+    if (!child_pc(&self->child, &pc))
         Py_RETURN_NONE;
-    return PyLong_FromUnsignedLongLong(regs.rip);
+    return PyLong_FromUnsignedLongLong(pc);
 }
 
 /* One number for each effect that is remembered. */
-static PyObject *of_effects(Tracee *t, const int64_t *numbers)
+static PyObject *of_effects(const struct child *t, const int64_t *numbers)
 {
     Py_ssize_t n = t->effects < MAX_HISTORY ? (Py_ssize_t)t->effects : MAX_HISTORY;
     PyObject *result = PyTuple_New(n);
@@ -475,21 +142,21 @@ static PyObject *of_effects(Tracee *t, const int64_t *numbers)
 static PyObject *Tracee_history(Tracee *self, void *unused)
 {
     (void)unused;
-    return of_effects(self, self->history);
+    return of_effects(&self->child, self->child.history);
 }
 
 static PyObject *Tracee_moments(Tracee *self, void *unused)
 {
     (void)unused;
-    return of_effects(self, self->moments);
+    return of_effects(&self->child, self->child.moments);
 }
 
 static PyObject *Tracee_trace(Tracee *self, void *unused)
 {
     (void)unused;
-    PyObject *result = PyTuple_New((Py_ssize_t)self->n_trace);
-    for (size_t i = 0; result != NULL && i < self->n_trace; i++) {
-        PyObject *item = PyLong_FromUnsignedLongLong(self->trace[i]);
+    PyObject *result = PyTuple_New((Py_ssize_t)self->child.n_trace);
+    for (size_t i = 0; result != NULL && i < self->child.n_trace; i++) {
+        PyObject *item = PyLong_FromUnsignedLongLong(self->child.trace[i]);
         if (item == NULL) {
             Py_CLEAR(result);
             break;
@@ -503,7 +170,7 @@ static PyObject *Tracee_trace(Tracee *self, void *unused)
     static PyObject *Tracee_##field(Tracee *self, void *unused)                                                        \
     {                                                                                                                  \
         (void)unused;                                                                                                  \
-        return PyLong_FromLongLong(self->field);                                                                       \
+        return PyLong_FromLongLong(self->child.field);                                                                 \
     }
 NUMBER(pid)
 NUMBER(steps)
@@ -514,19 +181,20 @@ NUMBER(call)
 static PyObject *Tracee_gone(Tracee *self, void *unused)
 {
     (void)unused;
-    return PyBool_FromLong(self->gone);
+    return PyBool_FromLong(self->child.gone);
 }
 
 static void Tracee_dealloc(Tracee *self)
 {
     PyTypeObject *type = Py_TYPE(self);
-    reap(self);
-    for (size_t i = 0; i < self->n_watched; i++) {
-        PyBuffer_Release(&self->watched[i].view);
-        PyMem_Free(self->watched[i].copy);
+    child_kill(&self->child);
+    for (size_t i = 0; i < self->n_views; i++) {
+        PyBuffer_Release(&self->views[i]);
+        PyMem_Free(self->child.watched[i].copy);
     }
-    PyMem_Free(self->watched);
-    free(self->trace);
+    PyMem_Free(self->views);
+    PyMem_Free(self->child.watched);
+    free(self->child.trace);
     type->tp_free(self);
     Py_DECREF(type);
 }
@@ -537,15 +205,20 @@ static bool watch_all(Tracee *t, PyObject *buffers)
     if (all == NULL)
         return false;
     Py_ssize_t n = PySequence_Fast_GET_SIZE(all);
-    t->watched = PyMem_Calloc((size_t)n + 1, sizeof *t->watched);
-    bool ok = t->watched != NULL;
+    struct child *c = &t->child;
+    c->watched = PyMem_Calloc((size_t)n + 1, sizeof *c->watched);
+    t->views = PyMem_Calloc((size_t)n + 1, sizeof *t->views);
+    bool ok = c->watched != NULL && t->views != NULL;
     for (Py_ssize_t i = 0; ok && i < n; i++) {
-        struct watched *w = &t->watched[i];
-        ok = PyObject_GetBuffer(PySequence_Fast_GET_ITEM(all, i), &w->view, PyBUF_SIMPLE) == 0;
+        Py_buffer *view = &t->views[i];
+        ok = PyObject_GetBuffer(PySequence_Fast_GET_ITEM(all, i), view, PyBUF_SIMPLE) == 0;
         if (!ok)
             break;
-        t->n_watched++;
-        ok = (w->copy = PyMem_Malloc((size_t)w->view.len + 1)) != NULL;
+        t->n_views++;
+        char *copy = PyMem_Malloc((size_t)view->len + 1);
+        c->watched[i] = (struct watched){.memory = view->buf, .size = (size_t)view->len, .copy = copy};
+        ok = copy != NULL;
+        c->n_watched += ok;
     }
     if (!ok && !PyErr_Occurred())
         PyErr_NoMemory();
@@ -578,10 +251,10 @@ static PyObject *Tracee_new(PyTypeObject *type, PyObject *args, PyObject *kwargs
         Py_DECREF(self);
         return NULL;
     }
-    self->pid = pid;
-    self->status = status;
-    self->gone = !WIFSTOPPED(status);
-    if (self->gone) {
+    self->child.pid = pid;
+    self->child.status = status;
+    self->child.gone = !WIFSTOPPED(status);
+    if (self->child.gone) {
         PyErr_Format(PyExc_RuntimeError, "the child ended before its operation (wait status %#x)", status);
     } else if (WSTOPSIG(status) != SIGSTOP) {
         PyErr_Format(PyExc_RuntimeError, "the child stopped by signal %d before its operation", WSTOPSIG(status));
@@ -597,7 +270,7 @@ static PyObject *Tracee_new(PyTypeObject *type, PyObject *args, PyObject *kwargs
 
 static PyMethodDef Tracee_methods[] = {
     {"walk", (PyCFunction)(void *)Tracee_walk, METH_VARARGS | METH_KEYWORDS,
-     "walk(steps=-1, effects=-1, patience=0.0, calls=-1, leap=0, leapt=0, traced=False)\n--\n\n"
+     "walk($self, /, steps=-1, effects=-1, patience=0.0, calls=-1, leap=0, leapt=0, traced=False)\n--\n\n"
      "Goes on at full speed until it has done `calls` system calls, then by single instructions until it has done\n"
      "`steps` of them or `effects`, counted from there, and not beyond the next system call.  Without `calls`: from "
      "the\n"
@@ -607,11 +280,11 @@ static PyMethodDef Tracee_methods[] = {
      "seconds,\n"
      "and a further walk goes on waiting for it; \"end\": the operation is over; \"gone\": it has ended."},
     {"run", (PyCFunction)(void *)Tracee_run, METH_VARARGS | METH_KEYWORDS,
-     "run(patience=0.0)\n--\n\nGoes on at full speed to the end of the operation; returns as `walk` does."},
+     "run($self, /, patience=0.0)\n--\n\nGoes on at full speed to the end of the operation; returns as `walk` does."},
     {"kill", (PyCFunction)Tracee_kill, METH_NOARGS,
-     "kill()\n--\n\nSIGKILL, and waits for its end.  Returns the wait status."},
+     "kill($self, /)\n--\n\nSIGKILL, and waits for its end.  Returns the wait status."},
     {"signal", (PyCFunction)Tracee_signal, METH_O,
-     "signal(number, /)\n--\n\nSends it a signal, which it gets when it goes on."},
+     "signal($self, number, /)\n--\n\nSends it a signal, which it gets when it goes on."},
     {NULL, NULL, 0, NULL},
 };
 
@@ -685,8 +358,7 @@ static PyMethodDef functions[] = {
 
 static int execute(PyObject *module)
 {
-    struct sigaction action = {.sa_handler = on_tick};
-    if (sigaction(TICK_SIGNAL, &action, NULL) != 0) {
+    if (ticks_prepare() != 0) {
         PyErr_SetFromErrno(PyExc_OSError);
         return -1;
     }

@@ -237,6 +237,24 @@ class Forgetful(_Of):
         self._real.__exit__(*error)
 
 
+class Alarmist(_Of):
+    """A lock that tells of deadlocks now and then, where one holds another: there is none."""
+
+    _mine = threading.local()
+
+    def acquire(self, *arguments: Any, **options: Any) -> bool:
+        held = getattr(self._mine, "held", 0)
+        if held and time.monotonic_ns() % 3 == 0:
+            raise syncx.DeadlockError("a deadlock, or so it says")
+        got = bool(self._real.acquire(*arguments, **options))
+        self._mine.held = held + got
+        return got
+
+    def release(self) -> None:
+        self._mine.held -= 1
+        self._real.release()
+
+
 @dataclass
 class Twin:
     """What is broken, how it is made, and what the two judges say of it, or he who watches over hangs and crashes."""
@@ -270,7 +288,14 @@ TWINS = {
     "files": Twin("files", lambda *a, **o: NoFileLock(_file(*a, **o)), "two holders at once", "hold it at once", 0.0),
     "update": Twin("update", _NoUpdate, "were done of", "two updates wrote", 0.0),
     "forgetful": Twin("condition", _wrap(Forgetful, syncx.Condition), "as if", "without a notification", 0.0),
+    "placed": Twin("placed", lambda *a, **o: Loose(_at(*a, **o), 3), "two holders at once", "hold it at once", 0.0),
+    "alarmist": Twin("deadlock", _wrap(Alarmist, syncx.Mutex), "it does not come round", "and there was none", 0.0),
+    "unseen": Twin("deadlock", lambda *a, **o: syncx.Mutex(*a, **{**o, "deadlock": "off"}), "", "", 0.0, ": deadlock "),
 }
+
+
+def _at(*arguments: Any, **options: Any) -> Any:
+    return (syncx.Mutex.at if arguments else syncx.Mutex)(*arguments, **options)
 
 
 def _file(path: str, *arguments: Any, **options: Any) -> Any:

@@ -18,8 +18,9 @@ from typing import Any
 import pytest
 from support import PATIENCE, Child, until
 
+import syncx
 from syncx.cli.stress import TOPICS
-from syncx.testing.stress import dice, picture, replay, worker
+from syncx.testing.stress import dice, picture, replay, scenes, worker
 from syncx.testing.stress.actor import Actor
 from syncx.testing.stress.board import BEGIN, BORN, DYING, END, ENDING, KILLED, POINT, Board, Record
 from syncx.testing.stress.figures import Histogram, Outcome
@@ -129,6 +130,39 @@ def test_an_addition_that_is_lost_is_seen(stage: Stage) -> None:
     assert "1 were added, and the number is 0" in complaints.texts[0]
 
 
+class Reach:
+    """Words that remember which of them were touched."""
+
+    def __init__(self, words: memoryview) -> None:
+        self.words, self.touched = words, set[int]()
+
+    def __getitem__(self, at: int) -> int:
+        self.touched.add(at)
+        return self.words[at]
+
+    def __setitem__(self, at: int, value: int) -> None:
+        self.touched.add(at)
+        self.words[at] = value
+
+
+def test_no_topic_touches_the_words_of_another(arena: syncx.Arena, tmp_path: Path) -> None:
+    """Where as many processes play as there may be."""
+    slots, complaints = 64 * 3 + 1, Complaints()
+    board = Board(slots, scenes.words(slots) * len(worker.SCENES))
+    board.w = reach = Reach(board.w)  # type: ignore[assignment]
+    stage = scenes.Stage(arena, str(tmp_path), board, {})
+    for cls in worker.SCENES.values():
+        scene, actor = cls(stage), Actor(board, complaints, slots - 1)  # type: ignore[arg-type]
+        reach.touched.clear()
+        scene.prepare()
+        actor.perform(dice.Decision(cls.topic, 0, 0, 0), scene.play)
+        scene.settle(actor)
+        own = range(scene.base, scene.base + scenes.words(slots))
+        assert {at for at in reach.touched if at >= board.objects} <= set(own), cls.topic
+        assert reach.touched & set(own), cls.topic
+    assert complaints.texts == []
+
+
 # ---- the second judge: journals --------------------------------------------------------------------------------------
 
 A, B, C = 0x10001, 0x10002, 0x10003
@@ -159,6 +193,16 @@ def back(token: int, obj: int) -> list[tuple[Any, ...]]:
     return [(token, BEGIN, GIVE, obj), (token, END, GIVE, obj)]
 
 
+def waits(token: int, obj: int) -> tuple[Any, ...]:
+    """Without a time limit."""
+    return token, BEGIN, TAKE, obj, 1, 0, 1
+
+
+def told(token: int, obj: int) -> tuple[Any, ...]:
+    """Of a deadlock."""
+    return token, END, TAKE, obj, 3
+
+
 KILL_A = (0, KILLED, 0, 0, A & 7)
 MUTEX, BOUNDED, CONDITION, RWLOCK, EVENT, BARRIER, ONCE, LATCH, FILES, UPDATES = (
     0,
@@ -168,6 +212,7 @@ MUTEX, BOUNDED, CONDITION, RWLOCK, EVENT, BARRIER, ONCE, LATCH, FILES, UPDATES =
     *(n << 4 for n in range(6, 12)),
 )
 WRITE, READ = 0, 1
+KNOT = 0xD0
 
 RIGHT: dict[str, list[tuple[Any, ...]]] = {
     "one after the other": [*hold(A, MUTEX), *back(A, MUTEX), *hold(B, MUTEX), *back(B, MUTEX)],
@@ -185,6 +230,14 @@ RIGHT: dict[str, list[tuple[Any, ...]]] = {
     "a wait is notified": [
         *hold(A, CONDITION), (A, BEGIN, WAIT, CONDITION, 90), *hold(B, CONDITION), (B, BEGIN, NOTIFY, CONDITION, 1),
         (B, END, NOTIFY, CONDITION, 1), *back(B, CONDITION), (A, END, WAIT, CONDITION, 1), *back(A, CONDITION),
+    ],
+    "a deadlock is told": [
+        *hold(A, KNOT), *hold(B, KNOT + 1), waits(A, KNOT + 1), waits(B, KNOT), told(B, KNOT), *back(B, KNOT + 1),
+        (A, END, TAKE, KNOT + 1, 1), *back(A, KNOT + 1), *back(A, KNOT),
+    ],
+    "a deadlock of three is told, one of them died": [
+        *hold(A, KNOT), *hold(B, KNOT + 1), *hold(C, KNOT + 2), waits(A, KNOT + 1), waits(B, KNOT + 2), waits(C, KNOT),
+        KILL_A, told(C, KNOT), *back(C, KNOT + 2), (B, END, TAKE, KNOT + 2, 1), *back(B, KNOT + 2), *back(B, KNOT + 1),
     ],
     "an event happens": [
         (A, BEGIN, WAIT, EVENT, 90), (B, BEGIN, SET, EVENT), (B, END, SET, EVENT), (A, END, WAIT, EVENT, 1)
@@ -222,6 +275,25 @@ WRONG: dict[str, tuple[str, list[tuple[Any, ...]]]] = {
     ),
     "an item taken twice": (
         "taken twice", [(A, POINT, PUT, CONDITION, 0), (A, POINT, GET, CONDITION, 0), (B, POINT, GET, CONDITION, 0)]
+    ),
+    "told of a deadlock, and the other only holds": (
+        "and there was none",
+        [*hold(A, KNOT), *hold(B, KNOT + 1), waits(A, KNOT + 1), told(A, KNOT + 1), *back(A, KNOT), *back(B, KNOT + 1)],
+    ),
+    "told of a deadlock, and the other came later": (
+        "and there was none",
+        [*hold(A, KNOT), *hold(B, KNOT + 1), waits(A, KNOT + 1), told(A, KNOT + 1), waits(B, KNOT), *back(A, KNOT),
+         (B, END, TAKE, KNOT, 1), *back(B, KNOT), *back(B, KNOT + 1)],
+    ),
+    "told of a deadlock, and the other has a time limit": (
+        "and there was none",
+        [*hold(A, KNOT), *hold(B, KNOT + 1), (B, BEGIN, TAKE, KNOT, 1), waits(A, KNOT + 1), told(A, KNOT + 1),
+         *back(A, KNOT), (B, END, TAKE, KNOT, 1), *back(B, KNOT), *back(B, KNOT + 1)],
+    ),
+    "two are told of one deadlock": (
+        "were both told",
+        [*hold(A, KNOT), *hold(B, KNOT + 1), waits(A, KNOT + 1), waits(B, KNOT), told(B, KNOT), told(A, KNOT + 1),
+         *back(A, KNOT), *back(B, KNOT + 1)],
     ),
     "an event that is missed": (
         "was in vain",

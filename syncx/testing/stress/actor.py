@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from syncx import OwnerDiedError
+from syncx import DeadlockError, OwnerDiedError
 
 from .board import BEGIN, BORN, DYING, END, ENDING, POINT, Board
 from .dice import END_THREAD, INSIDE, OUTSIDE, RAISE, SIGNAL, STOP, Decision, Dice
@@ -23,8 +23,8 @@ __all__ = ["GIVE", "TAKE", "UNTOLD", "Actor", "Ended", "Wishes"]
 """The calls in a journal."""
 
 EXCLUSIVE, SHARED, UPGRADABLE = range(3)
-"""The modes of TAKE: b of its END; a is whether it was had (2: OwnerDiedError), c whether a death was told, and
-256 times how many units."""
+"""The modes of TAKE: b of its END; a is whether it was had (2: OwnerDiedError, 3: DeadlockError), c whether a death was
+told, and 256 times how many units.  c of its BEGIN: is there no time limit?"""
 
 UNTOLD = 2
 """By recover(), which takes the mark of a death away and does not say whether there was one."""
@@ -163,16 +163,24 @@ class Actor:
 
     # ---- taking and giving back what has an owner -------------------------------------------------------------------
     def take(
-        self, lock: Any, obj: int, dice: Dice, mode: int = EXCLUSIVE, units: int = 1, **options: Any
+        self,
+        lock: Any,
+        obj: int,
+        dice: Dice,
+        mode: int = EXCLUSIVE,
+        units: int = 1,
+        deadlocks: bool = False,
+        **options: Any,
     ) -> int | None:
         """By acquire(): without waiting, for a while, or for ever.  None: not had; else whether a death was told.
 
         units: for permits.  A signal handler that raises does so in here only, and where the lock can tell its owner.
+        deadlocks: DeadlockError may come; it goes on to the caller.
         """
         how = dice(8)
         patience = None if how > 2 and units == 1 else 0.0 if how == 0 else 0.0005 + 0.01 * dice(5)
-        raising = self.fate == RAISE and hasattr(lock, "_is_owned") and self is Actor.current
-        self.begin(TAKE, obj, units, mode)
+        raising = self.fate == RAISE and hasattr(lock, "_is_owned") and self is Actor.current and not deadlocks
+        self.begin(TAKE, obj, units, mode, int(patience is None))
         try:
             self.interruptible = raising
             got = lock.acquire(timeout=patience, **options)
@@ -183,6 +191,10 @@ class Actor:
             self.interruptible = False
             self.end(TAKE, obj, 2, mode)
             return self.recover(lock, obj, mode)
+        except DeadlockError:
+            if deadlocks:
+                self.end(TAKE, obj, 3, mode)
+            raise
         if not got:
             self.end(TAKE, obj, 0, mode)
             return None

@@ -32,7 +32,7 @@ from .dice import OUTSIDE, STOP
 from .figures import Histogram, Outcome
 from .meetings import Barriers
 from .replay import Facts, judge
-from .scenes import WORDS, Kit, Stage
+from .scenes import Kit, Stage, words
 from .worker import SCENES, Plan, die_with_parent, open_scenes, run
 
 __all__ = ["Storm"]
@@ -71,7 +71,8 @@ class Storm:
         self._seconds, self._kit, self._tell = seconds, kit or {}, tell
         self._plan = Plan(tuple(topics), kill, seed, 0, threads)
         self._processes = processes
-        self._board = Board(processes * (threads + 1) + 1, WORDS * len(SCENES))
+        slots = processes * (threads + 1) + 1
+        self._board = Board(slots, words(slots) * len(SCENES))
         self._judge_slot = self._board.slots - 1
         self._stop = False
 
@@ -236,6 +237,7 @@ class Storm:
         o.replayed += [f"round {self._plan.round}: {text}" for text in verdict.wrong]
         o.records += sum(map(len, journals))
         o.told += verdict.told
+        o.deadlocks += verdict.deadlocks
         o.forks += verdict.forks
         o.deaths += verdict.ended
         o.progress.extend(verdict.progress)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from typing import Any
 
 import syncx
 
@@ -93,7 +94,8 @@ class Bounded(Scene):
     def play(self, actor: Actor, dice: Dice) -> None:
         i, n = dice(2), 1 + (dice(5) == 0)
         semaphore, obj, at = self.semaphores[i], self.obj(i), self._words(i)[actor.slot]
-        if actor.take(semaphore, obj, dice, units=n, **({"n": n} if n > 1 else {})) is None:
+        several: dict[str, Any] = {"n": n} if n > 1 else {}
+        if actor.take(semaphore, obj, dice, units=n, **several) is None:
             return
         actor.point()
         version = (self.w[at] >> 40) + 1 & 0x3FFFFF

@@ -74,6 +74,8 @@ class Outcome:
     """Processes killed, and threads that ended while they held something."""
     told: int = 0
     """Recoveries: who got a lock and was told that its owner had died."""
+    deadlocks: int = 0
+    """That were told to one of their members."""
     stops: int = 0
     signals: int = 0
     forks: int = 0

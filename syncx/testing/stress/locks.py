@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 import os
 from typing import Any
 
@@ -11,7 +12,7 @@ from .actor import EXCLUSIVE, GIVE, SHARED, TAKE, UPGRADABLE, Actor
 from .dice import FORK, Dice
 from .scenes import Canary, Scene
 
-__all__ = ["Mutexes", "RLocks", "RWLocks"]
+__all__ = ["Mutexes", "Placed", "RLocks", "RWLocks"]
 
 _POLICIES: tuple[Any, ...] = ("recover", "raise", Actor.hear)
 """What is done of an owner's death: the lock tells, raises, or calls."""
@@ -26,14 +27,17 @@ class Mutexes(Scene):
     default: Any = syncx.Mutex
 
     def open(self) -> None:
-        self.locks = [
-            self.stage.make(
-                self.topic, self.default, f"{self.topic} {i}", arena=self.stage.arena, on_owner_death=_POLICIES[i]
-            )
-            for i in range(3)
-        ]
+        self.locks = self.made()
         size = Canary.words(self.board.slots)
         self.canaries = [Canary(self.board, self.base + i * size, f"{self.topic} {i}") for i in range(3)]
+
+    def made(self) -> list[Any]:
+        """Three locks."""
+        options = {"arena": self.stage.arena}
+        return [
+            self.stage.make(self.topic, self.default, f"{self.topic} {i}", on_owner_death=_POLICIES[i], **options)
+            for i in range(3)
+        ]
 
     def play(self, actor: Actor, dice: Dice) -> None:
         i = dice(3)
@@ -112,6 +116,30 @@ class Mutexes(Scene):
             self.canaries[i].settle(actor)
             self.canaries[i].leave(actor)
             actor.give(lock, self.obj(i))
+
+
+class Placed(Mutexes):
+    """Mutexes in other places: in memory without a name, in a mapped file, and one that was never given a name."""
+
+    topic = "placed"
+    number = 12
+
+    def made(self) -> list[Any]:
+        path = os.path.join(self.stage.directory, "memory")
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            os.ftruncate(fd, mmap.PAGESIZE)
+            mapped = mmap.mmap(fd, mmap.PAGESIZE)
+        finally:
+            os.close(fd)
+        at, without, options = syncx.Mutex.at, self.stage.inherited, {"arena": self.stage.arena}
+        if self.topic not in without:
+            without[self.topic] = self.stage.make(self.topic, syncx.Mutex, on_owner_death=_POLICIES[2], **options)
+        return [
+            self.stage.make(self.topic, at, self.stage.memory, 512, on_owner_death=_POLICIES[0], **options),
+            self.stage.make(self.topic, at, mapped, 1024, on_owner_death=_POLICIES[1], **options),
+            without[self.topic],
+        ]
 
 
 class RLocks(Mutexes):

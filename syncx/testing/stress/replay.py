@@ -14,18 +14,21 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from . import circles
 from .board import BEGIN, BORN, CONTINUED, DYING, END, ENDING, KILLED, POINT, STOPPED, Record
 
 __all__ = ["Facts", "Verdict", "judge"]
 
 (TAKE, GIVE, WAIT, NOTIFY, SET, CLEAR, DOWN, UP, ARRIVE, ACTION, RUN, BODY, PUT, GET, APPEND, UPDATE) = range(1, 17)
-MUTEX, RLOCK, SEMAPHORE, BOUNDED, CONDITION, RWLOCK, EVENT, BARRIER, ONCE, LATCH, FILES, UPDATES = range(12)
+(
+    MUTEX, RLOCK, SEMAPHORE, BOUNDED, CONDITION, RWLOCK, EVENT, BARRIER, ONCE, LATCH, FILES, UPDATES, PLACED, DEADLOCK
+) = range(14)  # fmt: skip
 TOPICS = (
     "mutex", "rlock", "semaphore", "bounded", "condition", "rwlock", "event", "barrier", "once", "latch", "files",
-    "update",
+    "update", "placed", "deadlock",
 )  # fmt: skip
 EXCLUSIVE, SHARED, UPGRADABLE = range(3)
-TELLS = (MUTEX, RLOCK, CONDITION, RWLOCK)
+TELLS = (MUTEX, RLOCK, CONDITION, RWLOCK, PLACED, DEADLOCK)
 NEVER = 1 << 62
 
 No, Maybe, Yes = range(3)
@@ -66,6 +69,8 @@ class Verdict:
     progress: list[int] = field(default_factory=list)
     """From the death of a holder to one that waited then and was told, in nanoseconds."""
     told: int = 0
+    deadlocks: int = 0
+    """That somebody was told of."""
     ended: int = 0
     """Threads that ended while they held something."""
     forks: int = 0
@@ -143,6 +148,7 @@ class _Replay:
         self._barriers()
         self._onces()
         self._conditions()
+        self._deadlocks()
         self._files()
         return self._verdict
 
@@ -448,6 +454,25 @@ class _Replay:
                 self._wrong(obj, f"item {r.a} was {'put' if call == PUT else 'taken'} twice, again at {r.t}")
             seen[r.a] = r
         return {item: r.t for item, r in seen.items()}
+
+    def _deadlocks(self) -> None:
+        told: dict[int, list[circles.Span]] = {}
+        waits: dict[int, list[circles.Span]] = {}
+        holds: dict[int, list[circles.Span]] = {}
+        for obj, calls in self._of(TAKE, DEADLOCK):
+            ended = [(c, circles.Span(c.token, c.begin, NEVER if c.end is None else c.end)) for c in calls]
+            told[obj] = [span for c, span in ended if c.last is not None and c.last.a == 3]
+            waits[obj] = [span for c, span in ended if c.first.c]
+            holds[obj] = [circles.Span(c.token, c.begin, NEVER) for c, _ in ended if c.last is None]
+            taken, latest = self._holds[obj], 0
+            for h, following in zip(taken, [*(n.got for n in taken[1:]), NEVER], strict=True):
+                # not while another surely had it; a dead one's at most until another has it
+                since = max(h.begin, latest) if latest <= h.got else h.begin
+                holds[obj].append(circles.Span(h.token, since, following if h.gave is None else h.gave))
+                latest = max(latest, min(h.until, following))
+        self._verdict.deadlocks = sum(map(len, told.values()))
+        for obj, text in circles.false_verdicts(told, waits, holds):
+            self._wrong(obj, text)
 
     # ---- files ------------------------------------------------------------------------------------------------------
     def _files(self) -> None:

@@ -37,6 +37,8 @@ def say(outcome: Outcome, screen: Screen) -> None:
     ]
     for (a, what), (b, other) in zip(left, right, strict=True):
         screen.say(f"{a:>12,}  {what:<34}{b:>10,}  {other}")
+    if o.deadlocks:
+        screen.say(f"{o.deadlocks:>12,}  deadlocks, each told to one of its members")
     screen.say()
     waits = [(topic, h) for topic, h in sorted(o.waits.items())]
     if waits:
@@ -87,6 +89,7 @@ def as_json(outcome: Outcome) -> dict[str, Any]:
         "rounds_without_deaths": o.calm_rounds,
         "deaths": o.deaths,
         "recoveries": o.told,
+        "deadlocks": o.deadlocks,
         "stops": o.stops,
         "signals": o.signals,
         "forks": o.forks,

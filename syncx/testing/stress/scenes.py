@@ -7,6 +7,7 @@ words.
 
 from __future__ import annotations
 
+import mmap
 from collections.abc import Callable
 from typing import Any
 
@@ -16,13 +17,15 @@ from .actor import Actor
 from .board import Board
 from .dice import Dice
 
-__all__ = ["Canary", "Scene", "Stage"]
+__all__ = ["Canary", "Scene", "Stage", "words"]
 
 Kit = dict[str, Callable[..., Any]]
 """What makes the objects, by topic; tests put broken ones in."""
 
-WORDS = 512
-"""Of each topic."""
+
+def words(slots: int) -> int:
+    """Of each topic, where so many threads play: none needs more than a few, and ten for each thread."""
+    return 64 + 12 * slots
 
 
 class Stage:
@@ -30,6 +33,10 @@ class Stage:
 
     def __init__(self, arena: syncx.Arena, directory: str, board: Board, kit: Kit) -> None:
         self.arena, self.directory, self.board, self.kit = arena, directory, board, kit
+        self.memory = mmap.mmap(-1, mmap.PAGESIZE)
+        """Without a name, for objects that are placed in it: those who are forked have it too."""
+        self.inherited: dict[str, Any] = {}
+        """Objects without a name: made by the first who opens a scene, and known to those whom it forks."""
 
     def make(self, topic: str, default: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
         return self.kit.get(topic, default)(*arguments, **options)
@@ -44,7 +51,7 @@ class Scene:
 
     def __init__(self, stage: Stage) -> None:
         self.stage, self.board, self.w = stage, stage.board, stage.board.w
-        self.base = stage.board.objects + self.number * WORDS
+        self.base = stage.board.objects + self.number * words(stage.board.slots)
         self.open()
 
     def open(self) -> None:

@@ -18,7 +18,8 @@ from .actor import Actor, Ended, Interrupted, Wishes
 from .counts import Bounded, Latches, Semaphores
 from .dice import EXEC, FORK, INSIDE, OUTSIDE, Decision, Stream
 from .files import Files, Updates
-from .locks import Mutexes, RLocks, RWLocks
+from .knots import Knots
+from .locks import Mutexes, Placed, RLocks, RWLocks
 from .meetings import Barriers, Conditions, Events, Onces
 from .scenes import Scene, Stage
 
@@ -27,7 +28,8 @@ __all__ = ["SCENES", "Plan", "die_with_parent", "open_scenes", "run"]
 SCENES: dict[str, type[Scene]] = {
     s.topic: s
     for s in (
-        Mutexes, RLocks, Semaphores, Bounded, Conditions, RWLocks, Events, Barriers, Onces, Latches, Files, Updates
+        Mutexes, RLocks, Semaphores, Bounded, Conditions, RWLocks, Events, Barriers, Onces, Latches, Files, Updates,
+        Placed, Knots,
     )
 }  # fmt: skip
 

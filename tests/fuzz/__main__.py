@@ -70,7 +70,7 @@ def processor_time() -> float:
 def what_ended(text: str) -> str:
     """The line that says why a fuzzer ended."""
     for pattern in (
-        r"^.*: not so: .*$",
+        r"^.*not so: .*$",
         r"^a wait that .*$",
         r"^.*runtime error: .*$",
         r"^SUMMARY: .*$",

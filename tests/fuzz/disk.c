@@ -406,8 +406,10 @@ void *__wrap_mmap(void *at, size_t size, int protection, int flags, int fd, off_
     if (!kernel.virtual || fd < 0)
         return __real_mmap(at, size, protection, flags, fd, offset);
     if (is_arena(fd)) {
-        if (kernel.arena != NULL || size != disk.size)
+        if (kernel.arena != NULL || size != disk.size) {
+            fprintf(stderr, "not so: the arena is mapped once, and as large as it is: %zu bytes\n", size);
             abort();
+        }
         disk.was_mapped = true;
         kernel.arena = disk.room;
         kernel.arena_size = size;

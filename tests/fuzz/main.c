@@ -26,15 +26,18 @@ static const struct fuzz_target *find(const char *name)
 static void run(const struct fuzz_target *t, const uint8_t *data, size_t size)
 {
     struct input in = {data, data + size};
-    t->run(&in);
+    t->run(&in, t->damage);
 }
 
 #ifndef REPLAY
+
+#include "mutate.h"
 
 static const struct fuzz_target *chosen;
 
 int LLVMFuzzerInitialize(int *argc, char ***argv);
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+size_t LLVMFuzzerCustomMutator(uint8_t *data, size_t size, size_t most, unsigned seed);
 
 int LLVMFuzzerInitialize(int *argc, char ***argv)
 {
@@ -48,6 +51,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     run(chosen, data, size);
     return 0;
+}
+
+size_t LLVMFuzzerCustomMutator(uint8_t *data, size_t size, size_t most, unsigned seed)
+{
+    return mutate(chosen, data, size, most, seed);
 }
 
 #else

@@ -36,6 +36,7 @@ static struct {
     uint32_t count;
 } added;
 static struct world *present;
+static bool rehearsal;   /* the damage is read, and not done */
 static unsigned touched; /* what the input before this one could damage */
 
 static void must(bool good, const char *what)
@@ -464,16 +465,16 @@ uint64_t some_value(struct input *in, unsigned width, uint64_t current)
     }
 }
 
+const unsigned scene_regions[16] = {
+    DAMAGE_HEADER, DAMAGE_HEADER, DAMAGE_LIVES, DAMAGE_LIVES, DAMAGE_LIVES, DAMAGE_LIVES, DAMAGE_INDEX, DAMAGE_INDEX,
+    DAMAGE_INDEX,  DAMAGE_CELLS,  DAMAGE_CELLS, DAMAGE_CELLS, DAMAGE_NOTES, DAMAGE_NOTES, DAMAGE_FILES, DAMAGE_FILES};
+
 /* A place in the arena that the input may damage, or 0. */
 static uint64_t some_spot(struct input *in, unsigned damage)
 {
     const struct sx_region *regions = scene.header.regions;
     uint32_t which = take8(in) % 16, at = take16(in);
-    static const unsigned of[16] = {DAMAGE_HEADER, DAMAGE_HEADER, DAMAGE_LIVES, DAMAGE_LIVES,
-                                    DAMAGE_LIVES,  DAMAGE_LIVES,  DAMAGE_INDEX, DAMAGE_INDEX,
-                                    DAMAGE_INDEX,  DAMAGE_CELLS,  DAMAGE_CELLS, DAMAGE_CELLS,
-                                    DAMAGE_NOTES,  DAMAGE_NOTES,  DAMAGE_FILES, DAMAGE_FILES};
-    for (uint32_t i = 0; !(of[which] & damage); i++)
+    for (uint32_t i = 0; !(scene_regions[which] & damage); i++)
         if ((which = (which + 1) % 16, i == 16))
             return 0;
     uint64_t participant = regions[SX_PARTICIPANTS].offset + at % SLOTS * sizeof(struct sx_participant);
@@ -548,14 +549,19 @@ static void damage_one(struct input *in, unsigned damage)
     unsigned width = widths[take8(in) % 8];
     if (width == 0) { /* a run of bytes */
         uint32_t n = take8(in) % 64 + 1;
-        if (at + n >= scene.header.total_size || !touch(at) || !touch(at + n))
+        if (at + n >= scene.header.total_size || (!rehearsal && (!touch(at) || !touch(at + n))))
             return;
-        for (uint32_t i = 0; i < n; i++)
-            image[at + i] = (char)take8(in);
+        for (uint32_t i = 0; i < n; i++) {
+            uint8_t byte = take8(in);
+            if (!rehearsal)
+                image[at + i] = (char)byte;
+        }
         return;
     }
     at -= at % width;
-    if (!touch(at))
+    if (rehearsal)
+        some_value(in, width, 0);
+    if (rehearsal || !touch(at))
         return;
     memcpy(&current, image + at, width);
     store(image + at, width, some_value(in, width, current));
@@ -651,6 +657,21 @@ static uint64_t checksum(const struct sx_header *h)
     return sum;
 }
 
+/* What says how things are, before the damage: some switches, how the first sleeps end, the size of the file. */
+static uint32_t read_switches(struct input *in, unsigned damage, uint64_t *size)
+{
+    uint32_t flags = take16(in);
+    kernel.script_left = take8(in) % 8;
+    if (kernel.script_left > (size_t)(in->end - in->at))
+        kernel.script_left = (uint32_t)(in->end - in->at);
+    kernel.script = in->at;
+    in->at += kernel.script_left;
+    *size = scene.header.total_size;
+    if (damage & DAMAGE_SIZE && flags >> 14 & 1)
+        *size = take32(in) % (flags >> 15 & 1 ? 3 * SX_PAGE : 2 * *size);
+    return flags;
+}
+
 void world_write(struct world *w, struct input *in, unsigned damage)
 {
     kernel_begin();
@@ -659,7 +680,8 @@ void world_write(struct world *w, struct input *in, unsigned damage)
     *w = (struct world){.in = in, .witness = -1};
     present = w;
 
-    uint32_t flags = take16(in);
+    uint64_t size;
+    uint32_t flags = read_switches(in, damage, &size);
     kernel.patience = 4 + (flags >> 2 & 15);
     kernel.given_up = kernel.patience + 4 + (flags >> 6 & 15);
     kernel.wakes = flags >> 10 & 1;
@@ -669,21 +691,28 @@ void world_write(struct world *w, struct input *in, unsigned damage)
     sx_host.interrupted = interrupted;
     sx_host.handles = handles;
     sx_host.report = report;
-    kernel.script_left = take8(in) % 8;
-    if (kernel.script_left > (size_t)(in->end - in->at))
-        kernel.script_left = (uint32_t)(in->end - in->at);
-    kernel.script = in->at;
-    in->at += kernel.script_left;
 
-    uint64_t size = scene.header.total_size;
-    if (damage & DAMAGE_SIZE && flags >> 14 & 1)
-        size = take32(in) % (flags >> 15 & 1 ? 3 * SX_PAGE : 2 * size);
-    for (uint32_t n = take8(in) % 24; n-- > 0;)
+    for (uint32_t n = take8(in) % DAMAGES; n-- > 0;)
         damage_one(in, damage);
     if (damage & DAMAGE_HEADER && take8(in) & 1)
         ((struct sx_header *)image)->checksum = checksum((struct sx_header *)image);
     disk_put(size);
     witness(w, ~flags & 3);
+}
+
+void world_layout(struct input in, unsigned damage, struct layout *l)
+{
+    uint64_t size;
+    rehearsal = true;
+    read_switches(&in, damage, &size);
+    l->count_at = in.at;
+    l->count = take8(&in) % DAMAGES;
+    for (uint32_t i = 0; i < l->count; i++) {
+        l->record[i] = in.at;
+        damage_one(&in, damage);
+    }
+    l->record[l->count] = in.at;
+    rehearsal = false;
 }
 
 bool world_open(struct world *w, struct input *in, unsigned damage)
@@ -698,6 +727,10 @@ bool world_open(struct world *w, struct input *in, unsigned damage)
 
 void world_end(struct world *w)
 {
+    if (sx_self.slot != NULL) { /* what the kernel is to mark when we die is a robust mutex, and ours */
+        REQUIRE((uint32_t)sx_self.slot->life.mutex.__data.__kind == sx_life_kind());
+        REQUIRE((atomic_load(sx_life_word(sx_self.slot)) & FUTEX_TID_MASK) == (uint32_t)gettid());
+    }
     if (w->arena != NULL)
         sx_arena_release(w->arena);
     w->arena = NULL;

@@ -81,6 +81,16 @@ struct world {
     int witness;            /* holds the byte of the scene's process; -1: it is dead */
 };
 
+/* Where in an input the damage lies: the byte that counts it, and each record of it; behind the last one is the rest. */
+#define DAMAGES 24
+struct layout {
+    const uint8_t *count_at, *record[DAMAGES + 1];
+    uint32_t count;
+};
+void world_layout(struct input in, unsigned damage, struct layout *l);
+/* The regions that a record may mean, by the low four bits of its first byte. */
+extern const unsigned scene_regions[16];
+
 /* Reads the damage from the input and writes the file. */
 void world_write(struct world *w, struct input *in, unsigned damage);
 /* ... and opens it; false: it was refused, and rightly so. */

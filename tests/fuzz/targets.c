@@ -122,6 +122,9 @@ static void look_at(const struct sx_snapshot *s)
         const struct sx_seen_hold *h = sx_seen_hold(s, i);
         const struct sx_trace *t = sx_seen_trace(s, h);
         REQUIRE(h->object == SX_NOBODY || h->object < s->objects.count);
+        /* nobody is shown as a holder who cannot be one */
+        REQUIRE(h->process != 0 || h->thread == 0 || sx_slot_of(h->thread) < SX_MAX_PARTICIPANTS);
+        REQUIRE(h->process == 0 || sx_slot_of(h->process) < SX_MAX_PROCESSES);
         sum += t == NULL ? 0 : t->since_ns;
         sum += sx_seen_owner(s, h->process) != NULL;
     }
@@ -151,11 +154,11 @@ static void take_snapshot(const struct sx_source *source)
 /* ---- the targets -------------------------------------------------------------------------------------------------------- */
 
 /* The header, the size of the file: opening, collecting, unlinking. */
-static void fuzz_arena(struct input *in)
+static void fuzz_arena(struct input *in, unsigned damage)
 {
     struct world w;
     struct sx_source source;
-    world_write(&w, in, DAMAGE_HEADER | DAMAGE_SIZE | DAMAGE_LIVES);
+    world_write(&w, in, damage);
     enum sx_status s = sx_source_open(scene.arena, &source);
     check_status_value(s);
     if (s == SX_OK) {
@@ -196,11 +199,11 @@ static void fuzz_arena(struct input *in)
 }
 
 /* The table of names, its index, the references, the heaps. */
-static void fuzz_names(struct input *in)
+static void fuzz_names(struct input *in, unsigned damage)
 {
     struct world w;
     struct hand h = {.world = &w};
-    if (world_open(&w, in, DAMAGE_HEADER | DAMAGE_INDEX | DAMAGE_CELLS)) {
+    if (world_open(&w, in, damage)) {
         while (more(in))
             switch (take8(in) % 8) {
             case 0:
@@ -230,11 +233,11 @@ static void fuzz_names(struct input *in)
 }
 
 /* Registering, leaving, reaping; who is alive; what is inherited from the dead. */
-static void fuzz_participants(struct input *in)
+static void fuzz_participants(struct input *in, unsigned damage)
 {
     struct world w;
     struct hand h = {.world = &w};
-    if (world_open(&w, in, DAMAGE_HEADER | DAMAGE_LIVES)) {
+    if (world_open(&w, in, damage)) {
         while (more(in))
             switch (take8(in) % 4) {
             case 0:
@@ -252,11 +255,11 @@ static void fuzz_participants(struct input *in)
 }
 
 /* Every operation of every primitive on cells of arbitrary content. */
-static void fuzz_cells(struct input *in)
+static void fuzz_cells(struct input *in, unsigned damage)
 {
     struct world w;
     struct hand h = {.world = &w};
-    if (world_open(&w, in, DAMAGE_CELLS | DAMAGE_LIVES)) {
+    if (world_open(&w, in, damage)) {
         open_one(&h, in);
         while (more(in))
             switch (take8(in) % 8) {
@@ -278,12 +281,12 @@ static void fuzz_cells(struct input *in)
 }
 
 /* The same in memory of the user's own, which is bound, adopted and made. */
-static void fuzz_memory(struct input *in)
+static void fuzz_memory(struct input *in, unsigned damage)
 {
     static _Alignas(SX_PAGE) unsigned char room[2 * SX_PAGE];
     struct world w;
     struct hand h = {.world = &w};
-    if (world_open(&w, in, DAMAGE_LIVES)) {
+    if (world_open(&w, in, damage)) {
         struct scene_cell *c = some_cell(in);
         size_t size = sx_kind_size(c->kind, c->parameter), given = take8(in) & 1 ? size : take16(in) % SX_PAGE;
         if (given < sizeof(struct sx_cell))
@@ -311,11 +314,11 @@ static void fuzz_memory(struct input *in)
 }
 
 /* A picture of everything, from the file and from the mapping. */
-static void fuzz_snapshot(struct input *in)
+static void fuzz_snapshot(struct input *in, unsigned damage)
 {
     struct world w;
     struct sx_source source;
-    world_write(&w, in, DAMAGE_ALL);
+    world_write(&w, in, damage);
     enum sx_status s = sx_source_open(scene.arena, &source);
     check_status_value(s);
     if (s == SX_OK) {
@@ -338,12 +341,12 @@ static void fuzz_snapshot(struct input *in)
 }
 
 /* The search for deadlocks. */
-static void fuzz_deadlock(struct input *in)
+static void fuzz_deadlock(struct input *in, unsigned damage)
 {
     struct world w;
     struct hand h = {.world = &w};
     uint64_t me;
-    if (world_open(&w, in, DAMAGE_LIVES | DAMAGE_CELLS | DAMAGE_FILES)) {
+    if (world_open(&w, in, damage)) {
         sx_deadlock_off = false;
         while (more(in)) {
             uint64_t id = some_thread(in);
@@ -386,12 +389,12 @@ static void fuzz_deadlock(struct input *in)
 }
 
 /* What was noted on demand: traces, times of holds, lock order. */
-static void fuzz_notes(struct input *in)
+static void fuzz_notes(struct input *in, unsigned damage)
 {
     static const char stack[] = "a.py:1 in f\nb.py:2 in g";
     struct world w;
     uint64_t me;
-    if (!world_open(&w, in, DAMAGE_NOTES | DAMAGE_HEADER | WRITES_NOTES)) {
+    if (!world_open(&w, in, damage)) {
         world_end(&w);
         return;
     }
@@ -485,10 +488,10 @@ static void fuzz_notes(struct input *in)
 }
 
 /* File ranges: the lines, the records of those who wait and hold. */
-static void fuzz_files(struct input *in)
+static void fuzz_files(struct input *in, unsigned damage)
 {
     struct world w;
-    if (!world_open(&w, in, DAMAGE_FILES | DAMAGE_LIVES)) {
+    if (!world_open(&w, in, damage)) {
         world_end(&w);
         return;
     }
@@ -548,13 +551,21 @@ static void fuzz_files(struct input *in)
     }
     while (count > 0)
         sx_range_close(&range[--count]);
+    for (uint32_t i = 0; sx_self.slot != NULL && i < SX_FILE_HOLDS; i++) /* who holds nothing says so */
+        REQUIRE(!(atomic_load(&sx_self.slot->files[i].state) & FILE_HELD));
     close(foreign);
     world_end(&w);
 }
 
 const struct fuzz_target fuzz_targets[] = {
-    {"arena", fuzz_arena},       {"names", fuzz_names},   {"participants", fuzz_participants},
-    {"cells", fuzz_cells},       {"memory", fuzz_memory}, {"snapshot", fuzz_snapshot},
-    {"deadlock", fuzz_deadlock}, {"notes", fuzz_notes},   {"files", fuzz_files},
+    {"arena", fuzz_arena, DAMAGE_HEADER | DAMAGE_SIZE | DAMAGE_LIVES, {{0}, 0}, {{0}, 0}},
+    {"names", fuzz_names, DAMAGE_HEADER | DAMAGE_INDEX | DAMAGE_CELLS, {{0}, 1}, {{3}, 1}},
+    {"participants", fuzz_participants, DAMAGE_HEADER | DAMAGE_LIVES, {{0}, 1}, {{1, 0, 1}, 3}},
+    {"cells", fuzz_cells, DAMAGE_CELLS | DAMAGE_LIVES, {{0}, 0}, {{2, 0, 1}, 3}},
+    {"memory", fuzz_memory, DAMAGE_LIVES, {{0}, 0}, {{0, 1}, 2}},
+    {"snapshot", fuzz_snapshot, DAMAGE_ALL, {{0}, 0}, {{0}, 0}},
+    {"deadlock", fuzz_deadlock, DAMAGE_LIVES | DAMAGE_CELLS | DAMAGE_FILES, {{0, 0}, 2}, {{0, 1, 0, 1}, 4}},
+    {"notes", fuzz_notes, DAMAGE_NOTES | DAMAGE_HEADER | WRITES_NOTES, {{0}, 0}, {{0}, 0}},
+    {"files", fuzz_files, DAMAGE_FILES | DAMAGE_LIVES, {{0}, 0}, {{0}, 0}},
 };
 const uint32_t fuzz_target_count = sizeof fuzz_targets / sizeof *fuzz_targets;

@@ -8,10 +8,17 @@ from pathlib import Path
 from tests.twins import CORE, Edit, Twin, apply, core_sources, table
 
 TWINS: dict[str, Twin] = {
-    "names": Twin(
-        table.INDEX_UNCHECKED.name,
-        table.INDEX_UNCHECKED.edits,
+    "arena": Twin(
+        "where the regions lie is believed",
+        (
+            Edit(
+                "arena.c",
+                "return memcmp(&want, h, offsetof(struct sx_header, checksum)) != 0 ? SX_OTHER_VERSION : SX_OK;",
+                "return SX_OK;",
+            ),
+        ),
     ),
+    "names": Twin(table.INDEX_UNCHECKED.name, table.INDEX_UNCHECKED.edits),
     "participants": Twin(
         "the kind of a life lock is not looked at",
         (
@@ -19,6 +26,30 @@ TWINS: dict[str, Twin] = {
                 "participant.c",
                 "if (!atomic_compare_exchange_strong(life_kind(p), &kind, expected) && kind != expected)",
                 "if (atomic_compare_exchange_strong(life_kind(p), &kind, expected) && kind == 1)",
+            ),
+        ),
+    ),
+    "cells": Twin(
+        "the length of a result is not compared with its room",
+        (Edit("once.c", "if (*length > SX_ONCE_RESULT)", "if (*length == UINT32_MAX)"),),
+    ),
+    "memory": Twin(
+        "an object is not compared with the memory that was given",
+        (
+            Edit(
+                "object.c",
+                "    if (request->needed > size)\n        return SX_TOO_SMALL;\n    enum sx_status s = as_requested(",
+                "    (void)size;\n    enum sx_status s = as_requested(",
+            ),
+        ),
+    ),
+    "snapshot": Twin(
+        "a holder that cannot be is shown",
+        (
+            Edit(
+                "snapshot_cells.c",
+                "if (!sx_possible(r->c, by_process ? process : thread, by_process)) {",
+                "if (r->c == NULL) {",
             ),
         ),
     ),
@@ -33,11 +64,23 @@ TWINS: dict[str, Twin] = {
             ),
         ),
     ),
-    "cells": Twin(
-        "the length of a result is not compared with its room",
-        (Edit("once.c", "if (*length > SX_ONCE_RESULT)", "if (*length == UINT32_MAX)"),),
+    "notes": Twin(
+        "the number of classes is believed",
+        (Edit("order.c", "return n < SX_ORDER_CLASSES ? n : SX_ORDER_CLASSES;", "return n;"),),
+    ),
+    "files": Twin(
+        "what a predecessor held of files is not forgotten",
+        (
+            Edit(
+                "participant.c",
+                "    for (uint32_t i = 0; i < SX_FILE_HOLDS; i++)\n"
+                "        atomic_fetch_and_explicit(&p->files[i].state, ~(FILE_STEP - 1), memory_order_relaxed);\n",
+                "",
+            ),
+        ),
     ),
 }
+"""By target."""
 
 
 def write_core(twin: Twin, where: Path) -> Path:

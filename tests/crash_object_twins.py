@@ -6,11 +6,12 @@ They are loaded by `python -m syncx.testing.crash.worker`, which has its own pro
 from __future__ import annotations
 
 import fcntl
+import mmap
 import os
 from collections.abc import Callable
 from typing import Any
 
-from syncx import Arena, Condition, Mutex, Semaphore, _core
+from syncx import Arena, Condition, Latch, Mutex, Semaphore, _core
 from syncx.testing.crash import (
     barriers,
     conditions,
@@ -18,11 +19,17 @@ from syncx.testing.crash import (
     events,
     files,
     knots,
+    memory,
     names,
     objects,
     onces,
+    records,
     scenario,
     semaphores,
+    siblings,
+    situations,
+    subjects,
+    threads,
 )
 from syncx.testing.crash.world import Page
 
@@ -250,7 +257,92 @@ class HalfAnArena(names._CreateArena):
         return makes
 
 
+class WritesInHalves(records._Write):
+    """A record, written in two steps."""
+
+    primitive = "twin"
+
+    def operation(self) -> Callable[[], object]:
+        descriptor, page, half = os.open(self.path(), os.O_RDWR), self.page, len(self.new) // 2
+        begins = records._HEADER + records._SIZE * self.record
+
+        def writes() -> None:
+            os.pwrite(descriptor, self.new[:half], begins)
+            os.pwrite(descriptor, self.new[half:], begins + half)
+            page[records._RETURNED] = 1
+
+        return writes
+
+
+class _AnotherRecord(records.RecordSubject):
+    """Each process locks a record of its own."""
+
+    def wanted(self) -> Any:
+        return self.records[os.getpid()]
+
+
+class LocksAnother(situations.ReleaseWaited):
+    """Locks that lock something else."""
+
+    primitive, operation_name, subject = "twin", "release", _AnotherRecord
+
+    def finish(self) -> None:
+        super().finish()
+        files.remove_files(self.arena_path)
+
+
+class _StaysWithProcess(subjects.BinarySubject):
+    """What stays with the process when its thread ends, said to be the thread's."""
+
+
+class OutlivesItsThread(threads._Holds):
+    """A hold that the end of its thread does not end."""
+
+    primitive, subject = "twin", _StaysWithProcess
+
+
+class ClosedByAnother(siblings._GivesBackShared):
+    """POSIX record locks by hand: what one thread closes, the other one's lock goes with."""
+
+    primitive = "twin"
+
+    def sibling(self, there: Any) -> None:
+        descriptor = os.open(files.file_of(self.arena_path, "subject"), os.O_RDWR)
+        fcntl.lockf(descriptor, fcntl.LOCK_SH, 60, 0)
+        there.set()
+        os.read(self.reads, 1)
+
+    def before(self) -> None:
+        siblings._Siblings.before(self)
+
+    def operation(self) -> Callable[[], object]:
+        path = files.file_of(self.arena_path, "subject")
+        return lambda: os.close(os.open(path, os.O_RDONLY))
+
+
+class HalfALatch(memory._At):
+    """A latch whose bytes are written where it is to be, one part after the other."""
+
+    primitive, kind = "twin", next(k for k in memory._KINDS if k.name == "latch")
+
+    def operation(self) -> Callable[[], object]:
+        whole = mmap.mmap(-1, mmap.PAGESIZE)
+        self.at(whole)
+        here, parts = self.memory, [(i, whole[i : i + 8]) for i in range(0, Latch.SIZE, 8) if any(whole[i : i + 8])]
+
+        def makes() -> None:
+            for begins, part in parts:
+                here[begins : begins + 8] = part
+
+        return makes
+
+
 CONDEMNED = {
+    WritesInHalves: "torn",
+    LocksAnother: "two holders",
+    OutlivesItsThread: "hang",
+    ClosedByAnother: "two holders",
+    HalfALatch: "error",
     SetThenWake: "hang",
     NotificationLost: "hang",
     WritesInPlace: "torn",

@@ -9,7 +9,8 @@ import os
 from typing import Any
 
 import syncx
-from syncx.testing.crash.locks import Subject, scenarios_of
+from syncx.testing.crash.locks import Subject
+from syncx.testing.crash.situations import scenarios_of
 from syncx.testing.crash.subjects import MutexSubject
 
 
@@ -57,6 +58,7 @@ class TellsNobody(_Twin):
 
 class TellsAlways(_Twin):
     name = "twin: tells always"
+    operations = ("acquire", "release", "with")
 
     def told(self) -> bool:
         return True

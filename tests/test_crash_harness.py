@@ -40,6 +40,7 @@ CONDEMNED = {
     ("twin: excludes nobody.release/with a waiter", "classes"): "two holders",
     ("twin: tells nobody.release/free", "classes"): "told",
     ("twin: tells always.acquire/free", "classes"): "told",
+    ("twin: tells always.with/recovering", "classes"): "told",
     ("twin: hangs for ever.acquire/free", "classes"): "hang",
     ("twin: loses permits.acquire/free", "classes"): "lost permit",
     ("twin: wakes nobody.release/with a waiter", "classes"): "lost wake-up",

@@ -109,8 +109,23 @@ static PyObject *Tracee_signal(Tracee *self, PyObject *number)
     int n = (int)PyLong_AsLong(number);
     if (PyErr_Occurred() || !is_there(self))
         return NULL;
-    if (kill(self->child.pid, n) != 0)
+    if (syscall(SYS_tgkill, self->child.process, self->child.pid, n) != 0)
         return PyErr_SetFromErrno(PyExc_OSError);
+    Py_RETURN_NONE;
+}
+
+static PyObject *Tracee_end_thread(Tracee *self, PyObject *unused)
+{
+    (void)unused;
+    int r;
+    if (!is_there(self))
+        return NULL;
+    if (self->child.process == self->child.pid) {
+        PyErr_SetString(PyExc_ValueError, "the traced thread is the first one of its process: kill() ends both");
+        return NULL;
+    }
+    Py_BEGIN_ALLOW_THREADS r = child_end_thread(&self->child);
+    Py_END_ALLOW_THREADS if (r != 0) return PyErr_SetFromErrno(PyExc_OSError);
     Py_RETURN_NONE;
 }
 
@@ -228,15 +243,17 @@ static bool watch_all(Tracee *t, PyObject *buffers)
 
 static PyObject *Tracee_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
-    static char *names[] = {"pid", "watched", NULL};
-    int pid, status;
+    static char *names[] = {"pid", "watched", "thread", NULL};
+    int process, pid = 0, status;
     PyObject *watched = NULL;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "i|O:Tracee", names, &pid, &watched))
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "i|Oi:Tracee", names, &process, &watched, &pid))
         return NULL;
-    if (pid <= 0) {
-        PyErr_Format(PyExc_ValueError, "the pid of a child is positive, not %d", pid);
+    if (process <= 0 || pid < 0) {
+        PyErr_Format(PyExc_ValueError, "the pid of a child is positive, not %d", process <= 0 ? process : pid);
         return NULL;
     }
+    if (pid == 0)
+        pid = process;
     Tracee *self = (Tracee *)type->tp_alloc(type, 0);
     if (self == NULL)
         return NULL;
@@ -252,6 +269,7 @@ static PyObject *Tracee_new(PyTypeObject *type, PyObject *args, PyObject *kwargs
         return NULL;
     }
     self->child.pid = pid;
+    self->child.process = process;
     self->child.status = status;
     self->child.gone = !WIFSTOPPED(status);
     if (self->child.gone) {
@@ -283,6 +301,8 @@ static PyMethodDef Tracee_methods[] = {
      "run($self, /, patience=0.0)\n--\n\nGoes on at full speed to the end of the operation; returns as `walk` does."},
     {"kill", (PyCFunction)Tracee_kill, METH_NOARGS,
      "kill($self, /)\n--\n\nSIGKILL, and waits for its end.  Returns the wait status."},
+    {"end_thread", (PyCFunction)Tracee_end_thread, METH_NOARGS,
+     "end_thread($self, /)\n--\n\nEnds the traced thread where it is, by exit(2); its process lives on."},
     {"signal", (PyCFunction)Tracee_signal, METH_O,
      "signal($self, number, /)\n--\n\nSends it a signal, which it gets when it goes on."},
     {NULL, NULL, 0, NULL},
@@ -306,8 +326,10 @@ static PyGetSetDef Tracee_getset[] = {
 };
 
 static PyType_Slot Tracee_slots[] = {
-    {Py_tp_doc, "Tracee(pid, watched=())\n--\n\nA child of this thread that has called `between`, waited for.\n\n"
-                "watched: buffers whose changes are effects.  Dropping it kills the child."},
+    {Py_tp_doc,
+     "Tracee(pid, watched=(), thread=0)\n--\n\nA child of this thread that has called `between`, waited for.\n\n"
+     "watched: buffers whose changes are effects.  thread: its thread that has called `in_thread`.\n"
+     "Dropping it kills the child."},
     {Py_tp_new, Tracee_new},
     {Py_tp_dealloc, Tracee_dealloc},
     {Py_tp_methods, Tracee_methods},
@@ -323,16 +345,34 @@ static PyType_Spec Tracee_spec = {
 };
 
 /* ---- the child's side ------------------------------------------------------------------------------------------------ */
-static PyObject *between(PyObject *module, PyObject *operation)
+static PyObject *stepped(PyObject *operation, bool stops, int tells)
 {
-    (void)module;
     long pid = getpid(), tid = syscall(SYS_gettid);
     if (ptrace(PTRACE_TRACEME, 0, NULL, NULL) != 0)
         return PyErr_SetFromErrno(PyExc_OSError);
+    if (tells >= 0 && write(tells, &tid, sizeof tid) != sizeof tid)
+        return PyErr_SetFromErrno(PyExc_OSError);
     syscall(SYS_tgkill, pid, tid, SIGSTOP); /* raise(3) would be three effects more */
     PyObject *result = PyObject_CallNoArgs(operation);
-    syscall(SYS_tgkill, pid, tid, SIGSTOP);
+    if (stops)
+        syscall(SYS_tgkill, pid, tid, SIGSTOP);
     return result;
+}
+
+static PyObject *between(PyObject *module, PyObject *operation)
+{
+    (void)module;
+    return stepped(operation, true, -1);
+}
+
+static PyObject *in_thread(PyObject *module, PyObject *args)
+{
+    (void)module;
+    int tells, stops;
+    PyObject *operation;
+    if (!PyArg_ParseTuple(args, "ipO:in_thread", &tells, &stops, &operation))
+        return NULL;
+    return stepped(operation, stops, tells);
 }
 
 /* Its death is the child's, also if it has died already: PTRACE_TRACEME would make the next parent the tracer. */
@@ -353,6 +393,10 @@ static PyMethodDef functions[] = {
      "die_with(parent, /)\n--\n\nIn a child: SIGKILL when that process ends, or now if it has ended."},
     {"between", between, METH_O,
      "between(operation, /)\n--\n\nIn a child: has the parent trace it, and calls `operation` between two stops."},
+    {"in_thread", in_thread, METH_VARARGS,
+     "in_thread(tells, stops, operation, /)\n--\n\nIn a thread of a child: as `between`.\n\n"
+     "tells: a descriptor to which the thread's id is written, eight bytes, when its parent traces it.  stops: False:\n"
+     "without the second stop, so that the end to step to is the thread's."},
     {NULL, NULL, 0, NULL},
 };
 

@@ -144,7 +144,7 @@ static bool at_the_end(struct child *t)
 static bool about_to_stop(struct child *t)
 {
     struct user_regs_struct regs;
-    return ptrace(PTRACE_GETREGS, t->pid, NULL, &regs) == 0 && (int)regs.rdi == t->pid && (int)regs.rdx == SIGSTOP;
+    return ptrace(PTRACE_GETREGS, t->pid, NULL, &regs) == 0 && (int)regs.rdi == t->process && (int)regs.rdx == SIGSTOP;
 }
 
 static int go_on(struct child *t, int how)
@@ -329,20 +329,82 @@ int child_go(struct child *t, const struct way *way)
 }
 
 /* ---- its end, and where it stands ---------------------------------------------------------------------------------- */
-void child_kill(struct child *t)
+static int wait_for_end(pid_t pid)
 {
     int status = 0;
-    if (t->gone || t->pid <= 0)
-        return;
-    kill(t->pid, SIGKILL);
     for (;;) {
-        pid_t r = waitpid(t->pid, &status, __WALL);
-        if ((r < 0 && errno != EINTR) || (r == t->pid && (WIFEXITED(status) || WIFSIGNALED(status))))
-            break;
+        pid_t r = waitpid(pid, &status, __WALL);
+        if ((r < 0 && errno != EINTR) || (r == pid && (WIFEXITED(status) || WIFSIGNALED(status))))
+            return status;
     }
-    t->gone = true;
+}
+
+void child_kill(struct child *t)
+{
+    bool has_more = t->process != t->pid; /* threads, which its own end has not ended */
+    if (t->pid <= 0 || t->over || (t->gone && !has_more))
+        return;
+    kill(t->process, SIGKILL);
+    if (!t->gone)
+        t->status = wait_for_end(t->pid);
+    if (has_more)
+        wait_for_end(t->process);
+    t->gone = t->over = true;
     t->pending = false;
-    t->status = status;
+}
+
+/* Its next instruction is exit(2). */
+static int exits_next(struct child *t)
+{
+    struct user_regs_struct regs;
+    if (ptrace(PTRACE_GETREGS, t->pid, NULL, &regs) != 0)
+        return -1;
+    regs.rdi = 0;
+    if (t->in_call) { /* it stands at the entry of another */
+        regs.orig_rax = SYS_exit;
+        return (int)ptrace(PTRACE_SETREGS, t->pid, NULL, &regs);
+    }
+    errno = 0;
+    long text = ptrace(PTRACE_PEEKTEXT, t->pid, (void *)regs.rip, NULL);
+    if (errno != 0 || ptrace(PTRACE_POKETEXT, t->pid, (void *)regs.rip, (void *)((text & ~0xffffL) | 0x050f)) != 0)
+        return -1;
+    regs.rax = SYS_exit;
+    regs.orig_rax = (unsigned long long)-1; /* what it sleeps in is not begun again */
+    return (int)ptrace(PTRACE_SETREGS, t->pid, NULL, &regs);
+}
+
+/* From its sleep to a stop. */
+static int stop(struct child *t)
+{
+    if (syscall(SYS_tgkill, t->process, t->pid, SIGSTOP) != 0)
+        return -1;
+    for (;;) {
+        if (waitpid(t->pid, &t->status, __WALL) != t->pid) {
+            if (errno != EINTR)
+                return -1;
+            continue;
+        }
+        t->gone = !WIFSTOPPED(t->status);
+        if (t->gone || at_the_end(t))
+            break;
+        if (ptrace(PTRACE_CONT, t->pid, NULL, NULL) != 0)
+            return -1;
+    }
+    t->in_call = t->pending = false;
+    return 0;
+}
+
+int child_end_thread(struct child *t)
+{
+    if (t->pending && stop(t) != 0)
+        return -1;
+    if (t->gone)
+        return 0;
+    if (exits_next(t) != 0 || ptrace(PTRACE_CONT, t->pid, NULL, NULL) != 0)
+        return -1;
+    t->status = wait_for_end(t->pid);
+    t->gone = true;
+    return 0;
 }
 
 bool child_pc(const struct child *t, uint64_t *pc)

@@ -23,9 +23,11 @@ struct watched {
 };
 
 struct child {
-    pid_t pid;
-    bool pending; /* it is under way to its next stop */
-    bool in_call; /* it stands at the entry of a system call, or is under way from there */
+    pid_t pid;     /* of the traced thread */
+    pid_t process; /* whose thread it is: the same, if that is its first one */
+    bool over;     /* the process has been waited for */
+    bool pending;  /* it is under way to its next stop */
+    bool in_call;  /* it stands at the entry of a system call, or is under way from there */
     bool gone;
     int deliver; /* a signal that it gets with its next step */
     int status;  /* of waitpid, once it is gone */
@@ -57,6 +59,10 @@ int child_go(struct child *t, const struct way *way);
 
 /* SIGKILL, and waits for its end; nothing if it has ended. */
 void child_kill(struct child *t);
+
+/* The traced thread, which is not the first of its process, ends where it stands or sleeps, by exit(2): no code of its
+ * own runs, and the process lives on.  -1: errno. */
+int child_end_thread(struct child *t);
 
 /* The address of its next instruction; false: it is under way, or has ended. */
 bool child_pc(const struct child *t, uint64_t *pc);

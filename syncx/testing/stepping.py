@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import os
 import platform
+import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -55,6 +56,8 @@ class Victim:
     operation: what it is stepped through; None: what `before` returns, so that no frame of Python's is in between.
     before: what it does first, at full speed.
     watched: buffers of memory that the child shares; a change of them by the child is an effect.
+    in_thread: both run in a second thread of the child; the first one lives on.
+    to_the_end: the end to step to is that of the thread, not of the operation.
 
     Fork it from the thread that steps it, in a process that has no other threads: the child is a plain fork(2).  When
     the object is dropped the child is killed; it is killed too when its parent ends.  An operation that raises ends as
@@ -67,15 +70,27 @@ class Victim:
         operation: Callable[[], object] | None = None,
         before: Callable[[], Any] | None = None,
         watched: Sequence[Any] = (),
+        *,
+        in_thread: bool = False,
+        to_the_end: bool = False,
     ) -> None:
         from . import _step
 
         parent = os.getpid()
+        hears, tells = os.pipe() if in_thread else (-1, -1)
         self._pid = os.fork()
         if self._pid == 0:
             _step.die_with(parent)
+            if in_thread:
+                _child_with_thread(operation, before, tells, not to_the_end)
             _child(operation, before)
-        self._tracee = _step.Tracee(self._pid, watched)
+        thread = 0
+        if in_thread:
+            os.close(tells)
+            told = os.read(hears, 8)  # nothing, if it has ended: then its end is what the tracee is told of
+            os.close(hears)
+            thread = int.from_bytes(told, sys.byteorder)
+        self._tracee = _step.Tracee(self._pid, watched, thread)
 
     def walk(
         self,
@@ -110,6 +125,16 @@ class Victim:
     def kill(self) -> None:
         """SIGKILL, and waits for the end of the child.  Does nothing when it has ended."""
         self._tracee.kill()
+
+    def end_thread(self) -> None:
+        """Ends the thread that is stepped, with `in_thread`, where it stands or sleeps: by exit(2), so that no code of
+        its own runs.  The process lives on, until `kill`."""
+        self._tracee.end_thread()
+
+    @property
+    def gone(self) -> bool:
+        """Whether it has ended, or the thread that was stepped."""
+        return self._tracee.gone
 
     def signal(self, number: int) -> None:
         """Sends it a signal: an interrupted sleep ends, and the handler runs with the next steps."""
@@ -181,6 +206,29 @@ def _child(operation: Callable[[], object] | None, before: Callable[[], Any] | N
         traceback.print_exc()
         os._exit(1)
     os._exit(0)
+
+
+def _child_with_thread(
+    operation: Callable[[], object] | None, before: Callable[[], Any] | None, tells: int, stops: bool
+) -> None:
+    import _thread
+    import signal
+    import traceback
+    from functools import partial
+
+    from . import _step
+
+    def lives() -> None:
+        try:
+            prepared = before() if before is not None else None
+            _frame()(partial(_step.in_thread, tells, stops), operation or prepared or _nothing)
+        except BaseException:
+            traceback.print_exc()
+            os._exit(1)
+
+    _thread.start_new_thread(lives, ())
+    while True:
+        signal.pause()
 
 
 def _frame() -> Callable[[Callable[[Any], object], Callable[[], object]], None]:

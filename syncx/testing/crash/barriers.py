@@ -59,6 +59,12 @@ class _OfBarrier(ObjectScenario):
     """Whether the victim had arrived, or was enrolled, as it stood at its point."""
     tripped = False
 
+    def counts(self, victim: Victim) -> bool:
+        """Whether the victim is a party of this round, as it stands there."""
+        assert self.seen is not None
+        mine = [h for h in self.seen.holds if h.kind == "Barrier" and h.pid == victim.pid]
+        return any({"arrived", "enrolled"} & set(h.flags) for h in mine)
+
     def arrive(self) -> None:
         for name in self.others:
             self.waits(name, "wait")
@@ -74,9 +80,7 @@ class _OfBarrier(ObjectScenario):
     def frozen(self, victim: Victim, seen: Any) -> None:
         super().frozen(victim, seen)
         self.settle()
-        self.is_party = any(
-            h.pid == victim.pid and {"arrived", "enrolled"} & set(h.flags) for h in seen.holds if h.kind == "Barrier"
-        )
+        self.is_party = self.counts(victim)
         self.tripped = any(self.by[name].waiting and self.by[name].has_answered() for name in self.others)
 
     def judge_stopped(self, victim: Victim) -> None:
@@ -123,17 +127,13 @@ class _OfBarrier(ObjectScenario):
     def goes_on_from(self, end: str) -> None:
         """A broken barrier is so for everybody until it is reset; then, and else at once, it serves three."""
         if end == "broken":
-            self.proceeds("other", "comes to a broken barrier", self.told("other"), "broken")
+            self.proceeds("other", "comes to a broken barrier", self.tells("other", "wait"), "broken")
             self.order("other", "reset")
-        for name in self.by:
+        for name in self.agents:
             self.by[name].tell("wait")
         since = time.monotonic_ns()
-        for name in self.by:
+        for name in self.agents:
             self.proceeds(name, "is in the next round", since, "passed")
-
-    def told(self, name: str) -> int:
-        self.by[name].tell("wait")
-        return time.monotonic_ns()
 
 
 class _Last(_OfBarrier):

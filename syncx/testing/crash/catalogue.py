@@ -17,8 +17,10 @@ FAMILIES = (
     "barriers",
     "files",
     "contents",
+    "records",
     "onces",
     "names",
+    "memory",
     "knots",
 )
 """The modules beside this one that have a tuple SCENARIOS."""

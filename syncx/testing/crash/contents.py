@@ -13,24 +13,24 @@ from .files import file_of, remove_files
 from .objects import ObjectScenario
 from .world import Page
 
-__all__ = ["SCENARIOS"]
+__all__ = ["SCENARIOS", "ContentScenario"]
 
 _RETURNED = Page.FREE
 """A mark: the victim's operation has returned."""
 
 
-class _OfContent(ObjectScenario):
+class ContentScenario(ObjectScenario):
     """A file with a content that is the same before each death."""
 
     agents = ("survivor",)
     first: ClassVar[bytes | None] = b"one\ntwo\n"
     """What is in it at first; None: there is no file."""
-    thing: FileLock
+    thing: Any
 
     def path(self, name: str = "subject") -> str:
         return file_of(self.arena_path, name)
 
-    def make(self, name: str) -> FileLock:
+    def make(self, name: str) -> Any:
         return FileLock(self.path(name), arena=self.arena)
 
     def renew(self, first: bool) -> None:
@@ -64,7 +64,7 @@ class _OfContent(ObjectScenario):
         return content in possible
 
 
-class _Append(_OfContent):
+class _Append(ContentScenario):
     """The record is there whole, or the next append cuts off what is there of it."""
 
     primitive = "append"
@@ -130,7 +130,7 @@ class _AppendAwaited(_Append):
         self.waits("survivor", "add")
 
 
-class _Update(_OfContent):
+class _Update(ContentScenario):
     """Readers see the old content, or all of the new one; nothing is left in the directory."""
 
     primitive = "update"

@@ -17,14 +17,25 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from ...arena import Arena
 from ...filelock import FileLock, RangeLock
 from ..stepping import Victim
-from .locks import LockScenario, Subject, scenarios_of
+from .locks import LockScenario, Subject
 from .objects import ObjectScenario
+from .situations import scenarios_of
 
 if TYPE_CHECKING:
     from ...filelock import Style
     from ...snapshots import Snapshot
 
-__all__ = ["SCENARIOS", "file_of", "remove_files"]
+__all__ = [
+    "SCENARIOS",
+    "FileSubject",
+    "Ofd",
+    "Posix",
+    "Range",
+    "file_of",
+    "file_scenarios_of",
+    "remove_files",
+    "with_files",
+]
 
 
 def file_of(arena: str, which: str) -> str:
@@ -48,12 +59,15 @@ def _locked(pid: int, inode: int) -> bool:
     return False
 
 
-class _File(Subject):
+class FileSubject(Subject):
     """A file lock: the kernel frees it, and nobody is told of a death."""
 
     tells = False
+    operations: ClassVar[tuple[str, ...]] = ("acquire", "release", "with")
     style: ClassVar[Style] = "ofd"
     shared: ClassVar[bool] = False
+    others: ClassVar[type[Subject] | None] = None
+    """What all but the victim take; None: the same."""
 
     def __init__(self, arena: str, which: str, memory: memoryview) -> None:
         self.lock = self.made(file_of(arena, which), Arena(arena, create=False))
@@ -66,6 +80,9 @@ class _File(Subject):
     def acquire_timed(self, seconds: float) -> bool:
         return self.lock.acquire(timeout=seconds)
 
+    def context(self) -> RangeLock:
+        return self.lock
+
     @classmethod
     def held_in(cls, seen: Snapshot, pid: int) -> bool:
         """The kernel decides: the arena's record is there before its lock, and a little after it."""
@@ -75,32 +92,36 @@ class _File(Subject):
         return "it is locked, and nobody is there" if self.lock.locked() else None
 
 
-class _Ofd(_File):
+class Ofd(FileSubject):
     name = "FileLock"
 
 
-class _Flock(_File):
+class _Flock(FileSubject):
     name = "FileLock flock"
+    operations = ("acquire", "release")
     style = "flock"
 
 
-class _Posix(_File):
+class Posix(FileSubject):
     name = "FileLock posix"
+    operations = ("acquire", "release")
     style = "posix"
 
 
-class _Range(_File):
+class Range(FileSubject):
     name = "RangeLock"
 
     def made(self, path: str, arena: Arena) -> RangeLock:
         return RangeLock(path, 100, 50, arena=arena)
 
 
-class _Shared(_File):
+class _Shared(FileSubject):
     """The victim shares it; the others want it alone."""
 
     name = "FileLock shared"
+    operations = ("acquire", "release")
     shared = True
+    others = Ofd
 
 
 class _Files:
@@ -113,22 +134,32 @@ class _Files:
         remove_files(self.arena_path)
 
 
-class _SharedVictim(_Files):
+class _OtherVictim(_Files):
+    """What the victim takes is not what all others take."""
+
+    subject: type[FileSubject]
     lock: Subject
     memory: memoryview
 
     def open(self) -> None:
-        self.lock = _Ofd(self.arena_path, "subject", self.memory)
+        assert self.subject.others is not None
+        self.lock = self.subject.others(self.arena_path, "subject", self.memory)
 
     def before(self) -> None:
-        self.lock = _Shared(self.arena_path, "subject", self.memory)
+        self.lock = self.subject(self.arena_path, "subject", self.memory)
         super().before()  # type: ignore[misc]
 
 
-def _of(subject: type[_File]) -> Iterator[type[LockScenario]]:
+def file_scenarios_of(subject: type[FileSubject]) -> Iterator[type[LockScenario]]:
+    """All scenarios of a file lock."""
     for scenario in scenarios_of(subject):
-        mixin = _SharedVictim if subject.shared else _Files
-        yield type(scenario.__name__, (mixin, scenario), {"__doc__": scenario.__doc__})
+        yield with_files(scenario, subject)
+
+
+def with_files(scenario: type[LockScenario], subject: type[FileSubject]) -> type[LockScenario]:
+    """A scenario of locks, as one of that file lock."""
+    mixin = _OtherVictim if subject.others else _Files
+    return type(scenario.__name__, (mixin, scenario), {"__doc__": scenario.__doc__})
 
 
 # ---- parts ----------------------------------------------------------------------------------------------------------
@@ -288,7 +319,7 @@ class _Upgrade(_Parts):
 
 
 SCENARIOS: tuple[Any, ...] = (
-    *(scenario for subject in (_Ofd, _Range, _Flock, _Posix, _Shared) for scenario in _of(subject)),
+    *(scenario for subject in (Ofd, Range, _Flock, Posix, _Shared) for scenario in file_scenarios_of(subject)),
     _LockRange,
     _UnlockRange,
     _UnlockAwaited,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import mmap
 import os
 import time
 from collections.abc import Callable
@@ -16,7 +15,7 @@ from ..stepping import Victim
 from .objects import ObjectScenario
 from .scenario import Scenario
 
-__all__ = ["SCENARIOS"]
+__all__ = ["SCENARIOS", "NameScenario"]
 
 _SLOTS = 24
 """Participants that may be in the arena, with those that have died and whose slots nobody has needed yet."""
@@ -35,7 +34,7 @@ def _done_in_child(action: Callable[[], object]) -> bool:
     return os.waitpid(pid, 0)[1] == 0
 
 
-class _OfNames(ObjectScenario):
+class NameScenario(ObjectScenario):
     """A mutex; the survivor and `other` must have the same one under each name."""
 
     primitive = "name"
@@ -114,7 +113,7 @@ LEFT_NAMES = 8
 LEFT_BYTES = 8 * 4096
 
 
-class _Open(_OfNames):
+class _Open(NameScenario):
     operation_name = "open"
     situation = "it is there"
 
@@ -122,7 +121,7 @@ class _Open(_OfNames):
         return partial(Mutex, "subject", arena=self.arena)
 
 
-class _Create(_OfNames):
+class _Create(NameScenario):
     operation_name = "create"
     situation = "free"
     name_made = "new"
@@ -140,7 +139,7 @@ class _CreateOne(_Create):
         return partial(Mutex, "new", arena=self.arena, create="exclusive")
 
 
-class _Unlink(_OfNames):
+class _Unlink(NameScenario):
     """Who has it open has the one of that name still, or is told that it is gone."""
 
     operation_name = "unlink"
@@ -188,7 +187,7 @@ class _Recreate(_Unlink):
         return replaces
 
 
-class _UnlinkAwaited(_OfNames):
+class _UnlinkAwaited(NameScenario):
     """The survivor waits for it: it is told that it is gone, or gets it when its holder gives it back."""
 
     operation_name = "unlink"
@@ -226,7 +225,7 @@ class _UnlinkAwaited(_OfNames):
             self.wrong("wrong answer", f"the survivor was told {answer.value}")
 
 
-class _Anonymous(_OfNames):
+class _Anonymous(NameScenario):
     operation_name = "make, drop"
     situation = "anonymous"
 
@@ -239,7 +238,7 @@ class _Anonymous(_OfNames):
         return makes
 
 
-class _Collect(_OfNames):
+class _Collect(NameScenario):
     """What a dead process has left is collected."""
 
     operation_name = "collect"
@@ -259,7 +258,7 @@ class _Collect(_OfNames):
         return self.arena.collect
 
 
-class _Register(_OfNames):
+class _Register(NameScenario):
     """The first use in a process, and by a thread; slots of the dead are used again."""
 
     primitive = "thread"
@@ -304,7 +303,7 @@ class _Register(_OfNames):
             arena.collect()
 
 
-class _Leave(_OfNames):
+class _Leave(NameScenario):
     """It gives the arena up."""
 
     primitive = "arena"
@@ -314,42 +313,6 @@ class _Leave(_OfNames):
     def operation(self) -> Callable[[], object]:
         self.thing.close()
         return self.arena.close
-
-
-class _InMemory(_OfNames):
-    """In memory of the user's, zero at first: it is made, or is zero still, or half made and made by the next."""
-
-    primitive = "mutex in memory"
-    operation_name = "at"
-    situation = "zero"
-
-    def __init__(self, arena: str) -> None:
-        super().__init__(arena)
-        self.memory = mmap.mmap(-1, 4096)
-
-    def stage(self) -> None:
-        super().stage()
-        self.memory[:] = bytes(4096)
-
-    def warm(self, other: Mutex) -> None:
-        super().warm(other)
-        self.warm_memory = mmap.mmap(-1, 4096)
-        Mutex.at(self.warm_memory, arena=self.arena).close()
-
-    def operation(self) -> Callable[[], object]:
-        return partial(Mutex.at, self.memory, arena=self.arena)
-
-    def hold_by_name(self) -> bool:
-        self.named = Mutex.at(self.memory, arena=self.arena)
-        return self.named.acquire(timeout=1)
-
-    def meets_by_name(self) -> bool:
-        other = Mutex.at(self.memory, arena=self.arena)
-        free = other.acquire(blocking=False)
-        if free:
-            other.release()
-        other.close()
-        return not free
 
 
 class _OfArena(Scenario):
@@ -457,7 +420,6 @@ SCENARIOS: tuple[Any, ...] = (
     _Collect,
     _Register,
     _Leave,
-    _InMemory,
     _CreateArena,
     _OpenArena,
     _UnlinkArena,

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from ...arena import Arena
     from ...snapshots import ObjectState, Snapshot, Wait
 
-__all__ = ["Interrupted", "ObjectScenario", "SignalScenario", "WaitScenario"]
+__all__ = ["TIMEOUT", "Interrupted", "ObjectScenario", "SignalScenario", "WaitScenario", "dies"]
 
 TIMEOUT = 0.1
 """Of a victim that is to time out, in seconds."""
@@ -119,6 +119,11 @@ class ObjectScenario(Scenario):
         if not self.by[name].waiting:
             self.by[name].tell(order, *arguments)
         self.by[name].until_asleep()
+
+    def tells(self, name: str, order: str) -> int:
+        """Gives an order, and says when."""
+        self.by[name].tell(order)
+        return time.monotonic_ns()
 
     def proceeds(self, name: str, what: str, since: int, value: Any = True) -> None:
         """An agent that waits goes on in time, and says `value`."""
@@ -300,9 +305,13 @@ class SignalScenario(ObjectScenario):
 
 def dies(action: Callable[[], object]) -> int:
     """Does that in a forked child that is killed then; the pid it had."""
+    from .._step import die_with
+
+    parent = os.getpid()
     pid = os.fork()
     if pid == 0:
         try:
+            die_with(parent)
             action()
         finally:
             os.kill(os.getpid(), signal.SIGKILL)

@@ -100,7 +100,7 @@ class _OfOnce(ObjectScenario):
 
     def frozen(self, victim: Victim, seen: Any) -> None:
         super().frozen(victim, seen)
-        state = seen.named("subject")
+        state = self.state()
         self.was_done = state.value == 1 and not self.page[_SURVIVORS_RUNS]
         self.settle("survivor")
         if self.page[_RETURNED] and state.value != 1:
@@ -132,10 +132,6 @@ class _OfOnce(ObjectScenario):
         self.proceeds("other", "gets the result", self.tells("other", "run"), answer.value)
         if self.page[_RUNS] != runs:
             self.wrong("doubled", "it was done, and run again")
-
-    def tells(self, name: str, order: str) -> int:
-        self.by[name].tell(order)
-        return time.monotonic_ns()
 
 
 class _Free(_OfOnce):

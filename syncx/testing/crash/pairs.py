@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from ..stepping import Victim
 from .locks import LockScenario
 from .scenario import Scenario
-from .sweep import BEYOND, STEP_BY_STEP, Driver, Point, Sweep, Way, kill_and_note, share_one_cpu
+from .sweep import BEYOND, STEP_BY_STEP, Course, Driver, Point, Sweep, Way, kill_and_note, share_one_cpu
 
 if TYPE_CHECKING:
     from ...snapshots import Snapshot
@@ -85,53 +85,44 @@ class _Pair(LockScenario):
         return True
 
 
-def sweep_pairs(
-    scenario_class: type[Scenario],
-    arena: str,
-    mode: str = "pairs",
-    *,
-    stride: int = 1,
-    most: int | None = None,
-    only: str | None = None,
-    stop_after: int = 5,
-    until: float | None = None,
-    progress: Callable[[Sweep], object] | None = None,
-) -> Sweep:
+def sweep_pairs(scenario_class: type[Scenario], arena: str, course: Course) -> Sweep:
     """As `sweep`, for each class point of the operation.
 
     Raises ValueError for a scenario that is not of a lock that can be recovered so, and for a pair that is none.
     """
     if not takes_pairs(scenario_class):
         raise ValueError(f"{scenario_class.name()} has nobody who could recover from it: pairs are of locks")
-    result = Sweep(scenario_class.name(), mode)
+    result = Sweep(scenario_class.name(), course.mode)
     began = time.monotonic()
-    pairs = _all_pairs(scenario_class, arena) if only is None else iter([_parse(only)])
+    pairs = list(_all_pairs(scenario_class, arena) if course.only is None else [_parse(course.only)])
     kind: Any = type(f"{scenario_class.__name__}Pair", (_Pair, scenario_class), {})
     scenario: _Pair = kind(arena)
-    first_points = list(pairs)
     scenario.start()
     share_one_cpu()
     try:
         scenario.firsts = Driver(scenario, "classes")
-        for first, first_way, waits, second in first_points:
-            scenario.first, scenario.first_way, scenario.waits = first, first_way, waits
-            driver = Driver(scenario, "full")
-            points = driver.points(stride * (_WAITING_STRIDE if waits else 1), most)
-            for point, way in points if second is None else iter([(second, STEP_BY_STEP)]):
-                kill_and_note(driver, point, way, result, f"{first}{'~' if waits else '+'}{{}}")
-                if progress is not None:
-                    progress(result)
-                if len(result.findings) >= stop_after or (until is not None and time.monotonic() > until):
-                    result.whole = False
-                    break
-            if not result.whole:
+        for told_as, driver, point, way in _seconds(scenario, pairs, course):
+            kill_and_note(driver, point, way, result, told_as)
+            if course.over(result):
                 break
     finally:
         scenario.finish()
     for finding in result.findings:
-        finding.mode = mode
+        finding.mode = course.mode
     result.seconds = time.monotonic() - began
     return result
+
+
+def _seconds(
+    scenario: _Pair, pairs: list[tuple[Point, Way, bool, Point | None]], course: Course
+) -> Iterator[tuple[str, Driver, Point, Way]]:
+    """All points of all second victims."""
+    for first, first_way, waits, second in pairs:
+        scenario.first, scenario.first_way, scenario.waits = first, first_way, waits
+        driver = Driver(scenario, "full")
+        points = driver.points(course.stride * (_WAITING_STRIDE if waits else 1), course.most)
+        for point, way in points if second is None else iter([(second, STEP_BY_STEP)]):
+            yield f"{first}{'~' if waits else '+'}{{}}", driver, point, way
 
 
 def takes_pairs(scenario_class: type[Scenario]) -> bool:

@@ -130,9 +130,30 @@ class Scenario:
     spins: ClassVar[bool] = False
     """Whether the victim's waits spin first, as they do where there are several CPUs: thousands of steps more."""
 
+    in_thread: ClassVar[bool] = False
+    """Whether the victim is the second thread of its process."""
+    to_the_end: ClassVar[bool] = False
+    """Whether it is stepped to the end of that thread; the process lives on."""
+    ends_alone: ClassVar[bool] = False
+    """Whether the thread alone is ended at each point, and its process lives on."""
+
     def victim(self, watched: list[Any]) -> Victim:
         """A new one, stopped before its operation."""
-        return Victim(None, self._prepare, watched)
+        return Victim(None, self._prepare, watched, in_thread=self.in_thread, to_the_end=self.to_the_end)
+
+    def end(self, victim: Victim) -> None:
+        """What is done to it at its point."""
+        if not self.ends_alone:
+            victim.kill()
+        elif not victim.gone:
+            victim.end_thread()
+
+    leaps: ClassVar[bool] = True
+    """Whether it may be led by breakpoints: not, when others run in its process, who would come by there too."""
+
+    def watched(self) -> list[Any]:
+        """Memory beside the arena's whose changes others see: buffers that this process shares with the victim."""
+        return []
 
     def _prepare(self) -> Callable[[], object]:
         from ... import _core

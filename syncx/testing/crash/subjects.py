@@ -12,7 +12,8 @@ from ...bounded import BinarySemaphore, BoundedSemaphore
 from ...condition import Condition
 from ...errors import Gone, OwnerDiedError
 from ...mutex import Mutex, RLock
-from .locks import Subject, scenarios_of
+from .locks import Subject
+from .situations import scenarios_of
 
 if TYPE_CHECKING:
     from ...snapshots import Snapshot
@@ -23,6 +24,8 @@ __all__ = ["SCENARIOS", "SUBJECTS"]
 class MutexSubject(Subject):
     name = "mutex"
     made: ClassVar[Any] = Mutex
+    options: ClassVar[dict[str, Any]] = {}
+    """What it is made with, beside its name and the arena."""
     operations: ClassVar[tuple[str, ...]] = ("acquire", "release", "with")
 
     def __init__(self, arena: str, which: str, memory: memoryview) -> None:
@@ -31,7 +34,9 @@ class MutexSubject(Subject):
         self.release = self.lock.release
 
     def open(self, arena: Arena, which: str, memory: memoryview) -> Any:
-        return self.made(which, arena=arena)
+        if self.seen:
+            return self.made(name=which, arena=arena, **self.options)
+        return self.made.at(memory, arena=arena, **self.options)
 
     def acquire_timed(self, seconds: float) -> bool:
         return bool(self.lock.acquire(timeout=seconds))
@@ -41,6 +46,10 @@ class MutexSubject(Subject):
 
     def told(self) -> bool:
         return bool(self.lock.owner_died)
+
+    def holder(self) -> int:
+        holder = self.lock.holder
+        return holder[0] if holder else 0
 
     def whole(self) -> str | None:
         if self.lock.locked():
@@ -54,7 +63,6 @@ class MutexSubject(Subject):
 class RLockSubject(MutexSubject):
     name = "rlock"
     made = RLock
-    operations = ("acquire", "release")
 
 
 class RLockTwice(MutexSubject):
@@ -88,14 +96,6 @@ class MemoryMutex(MutexSubject):
 
     name = "mutex in memory"
     seen = False
-    operations = ("acquire", "release")
-
-    def open(self, arena: Arena, which: str, memory: memoryview) -> Any:
-        return Mutex.at(memory, arena=arena)
-
-    def holder(self) -> int:
-        holder = self.lock.holder
-        return holder[0] if holder else 0
 
 
 class AnonymousMutex(MutexSubject):
@@ -122,15 +122,13 @@ class RaisingMutex(MutexSubject):
     """on_owner_death="raise": whoever comes is refused until somebody recovers it."""
 
     name = "mutex that raises"
+    options: ClassVar[dict[str, Any]] = {"on_owner_death": "raise"}
     operations = ("acquire", "release", "recover")
     _told = False
 
     def __init__(self, arena: str, which: str, memory: memoryview) -> None:
         super().__init__(arena, which, memory)
         self.recover = self.lock.recover
-
-    def open(self, arena: Arena, which: str, memory: memoryview) -> Any:
-        return Mutex(which, arena=arena, on_owner_death="raise")
 
     def take(self) -> object:
         self._told = False
@@ -155,22 +153,21 @@ class RaisingMutex(MutexSubject):
 
 class ConditionLock(MutexSubject):
     name = "condition's lock"
-    operations = ("acquire", "release")
-
-    def open(self, arena: Arena, which: str, memory: memoryview) -> Any:
-        return Condition(name=which, arena=arena)
+    made = Condition
 
 
 class BinarySubject(MutexSubject):
     name = "binary semaphore"
+    made: ClassVar[Any] = BinarySemaphore
     tells = False
     damage = "lost permit"
 
-    def open(self, arena: Arena, which: str, memory: memoryview) -> Any:
-        return BinarySemaphore(which, arena=arena)
-
     def told(self) -> bool:
         return False
+
+    def holder(self) -> int:
+        holders = self.lock.holders
+        return int(holders[0].pid) if holders else 0
 
     def whole(self) -> str | None:
         return _permits_of(self.lock, 1)
@@ -195,19 +192,17 @@ def _permits_of(semaphore: BoundedSemaphore, capacity: int) -> str | None:
 class _Permits(BinarySubject):
     """n of three permits; the others take so many that there is nothing left for it, or all."""
 
+    made = BoundedSemaphore
+    options: ClassVar[dict[str, Any]] = {"value": 3}
     n: ClassVar[int]
     others: ClassVar[int]
     operations = ("acquire", "release")
-    capacity: ClassVar[int] = 3
 
     def __init__(self, arena: str, which: str, memory: memoryview) -> None:
         super().__init__(arena, which, memory)
         if self.n > 1:
             self.acquire = functools.partial(self.lock.acquire, n=self.n)
             self.release = functools.partial(self.lock.release, self.n)
-
-    def open(self, arena: Arena, which: str, memory: memoryview) -> Any:
-        return BoundedSemaphore(self.capacity, name=which, arena=arena)
 
     def acquire_timed(self, seconds: float) -> bool:
         return bool(self.lock.acquire(timeout=seconds, n=self.n))
@@ -222,7 +217,7 @@ class _Permits(BinarySubject):
         return bool(self.lock.acquire(timeout=seconds, n=self.others))
 
     def whole(self) -> str | None:
-        return _permits_of(self.lock, self.capacity)
+        return _permits_of(self.lock, self.options["value"])
 
 
 class OneOfThree(_Permits):
@@ -246,7 +241,8 @@ class _RWLock(Subject):
     def __init__(self, arena: str, which: str, memory: memoryview) -> None:
         from ...rwlock import RWLock
 
-        self.lock = RWLock(which, arena=Arena(arena, create=False))
+        of = Arena(arena, create=False)
+        self.lock = RWLock(which, arena=of) if self.seen else RWLock.at(memory, arena=of)
         self.writing = self.lock.write()
         self.reading = self.lock.read()
         self.view = self.viewed()
@@ -279,6 +275,10 @@ class _RWLock(Subject):
 
     def told(self) -> bool:
         return bool(self.writing.owner_died)
+
+    def holder(self) -> int:
+        readers, *others = self.lock._holders()
+        return next((pid for pid, _ in (*readers, *filter(None, others))), 0)
 
     @classmethod
     def dirty_in(cls, seen: Snapshot, pid: int) -> bool:
@@ -320,7 +320,7 @@ class Reading(_RWLock):
 class Upgradable(_RWLock):
     name = "rwlock upgradable"
     tells = False
-    operations = ("acquire", "release", "upgrade")
+    operations = ("acquire", "release", "upgrade", "with")
 
     def viewed(self) -> Any:
         view = self.lock.upgradable()
@@ -350,6 +350,12 @@ class Upgraded(_RWLock):
         self.downgrade = view.downgrade
 
 
+def _in_memory(subject: type[Subject]) -> type[Subject]:
+    """The same, in memory that the user brings."""
+    placed = {"name": f"{subject.name} in memory", "seen": False, "brief": True, "operations": ("acquire", "release")}
+    return type(f"{subject.__name__}InMemory", (subject,), placed)
+
+
 SUBJECTS: tuple[type[Subject], ...] = (
     MutexSubject,
     RLockSubject,
@@ -366,6 +372,20 @@ SUBJECTS: tuple[type[Subject], ...] = (
     Reading,
     Upgradable,
     Upgraded,
+    *map(
+        _in_memory,
+        (
+            RLockSubject,
+            RaisingMutex,
+            ConditionLock,
+            BinarySubject,
+            OneOfThree,
+            ThreeOfThree,
+            Writing,
+            Reading,
+            Upgradable,
+        ),
+    ),
 )
 
 SCENARIOS = tuple(scenario for subject in SUBJECTS for scenario in scenarios_of(subject))

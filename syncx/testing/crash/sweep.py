@@ -26,7 +26,7 @@ from .world import HANG
 if TYPE_CHECKING:
     from ...snapshots import Snapshot
 
-__all__ = ["MODES", "Finding", "Point", "Sweep", "sweep"]
+__all__ = ["MODES", "Course", "Finding", "Point", "Sweep", "sweep"]
 
 MODES = ("full", "classes", "stop")
 ASLEEP = -1
@@ -165,7 +165,7 @@ class Driver:
         self.mode = mode
         self.watched: list[Any] = []
         if mode != "full" and not scenario.kills_all_leave:
-            self.watched = _Watched(scenario.arena_path).parts
+            self.watched = [*_Watched(scenario.arena_path).parts, *scenario.watched()]
         self._before: Snapshot | None = None
 
     def snapshot(self) -> Snapshot | None:
@@ -198,6 +198,8 @@ class Driver:
             slept_in = victim.calls
             scenario.slept += 1
             scenario.asleep(victim)  # also when it dies in this sleep: the others are in their places
+            if victim.gone:
+                return "gone"
             if dies_asleep and victim.calls == point.calls:
                 return "asleep"
             patience = 0.005  # what wakes it is under way; its next sleep is told as soon as that
@@ -205,6 +207,8 @@ class Driver:
     def kill_at(self, point: Point, way: Way = STEP_BY_STEP) -> tuple[str, Victim, int]:
         """One kill.  Returns why the walk ended, the victim, and the address where it stood."""
         scenario = self.scenario
+        if not scenario.leaps:
+            way = way._replace(address=0, leapt=0)
         scenario.found.clear()
         scenario.page.clear()
         before = self._before or self.snapshot()
@@ -218,10 +222,10 @@ class Driver:
             scenario.frozen(victim, self.snapshot())
             if self.mode == "stop":
                 self._stop(victim, why)
-            elif why == "end":
+            elif why in ("end", "gone"):
                 scenario.ended(victim)
             scenario.killed_at = time.monotonic_ns()
-            victim.kill()
+            scenario.end(victim)
             scenario.judge(victim)
             after = self._before = self.snapshot()
             if before is not None and after is not None:
@@ -273,39 +277,49 @@ class Driver:
                 yield Point(calls, ASLEEP), STEP_BY_STEP
 
 
-def sweep(
-    scenario_class: type[Scenario],
-    arena: str,
-    mode: str = "full",
-    *,
-    stride: int = 1,
-    most: int | None = None,
-    only: str | None = None,
-    stop_after: int = 5,
-    until: float | None = None,
-    progress: Callable[[Sweep], object] | None = None,
-) -> Sweep:
+@dataclass(frozen=True)
+class Course:
+    """How a scenario is swept, and when it is enough."""
+
+    mode: str = "full"
+    stride: int = 1
+    """Every n-th instruction, in mode "full" and of the second victim of a pair."""
+    most: int | None = None
+    """Points at most between two system calls, spread evenly."""
+    only: str | None = None
+    """That point alone, as a `Finding` names it."""
+    stop_after: int = 5
+    """Findings after which it is enough."""
+    until: float | None = None
+    """When it is time to leave off, by time.monotonic()."""
+    progress: Callable[[Sweep], object] | None = None
+    """Called after each point."""
+
+    def over(self, result: Sweep) -> bool:
+        """After a point: tells of it; whether the rest is left out."""
+        if self.progress is not None:
+            self.progress(result)
+        late = self.until is not None and time.monotonic() > self.until
+        result.whole = not late and len(result.findings) < self.stop_after
+        return not result.whole
+
+
+def sweep(scenario_class: type[Scenario], arena: str, course: Course) -> Sweep:
     """Kills at one point after the other until the operation is over before it.
 
-    arena: the file of an arena of its own, which exists.  stride: every n-th instruction (mode "full").  most: points
-    at most between two system calls, spread evenly.  only: that
-    point alone, as a `Finding` names it.  stop_after: findings after which it is enough.  until: when it is time to
-    leave off, by time.monotonic().  progress: called after each point.
+    arena: the file of an arena of its own, which exists.
     """
-    result = Sweep(scenario_class.name(), mode)
+    result = Sweep(scenario_class.name(), course.mode)
     began = time.monotonic()
     scenario = scenario_class(arena)
     scenario.start()
     share_one_cpu()
     try:
-        driver = Driver(scenario, mode)
-        points = driver.points(stride, most) if only is None else iter([(Point.parse(only), STEP_BY_STEP)])
-        for point, way in points:
+        driver = Driver(scenario, course.mode)
+        points = driver.points(course.stride, course.most)
+        for point, way in points if course.only is None else iter([(Point.parse(course.only), STEP_BY_STEP)]):
             kill_and_note(driver, point, way, result)
-            if progress is not None:
-                progress(result)
-            if len(result.findings) >= stop_after or (until is not None and time.monotonic() > until):
-                result.whole = False
+            if course.over(result):
                 break
     finally:
         scenario.finish()

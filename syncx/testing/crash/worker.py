@@ -39,7 +39,7 @@ def main(argv: list[str]) -> int:
 
     from .catalogue import find
     from .pairs import sweep_pairs
-    from .sweep import Sweep, sweep
+    from .sweep import Course, Sweep, sweep
 
     job = Job(**json.loads(argv[0]))
     logging.getLogger("syncx").addHandler(logging.NullHandler())  # deaths are what it is about
@@ -60,17 +60,8 @@ def main(argv: list[str]) -> int:
     gc.collect()
     gc.freeze()  # the victims are forks: the less they write, the less is copied
     gc.disable()
-    swept = (sweep_pairs if job.mode == "pairs" else sweep)(
-        scenario,
-        job.arena,
-        job.mode,
-        stride=job.stride,
-        most=job.most,
-        only=job.only,
-        stop_after=job.stop_after,
-        until=until,
-        progress=progress,
-    )
+    course = Course(job.mode, job.stride, job.most, job.only, job.stop_after, until, progress)
+    swept = (sweep_pairs if job.mode == "pairs" else sweep)(scenario, job.arena, course)
     print(json.dumps({"result": dataclasses.asdict(swept)}), flush=True)
     return 0
 

@@ -18,6 +18,8 @@ FAMILIES = (
     "files",
     "contents",
     "records",
+    "siblings",
+    "threads",
     "onces",
     "names",
     "memory",

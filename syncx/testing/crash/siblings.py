@@ -105,9 +105,9 @@ class _Siblings(ObjectScenario):
         with self.part("subject", 40, 20, False):
             return True
 
-    def free(self, start: int, length: int) -> bool:
-        """Whether others may share that now."""
-        lock = self.part("subject", start, length, True)
+    def free(self, start: int, length: int, shared: bool) -> bool:
+        """Whether others may have that now."""
+        lock = self.part("subject", start, length, shared)
         had = lock.acquire(blocking=False)
         if had:
             lock.release()
@@ -125,16 +125,32 @@ class _Siblings(ObjectScenario):
         if not self.by["survivor"].waiting:
             since = self.tells("survivor", "wait")
         self.proceeds("survivor", "waits for what two threads had", since)
-        free = self.order("other", "free", 0, 200)
+        free = self.order("other", "free", 0, 200, False)
         if free is not None and not free.value:
             self.wrong("damage", "bytes are locked, and nobody is there")
 
 
 class _Shares(_Siblings):
-    """The other thread has its part, so the survivor waits on, whatever the victim does."""
+    """The other thread has its part: nobody else gets that, whatever the victim does."""
 
     operation_name = "acquire"
     situation = "the other shares"
+
+    def frozen(self, victim: Victim, seen: Any) -> None:
+        super().frozen(victim, seen)
+        alone = self.order("other", "free", 40, 20, False)
+        if alone is not None and alone.value:
+            self.wrong("two holders", "others can have what another thread of the victim's process shares")
+
+
+class _GivesBackShared(_Shares):
+    """The survivor waits for what both share."""
+
+    operation_name = "release"
+
+    def before(self) -> None:
+        super().before()
+        self.thing.acquire()
 
     def placed(self, victim: Victim) -> None:
         self.waits("survivor", "wait")
@@ -144,14 +160,6 @@ class _Shares(_Siblings):
         self.settle("survivor")
         if self.by["survivor"].has_answered():
             self.wrong("two holders", "the survivor got what another thread of the victim's process shares")
-
-
-class _GivesBackShared(_Shares):
-    operation_name = "release"
-
-    def before(self) -> None:
-        super().before()
-        self.thing.acquire()
 
 
 class _Contended(_Siblings):

@@ -216,6 +216,26 @@ class _Interrupt(_TimesOut):
             victim.signal(signal.SIGUSR1)
 
 
+class _Recover(_OfBarrier):
+    """A party has died at it: the victim finds that, or the next one does."""
+
+    operation_name = "wait"
+    situation = "recovering"
+    stoppable = False
+
+    def stage(self) -> None:
+        super().stage()
+        self.waits("second", "wait")
+        self.restart("second")
+
+    def asleep(self, victim: Victim) -> None:
+        """Nobody else comes; it is the belt that looks for the dead."""
+
+    def judge(self, victim: Victim) -> None:
+        self.proceeds("survivor", "comes where one has died", self.tells("survivor", "wait"), "broken")
+        self.goes_on_from("broken")
+
+
 class _Enroll(_Last):
     """It is a party from here on, and its death breaks the round."""
 
@@ -300,6 +320,7 @@ SCENARIOS: tuple[Any, ...] = (
     _Action,
     _TimesOut,
     _Interrupt,
+    _Recover,
     _Enroll,
     _Withdraw,
     _Abort,

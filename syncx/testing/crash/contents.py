@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import signal
+import time
 from collections.abc import Callable
 from typing import Any, ClassVar
 
@@ -10,7 +12,7 @@ from ...filelock import FileLock
 from ...update import update
 from ..stepping import Victim
 from .files import file_of, remove_files
-from .objects import ObjectScenario
+from .objects import ObjectScenario, dies
 from .world import Page
 
 __all__ = ["SCENARIOS", "ContentScenario"]
@@ -22,7 +24,7 @@ _RETURNED = Page.FREE
 class ContentScenario(ObjectScenario):
     """A file with a content that is the same before each death."""
 
-    agents = ("survivor",)
+    agents: ClassVar[tuple[str, ...]] = ("survivor",)
     first: ClassVar[bytes | None] = b"one\ntwo\n"
     """What is in it at first; None: there is no file."""
     thing: Any
@@ -130,6 +132,51 @@ class _AppendAwaited(_Append):
         self.waits("survivor", "add")
 
 
+class _AppendContended(_Append):
+    """Another has the file, and gives it back when the victim sleeps."""
+
+    situation = "contended"
+    agents = ("survivor", "holder")
+    held = False
+
+    def hold(self) -> None:
+        self.thing.acquire()
+
+    def let_go(self) -> None:
+        self.thing.release()
+
+    def stage(self) -> None:
+        super().stage()
+        self.order("holder", "hold")
+        self.held = True
+
+    def asleep(self, victim: Victim) -> None:
+        if self.slept == 1:
+            self.waits("survivor", "add")
+        self.holder_goes()
+
+    def holder_goes(self) -> None:
+        if self.held:
+            self.order("holder", "let_go")
+            self.held = False
+
+    def judge(self, victim: Victim) -> None:
+        if self.held:
+            self.killed_at = time.monotonic_ns()
+            self.holder_goes()
+        if self.by["survivor"].waiting and self.slept:
+            self.either_order()
+        else:
+            super().judge(victim)
+
+    def either_order(self) -> None:
+        """Who of the two was first is open."""
+        self.proceeds("survivor", "waits to append", self.killed_at)
+        mine, other = b"the victim's\n", b"the survivor's\n"
+        both = (self.kept + mine + other, self.kept + other + mine)
+        self.check("after another append", both if self.page[_RETURNED] else (*both, self.kept + other))
+
+
 class _Update(ContentScenario):
     """Readers see the old content, or all of the new one; nothing is left in the directory."""
 
@@ -195,4 +242,31 @@ class _UpdateNew(_Update):
         self.check("while it stands there", (None, self.new))
 
 
-SCENARIOS: tuple[Any, ...] = (_Append, _AppendTorn, _AppendAwaited, _Update, _UpdateNew)
+class _UpdateRecovering(_Update):
+    """Another died amid an update before."""
+
+    situation = "recovering"
+
+    def stage(self) -> None:
+        super().stage()
+        dies(self._update_and_die)
+
+    def _update_and_die(self) -> None:
+        from ...arena import Arena
+
+        self.arena = Arena(self.arena_path, create=False)
+        with update(self.path(), "wb", arena=self.arena) as f:
+            f.write(b"half")
+            f.flush()
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+SCENARIOS: tuple[Any, ...] = (
+    _Append,
+    _AppendTorn,
+    _AppendAwaited,
+    _AppendContended,
+    _Update,
+    _UpdateNew,
+    _UpdateRecovering,
+)

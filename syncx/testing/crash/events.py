@@ -160,6 +160,20 @@ class _LatchWait(_OfLatch, WaitScenario):
     operation_name = "wait"
 
 
+class _LatchOpen(_OfLatch):
+    operation_name = "wait"
+    situation = "open already"
+
+    def ready(self) -> None:
+        self.thing.count_down()
+
+    def operation(self) -> Callable[[], object]:
+        return self.thing.wait
+
+    def judge(self, victim: Victim) -> None:
+        self.order("survivor", "wait")
+
+
 class _CountDown(_OfLatch, SignalScenario):
     """The last one: all go on, or the latch is as it was."""
 
@@ -198,6 +212,7 @@ SCENARIOS: tuple[Any, ...] = (
     _Set,
     _Pulse,
     _Clear,
+    _LatchOpen,
     *_LatchWait.situations(),
     _CountDown,
     _CountDownSome,

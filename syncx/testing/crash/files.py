@@ -18,7 +18,7 @@ from ...arena import Arena
 from ...filelock import FileLock, RangeLock
 from ..stepping import Victim
 from .locks import LockScenario, Subject
-from .objects import ObjectScenario
+from .objects import TIMEOUT, ObjectScenario
 from .situations import scenarios_of
 
 if TYPE_CHECKING:
@@ -230,6 +230,53 @@ class _LockRange(_Parts):
         return partial(self.thing.lock_range, *self.changed)
 
 
+class _LockContended(_LockRange):
+    """Another has the part, and gives it back when the victim sleeps."""
+
+    situation = "contended"
+    part: RangeLock
+    taken = False
+
+    def take_part(self) -> None:
+        self.part = RangeLock(file_of(self.arena_path, "subject"), *self.changed, arena=self.arena)
+        self.part.acquire()
+
+    def give_part(self) -> None:
+        self.part.release()
+        self.part.close()
+
+    def stage(self) -> None:
+        super().stage()
+        self.order("other", "take_part")
+        self.taken = True
+
+    def asleep(self, victim: Victim) -> None:
+        self.part_goes()
+
+    def part_goes(self) -> None:
+        if self.taken:
+            self.order("other", "give_part")
+            self.taken = False
+
+    def judge(self, victim: Victim) -> None:
+        if self.taken:
+            self.part_goes()
+            self.killed_at = time.monotonic_ns()
+        super().judge(victim)
+
+
+class _LockTimeout(_LockContended):
+    """Another has the part, and keeps it: the victim has what it had before."""
+
+    situation = "timing out"
+
+    def operation(self) -> Callable[[], object]:
+        return partial(self.thing.lock_range, *self.changed, timeout=TIMEOUT)
+
+    def asleep(self, victim: Victim) -> None:
+        """The other one stays."""
+
+
 class _UnlockRange(_Parts):
     operation_name = "unlock_range"
     changed = (50, 20)
@@ -318,11 +365,26 @@ class _Upgrade(_Parts):
         super().judge(victim)
 
 
+class _UpgradeTimeout(_Upgrade):
+    """The other one reads on: the victim shares it still."""
+
+    situation = "timing out"
+
+    def operation(self) -> Callable[[], object]:
+        return partial(self.thing.upgrade, timeout=TIMEOUT)
+
+    def asleep(self, victim: Victim) -> None:
+        """The other one stays."""
+
+
 SCENARIOS: tuple[Any, ...] = (
     *(scenario for subject in (Ofd, Range, _Flock, Posix, _Shared) for scenario in file_scenarios_of(subject)),
     _LockRange,
+    _LockContended,
+    _LockTimeout,
     _UnlockRange,
     _UnlockAwaited,
     _Downgrade,
     _Upgrade,
+    _UpgradeTimeout,
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import time
 from collections.abc import Callable
 from typing import Any
@@ -260,6 +261,28 @@ class _Timeout(_Contended):
         return False
 
 
+class _Interrupt(_Contended):
+    """A handler raises while it waits."""
+
+    situation = "interrupted"
+
+    def before(self) -> None:
+        super().before()
+
+        def handler(number: int, frame: object) -> None:
+            raise Interrupted
+
+        signal.signal(signal.SIGUSR1, handler)
+
+    def asleep(self, victim: Victim) -> None:
+        super().asleep(victim)
+        if self.slept == 1:
+            victim.signal(signal.SIGUSR1)
+
+    def ends_now(self) -> bool:
+        return False
+
+
 class _Recover(_OfOnce):
     """The last runner died inside its function."""
 
@@ -278,4 +301,14 @@ class _Recover(_OfOnce):
         self.thing.run(function)
 
 
-SCENARIOS: tuple[Any, ...] = (_Free, _Done, _Awaited, _Abandon, _Contended, _ContendedRaises, _Timeout, _Recover)
+SCENARIOS: tuple[Any, ...] = (
+    _Free,
+    _Done,
+    _Awaited,
+    _Abandon,
+    _Contended,
+    _ContendedRaises,
+    _Timeout,
+    _Interrupt,
+    _Recover,
+)

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, ClassVar
 
+from ..._core import _nothing
 from ...semaphore import Semaphore
 from ..stepping import Victim
 from .objects import ObjectScenario, SignalScenario, WaitScenario
@@ -133,6 +134,21 @@ class _AcquireFreeThree(_AcquireFree):
     wants = 3
 
 
+class _With(_AcquireFree):
+    """A unit is taken, and given back."""
+
+    operation_name = "with"
+
+    def operation(self) -> Callable[[], object]:
+        thing = self.thing
+
+        def block() -> None:
+            with thing:
+                _nothing()
+
+        return block
+
+
 class _Release(_OfSemaphore, SignalScenario):
     """Units that it has given are for those who wait; they have them, or they are there."""
 
@@ -208,6 +224,7 @@ class _ReleaseMany(_Release):
 SCENARIOS: tuple[Any, ...] = (
     _AcquireFree,
     _AcquireFreeThree,
+    _With,
     *_Acquire.situations(),
     *_AcquireTwo.situations(),
     _ReleaseFree,

@@ -123,7 +123,7 @@ class RaisingMutex(MutexSubject):
 
     name = "mutex that raises"
     options: ClassVar[dict[str, Any]] = {"on_owner_death": "raise"}
-    operations = ("acquire", "release", "recover")
+    operations: ClassVar[tuple[str, ...]] = ("acquire", "release", "recover")
     _told = False
 
     def __init__(self, arena: str, which: str, memory: memoryview) -> None:
@@ -149,6 +149,12 @@ class RaisingMutex(MutexSubject):
 
     def told(self) -> bool:
         return self._told
+
+
+class RaisingCondition(RaisingMutex):
+    name = "condition that raises"
+    made = Condition
+    operations = ("recover",)
 
 
 class ConditionLock(MutexSubject):
@@ -363,6 +369,7 @@ SUBJECTS: tuple[type[Subject], ...] = (
     MemoryMutex,
     AnonymousMutex,
     RaisingMutex,
+    RaisingCondition,
     ConditionLock,
     BinarySubject,
     OneOfThree,

@@ -237,6 +237,26 @@ class Forgetful(_Of):
         self._real.__exit__(*error)
 
 
+class NoRecordLocks(_Of):
+    """A file of records that excludes nobody."""
+
+    def __getitem__(self, record: int | slice) -> Any:
+        return NoFileLock(self._real[record])
+
+    def shared(self, record: int | slice) -> Any:
+        return NoFileLock(self._real.shared(record))
+
+
+class Heedless(_Of):
+    """A barrier that lets everybody enrol, and waits for nobody because of it."""
+
+    def enroll(self) -> None:
+        """Says yes."""
+
+    def withdraw(self) -> None:
+        """Says yes."""
+
+
 class Alarmist(_Of):
     """A lock that tells of deadlocks now and then, where one holds another: there is none."""
 
@@ -289,6 +309,8 @@ TWINS = {
     "update": Twin("update", _NoUpdate, "were done of", "two updates wrote", 0.0),
     "forgetful": Twin("condition", _wrap(Forgetful, syncx.Condition), "as if", "without a notification", 0.0),
     "placed": Twin("placed", lambda *a, **o: Loose(_at(*a, **o), 3), "two holders at once", "hold it at once", 0.0),
+    "records": Twin("records", _wrap(NoRecordLocks, syncx.RecordLocks), "two holders at once", "hold it at once", 0.0),
+    "heedless": Twin("enrolment", _wrap(Heedless, syncx.Barrier), "went on without", "went on without", 0.0),
     "alarmist": Twin("deadlock", _wrap(Alarmist, syncx.Mutex), "it does not come round", "and there was none", 0.0),
     "unseen": Twin("deadlock", lambda *a, **o: syncx.Mutex(*a, **{**o, "deadlock": "off"}), "", "", 0.0, ": deadlock "),
 }

@@ -29,6 +29,7 @@ from syncx.testing.stress.scenes import Canary
 pytestmark = pytest.mark.core
 
 TAKE, GIVE, WAIT, NOTIFY, SET, CLEAR, DOWN, UP, ARRIVE, ACTION, RUN, BODY, PUT, GET, APPEND, UPDATE = range(1, 17)
+ENROL, WITHDRAW, RESET = range(17, 20)
 
 
 # ---- decisions -------------------------------------------------------------------------------------------------------
@@ -213,6 +214,10 @@ MUTEX, BOUNDED, CONDITION, RWLOCK, EVENT, BARRIER, ONCE, LATCH, FILES, UPDATES =
 )
 WRITE, READ = 0, 1
 KNOT = 0xD0
+HALL = 0xF0
+ENROLLED = [(A, BEGIN, ENROL, HALL), (A, END, ENROL, HALL, 1)]
+WITHDRAWN = [(A, BEGIN, WITHDRAW, HALL), (A, END, WITHDRAW, HALL)]
+MET = [(B, BEGIN, ARRIVE, HALL), (C, BEGIN, ARRIVE, HALL), (B, END, ARRIVE, HALL, 1), (C, END, ARRIVE, HALL, 2)]
 
 RIGHT: dict[str, list[tuple[Any, ...]]] = {
     "one after the other": [*hold(A, MUTEX), *back(A, MUTEX), *hold(B, MUTEX), *back(B, MUTEX)],
@@ -239,6 +244,11 @@ RIGHT: dict[str, list[tuple[Any, ...]]] = {
         *hold(A, KNOT), *hold(B, KNOT + 1), *hold(C, KNOT + 2), waits(A, KNOT + 1), waits(B, KNOT + 2), waits(C, KNOT),
         KILL_A, told(C, KNOT), *back(C, KNOT + 2), (B, END, TAKE, KNOT + 2, 1), *back(B, KNOT + 2), *back(B, KNOT + 1),
     ],
+    "an enrolled one comes": [
+        *ENROLLED, (A, BEGIN, ARRIVE, HALL), *MET, (A, END, ARRIVE, HALL, 0),
+        (A, BEGIN, WITHDRAW, HALL), (A, END, WITHDRAW, HALL), *MET,
+    ],
+    "a dead one is struck off": [*ENROLLED, KILL_A, (B, BEGIN, RESET, HALL), (B, END, RESET, HALL), *MET],
     "an event happens": [
         (A, BEGIN, WAIT, EVENT, 90), (B, BEGIN, SET, EVENT), (B, END, SET, EVENT), (A, END, WAIT, EVENT, 1)
     ],
@@ -294,6 +304,13 @@ WRONG: dict[str, tuple[str, list[tuple[Any, ...]]]] = {
         "were both told",
         [*hold(A, KNOT), *hold(B, KNOT + 1), waits(A, KNOT + 1), waits(B, KNOT), told(B, KNOT), told(A, KNOT + 1),
          *back(A, KNOT), *back(B, KNOT + 1)],
+    ),
+    "a round without an enrolled one": ("went on without", [*ENROLLED, *MET, *WITHDRAWN]),
+    "a round without an enrolled one that died": ("went on without", [*ENROLLED, KILL_A, *MET]),
+    "an enrolled one has two places": (
+        "had the places [0, 1]",
+        [*ENROLLED, (A, BEGIN, ARRIVE, HALL), (A, END, ARRIVE, HALL, 0), (A, BEGIN, ARRIVE, HALL),
+         (A, END, ARRIVE, HALL, 1), (A, BEGIN, WITHDRAW, HALL), (A, END, WITHDRAW, HALL)],
     ),
     "an event that is missed": (
         "was in vain",

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 TOPICS = (
     "mutex", "rlock", "semaphore", "bounded", "condition", "rwlock", "event", "barrier", "once", "latch", "files",
-    "update", "placed", "deadlock",
+    "update", "placed", "deadlock", "records", "enrolment",
 )  # fmt: skip
 """Of `syncx stress`."""
 

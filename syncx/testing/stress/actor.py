@@ -19,7 +19,10 @@ from .dice import END_THREAD, INSIDE, OUTSIDE, RAISE, SIGNAL, STOP, Decision, Di
 
 __all__ = ["GIVE", "TAKE", "UNTOLD", "Actor", "Ended", "Wishes"]
 
-(TAKE, GIVE, WAIT, NOTIFY, SET, CLEAR, DOWN, UP, ARRIVE, ACTION, RUN, BODY, PUT, GET, APPEND, UPDATE) = range(1, 17)
+(
+    TAKE, GIVE, WAIT, NOTIFY, SET, CLEAR, DOWN, UP, ARRIVE, ACTION, RUN, BODY, PUT, GET, APPEND, UPDATE, ENROL,
+    WITHDRAW, RESET,
+) = range(1, 20)  # fmt: skip
 """The calls in a journal."""
 
 EXCLUSIVE, SHARED, UPGRADABLE = range(3)

@@ -39,7 +39,9 @@ def false_verdicts(
     only: dict[Circle, int] = {}
     for obj, spans in sorted(told.items()):
         for span in spans:
-            circles = set(_circles(span, obj, by_thread, holds))
+            circles = _seen_by(span, obj, by_thread, holds)
+            if circles is None:
+                continue
             if not circles:
                 yield obj, f"{span.token:#x} was told of a deadlock at {span.end}, and there was none"
             elif len(circles) == 1:
@@ -49,22 +51,45 @@ def false_verdicts(
                 only[circle] = span.token
 
 
-def _circles(
-    start: Span, obj: int, waits: Mapping[int, Sequence[tuple[Span, int]]], holds: Mapping[int, Sequence[Span]]
-) -> Iterator[Circle]:
-    """All ways from who waits to who holds that may have come round at one instant of that wait."""
-    stack: list[tuple[int, tuple[Span, ...], int, int]] = [(obj, (start,), start.begin, start.end)]
+_Waits = Mapping[int, Sequence[tuple[Span, int]]]
+_Holds = Mapping[int, Sequence[Span]]
+
+
+def _seen_by(span: Span, obj: int, waits: _Waits, holds: _Holds) -> set[Circle] | None:
+    """The deadlocks of which that wait may have been told; None: too many ways to go.
+
+    One stands until it is told, for nobody in it can do anything, and the one that is told still holds what it held:
+    unless one of them has died, it is there at the end of the wait.
+    """
+    circles = set(_circles(span, obj, waits, holds, span.end, 1000) or ())
+    if circles:
+        return circles
+    found = _circles(span, obj, waits, holds, span.begin, 2000)
+    return None if found is None else set(found)
+
+
+def _circles(start: Span, obj: int, waits: _Waits, holds: _Holds, since: int, most: int) -> list[Circle] | None:
+    """All ways from who waits to who holds that may have come round at one instant of that wait, from `since` on.
+
+    most: so many steps; None if they do not suffice.
+    """
+    found: list[Circle] = []
+    stack: list[tuple[int, tuple[Span, ...], int, int]] = [(obj, (start,), since, start.end)]
     while stack:
-        wanted, way, since, until = stack.pop()
+        if most < 0:
+            return None
+        wanted, way, begin, end = stack.pop()
+        most -= 1
         for hold in holds.get(wanted, ()):
-            low, high = max(since, hold.begin), min(until, hold.end)
+            low, high = max(begin, hold.begin), min(end, hold.end)
             if low > high:
                 continue
             if hold.token == start.token:
                 if len(way) > 1:
-                    yield frozenset(way)
+                    found.append(frozenset(way))
             elif all(hold.token != other.token for other in way):
                 mine = waits.get(hold.token, ())
                 last = bisect_right(mine, high, key=lambda w: w[0].begin)
                 for wait, what in mine[bisect_left(mine, low, key=lambda w: w[0].end) : last]:
                     stack.append((what, (*way, wait), max(low, wait.begin), min(high, wait.end)))
+    return found

@@ -19,13 +19,17 @@ from .board import BEGIN, BORN, CONTINUED, DYING, END, ENDING, KILLED, POINT, ST
 
 __all__ = ["Facts", "Verdict", "judge"]
 
-(TAKE, GIVE, WAIT, NOTIFY, SET, CLEAR, DOWN, UP, ARRIVE, ACTION, RUN, BODY, PUT, GET, APPEND, UPDATE) = range(1, 17)
 (
-    MUTEX, RLOCK, SEMAPHORE, BOUNDED, CONDITION, RWLOCK, EVENT, BARRIER, ONCE, LATCH, FILES, UPDATES, PLACED, DEADLOCK
-) = range(14)  # fmt: skip
+    TAKE, GIVE, WAIT, NOTIFY, SET, CLEAR, DOWN, UP, ARRIVE, ACTION, RUN, BODY, PUT, GET, APPEND, UPDATE, ENROL,
+    WITHDRAW, RESET,
+) = range(1, 20)  # fmt: skip
+(
+    MUTEX, RLOCK, SEMAPHORE, BOUNDED, CONDITION, RWLOCK, EVENT, BARRIER, ONCE, LATCH, FILES, UPDATES, PLACED, DEADLOCK,
+    RECORDS, ENROLMENT,
+) = range(16)  # fmt: skip
 TOPICS = (
     "mutex", "rlock", "semaphore", "bounded", "condition", "rwlock", "event", "barrier", "once", "latch", "files",
-    "update", "placed", "deadlock",
+    "update", "placed", "deadlock", "records", "enrolment",
 )  # fmt: skip
 EXCLUSIVE, SHARED, UPGRADABLE = range(3)
 TELLS = (MUTEX, RLOCK, CONDITION, RWLOCK, PLACED, DEADLOCK)
@@ -113,6 +117,8 @@ class _Replay:
         self._pid: dict[int, int] = {}
         self._parent: dict[int, int] = {}
         self._killed: dict[int, int] = {}
+        self._over: dict[int, int] = {}
+        """Of a thread: when another one was in its slot, so at the latest it had ended by then."""
         self._ended: dict[int, int] = {}
         self._stopped: dict[int, list[int]] = defaultdict(list)
         self._holds: dict[int, list[Hold]] = defaultdict(list)
@@ -149,12 +155,15 @@ class _Replay:
         self._onces()
         self._conditions()
         self._deadlocks()
+        self._enrolments()
         self._files()
         return self._verdict
 
     def _deaths(self, journal: Sequence[Record]) -> None:
+        before = 0
         for r in journal:
             if r.code == BORN:
+                self._over[before], before = r.t, r.token
                 self._pid[r.token], self._parent[r.a] = r.a, r.c
             elif r.code == KILLED:
                 self._killed[r.a] = min(r.t, self._killed.get(r.a, NEVER))
@@ -460,19 +469,58 @@ class _Replay:
         waits: dict[int, list[circles.Span]] = {}
         holds: dict[int, list[circles.Span]] = {}
         for obj, calls in self._of(TAKE, DEADLOCK):
-            ended = [(c, circles.Span(c.token, c.begin, NEVER if c.end is None else c.end)) for c in calls]
+            ended = [
+                (c, circles.Span(c.token, c.begin, self._over.get(c.token, NEVER) if c.end is None else c.end))
+                for c in calls
+            ]
             told[obj] = [span for c, span in ended if c.last is not None and c.last.a == 3]
             waits[obj] = [span for c, span in ended if c.first.c]
-            holds[obj] = [circles.Span(c.token, c.begin, NEVER) for c, _ in ended if c.last is None]
+            holds[obj] = [span for c, span in ended if c.last is None]
             taken, latest = self._holds[obj], 0
             for h, following in zip(taken, [*(n.got for n in taken[1:]), NEVER], strict=True):
                 # not while another surely had it; a dead one's at most until another has it
                 since = max(h.begin, latest) if latest <= h.got else h.begin
-                holds[obj].append(circles.Span(h.token, since, following if h.gave is None else h.gave))
+                dead = min(following, self._over.get(h.token, NEVER))
+                holds[obj].append(circles.Span(h.token, since, dead if h.gave is None else h.gave))
                 latest = max(latest, min(h.until, following))
         self._verdict.deadlocks = sum(map(len, told.values()))
         for obj, text in circles.false_verdicts(told, waits, holds):
             self._wrong(obj, text)
+
+    def _enrolments(self) -> None:
+        """No round goes on without one who is enrolled, nor gives its place away."""
+        obj = ENROLMENT << 4
+        withdrawals: dict[int, list[int]] = defaultdict(list)
+        arrivals: dict[int, list[Call]] = defaultdict(list)
+        for c in self._calls[WITHDRAW, obj]:
+            withdrawals[c.token].append(c.begin)
+        for c in self._calls[ARRIVE, obj]:
+            arrivals[c.token].append(c)
+        enrolled: list[tuple[int, int, int]] = []
+        for c in self._calls[ENROL, obj]:
+            if c.last is not None and c.last.a:
+                until = min((t for t in withdrawals[c.token] if t > c.last.t), default=self._struck_off(obj, c.token))
+                enrolled.append((c.token, c.last.t, until))
+        for token, since, until in enrolled:
+            mine = [c for c in arrivals[token] if since <= c.begin and (c.end or NEVER) <= until]
+            places = {c.last.a for c in mine if c.last is not None and c.last.a >= 0}
+            if len(places) > 1:
+                self._wrong(obj, f"{token:#x} is enrolled since {since}, and had the places {sorted(places)}")
+        for c in self._calls[ARRIVE, obj]:
+            if c.last is None or c.last.a < 0:
+                continue
+            for token, since, until in enrolled:
+                there = since <= c.begin and c.last.t <= until and token != c.token
+                if there and not any(a.begin <= c.last.t and (a.end or NEVER) >= c.begin for a in arrivals[token]):
+                    self._wrong(obj, f"a round went on without {token:#x}, enrolled since {since}, at {c.last.t}")
+
+    def _struck_off(self, obj: int, token: int) -> int:
+        """When a reset may have taken it from the parties: after its death at the earliest."""
+        death = self._death(token)
+        if death is None:
+            return NEVER
+        resets = [max(death, c.begin) for c in self._calls[RESET, obj] if (c.end or NEVER) >= death]
+        return min(resets, default=NEVER)
 
     # ---- files ------------------------------------------------------------------------------------------------------
     def _files(self) -> None:

@@ -142,7 +142,11 @@ class Canary:
 
     def settle(self, actor: Actor) -> None:
         """Was every addition kept?  Those who died inside added one each, at most."""
+        self.settle_number(actor, self.w[self.at + 1])
+
+    def settle_number(self, actor: Actor, number: int) -> None:
+        """That number, to which each who worked inside has added one."""
         added = sum(self.w[self._done + slot] for slot in range(self.board.slots))
         deaths = sum(self.board.serial(slot) for slot in range(self.board.slots))
-        if not added <= self.w[self.at + 1] <= added + deaths:
-            actor.complain(f"{self.name}: {added} were added, and the number is {self.w[self.at + 1]}")
+        if not added <= number <= added + deaths:
+            actor.complain(f"{self.name}: {added} were added, and the number is {number}")

@@ -17,6 +17,8 @@ from typing import NamedTuple
 from .actor import Actor, Ended, Interrupted, Wishes
 from .counts import Bounded, Latches, Semaphores
 from .dice import EXEC, FORK, INSIDE, OUTSIDE, Decision, Stream
+from .enrolments import Enrolments
+from .entries import Records
 from .files import Files, Updates
 from .knots import Knots
 from .locks import Mutexes, Placed, RLocks, RWLocks
@@ -29,7 +31,7 @@ SCENES: dict[str, type[Scene]] = {
     s.topic: s
     for s in (
         Mutexes, RLocks, Semaphores, Bounded, Conditions, RWLocks, Events, Barriers, Onces, Latches, Files, Updates,
-        Placed, Knots,
+        Placed, Knots, Records, Enrolments,
     )
 }  # fmt: skip
 

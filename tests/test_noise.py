@@ -123,3 +123,12 @@ def test_damage_is_the_same_for_the_same_seed() -> None:
     assert all(c.canvas.pages == untouched for c in one if c.damage == "none")
     changed = [c for c in one if c.canvas.pages != untouched or c.canvas.size != 40960]
     assert len(changed) > 180
+
+
+def test_what_close_says_of_damaged_words_is_no_excuse_for_whole_ones() -> None:
+    from tests.noise.battery import allowed
+
+    said = RuntimeError("<syncx.Mutex 'jobs' locked> is in use by another thread of this process: close it afterwards")
+    assert allowed("Mutex.close", said, damaged=True)
+    assert not allowed("Mutex.close", said, damaged=False)
+    assert not allowed("Mutex.close", RuntimeError("something else"), damaged=True)

@@ -181,6 +181,7 @@ class Worker:
         self._planted = PLANTS[index % len(PLANTS)] if self._plan == "all" else self._plan
         self._announce("damaging")
         case = damage.case(self._seed, index, self._images)
+        self._battery.damaged = case.damage != "none"
         path = self._own / "arena"
         with contextlib.suppress(FileNotFoundError):
             path.unlink()

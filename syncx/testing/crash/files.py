@@ -80,8 +80,8 @@ class FileSubject(Subject):
     def acquire_timed(self, seconds: float) -> bool:
         return self.lock.acquire(timeout=seconds)
 
-    def context(self) -> RangeLock:
-        return self.lock
+    def context(self, seconds: float | None = None) -> Any:
+        return self.lock if seconds is None else self.lock.within(seconds)
 
     @classmethod
     def held_in(cls, seen: Snapshot, pid: int) -> bool:
@@ -94,6 +94,7 @@ class FileSubject(Subject):
 
 class Ofd(FileSubject):
     name = "FileLock"
+    operations = ("acquire", "release", "with")
 
 
 class _Flock(FileSubject):

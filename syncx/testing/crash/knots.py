@@ -16,7 +16,7 @@ from ...errors import DeadlockError
 from ...joins import join
 from ...mutex import Mutex
 from ..stepping import Victim
-from .objects import ObjectScenario
+from .objects import TIMEOUT, ObjectScenario
 from .scenario import Scenario
 from .world import until
 
@@ -271,4 +271,34 @@ class _Join(Scenario):
         os.waitpid(self.ending, 0)
 
 
-SCENARIOS: tuple[Any, ...] = (_StandsWithoutIt, _Closes, _IsTold, _ToldAsleep, _Join)
+class _JoinTimeout(_Join):
+    """It gives up; the process lives on, and the other waits on."""
+
+    situation = "timing out"
+
+    def operation(self) -> Callable[[], object]:
+        return partial(join, self.ending, TIMEOUT, arena=self.arena)
+
+    def asleep(self, victim: Victim) -> None:
+        """The process that it waits for lives."""
+
+
+class _JoinEnded(_Join):
+    """The process has ended before."""
+
+    situation = "it has ended"
+
+    def stage(self) -> None:
+        super().stage()
+        self.end_it()
+
+
+SCENARIOS: tuple[Any, ...] = (
+    _StandsWithoutIt,
+    _Closes,
+    _IsTold,
+    _ToldAsleep,
+    _Join,
+    _JoinTimeout,
+    _JoinEnded,
+)

@@ -85,13 +85,13 @@ class Subject:
         """How somebody gets it who finds that its owner has died."""
         return self.acquire
 
-    def context(self) -> Any:
-        """What is given to `with`."""
+    def context(self, seconds: float | None = None) -> Any:
+        """What is given to `with`: itself, or what waits for so many seconds."""
         raise NotImplementedError
 
-    def within(self, inside: Callable[[], object]) -> Callable[[], object]:
+    def block(self, inside: Callable[[], object], seconds: float | None = None) -> Callable[[], object]:
         """A `with` of it, and that inside."""
-        context = self.context()
+        context = self.context(seconds)
 
         def block() -> None:
             with context:

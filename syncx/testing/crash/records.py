@@ -44,7 +44,7 @@ class RecordSubject(FileSubject):
         self.lock = self.wanted()
         return self.lock.acquire(timeout=seconds)
 
-    def within(self, inside: Callable[[], object]) -> Callable[[], object]:
+    def block(self, inside: Callable[[], object], seconds: float | None = None) -> Callable[[], object]:
         records = self.records
 
         def block() -> None:

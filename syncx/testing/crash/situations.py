@@ -238,17 +238,17 @@ class _With(_Free):
     """`with` itself, from before it to after it."""
 
     def operation(self) -> Callable[[], object]:
-        return self.lock.within(_nothing)
+        return self.lock.block(_nothing)
 
 
 class _WithContended(Contended):
     def operation(self) -> Callable[[], object]:
-        return self.lock.within(_nothing)
+        return self.lock.block(_nothing)
 
 
 class _WithInterrupted(_Interrupt):
     def operation(self) -> Callable[[], object]:
-        return self.lock.within(_nothing)
+        return self.lock.block(_nothing)
 
 
 class _WithRecovering(_Recover):
@@ -260,7 +260,7 @@ class _WithRecovering(_Recover):
         def mark() -> None:
             page[_INSIDE] = 1
 
-        return self.lock.within(mark)
+        return self.lock.block(mark)
 
     def frozen(self, victim: Victim, seen: Snapshot | None) -> None:
         super().frozen(victim, seen)
@@ -312,10 +312,28 @@ class _UpgradeTimeout(_UpgradeContended):
         return functools.partial(method, TIMEOUT)
 
 
+class _Within(_Free):
+    """`with lock.within(seconds)`."""
+
+    def operation(self) -> Callable[[], object]:
+        return self.lock.block(_nothing, HANG)
+
+
+class _WithinContended(Contended):
+    def operation(self) -> Callable[[], object]:
+        return self.lock.block(_nothing, 2 * HANG)
+
+
+class _WithinTimeout(_Timeout):
+    def operation(self) -> Callable[[], object]:
+        return self.lock.block(_nothing, TIMEOUT)
+
+
 SITUATIONS: dict[str, tuple[type[LockScenario], ...]] = {
     "acquire": (_Free, Contended, _Spinning, _Timeout, _Interrupt, _InterruptReturn, _Recover),
     "release": (_Release, ReleaseWaited, _Relay),
     "with": (_With, _WithContended, _WithInterrupted, _WithRecovering),
+    "within": (_Within, _WithinContended, _WithinTimeout),
     "upgrade": (_Upgrade, _UpgradeWaited, _UpgradeContended, _UpgradeTimeout),
     "downgrade": (_Release, ReleaseWaited),
     "recover": (_Recover,),

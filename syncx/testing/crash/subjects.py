@@ -26,7 +26,7 @@ class MutexSubject(Subject):
     made: ClassVar[Any] = Mutex
     options: ClassVar[dict[str, Any]] = {}
     """What it is made with, beside its name and the arena."""
-    operations: ClassVar[tuple[str, ...]] = ("acquire", "release", "with")
+    operations: ClassVar[tuple[str, ...]] = ("acquire", "release", "with", "within")
 
     def __init__(self, arena: str, which: str, memory: memoryview) -> None:
         self.lock = self.open(Arena(arena, create=False), which, memory)
@@ -41,8 +41,8 @@ class MutexSubject(Subject):
     def acquire_timed(self, seconds: float) -> bool:
         return bool(self.lock.acquire(timeout=seconds))
 
-    def context(self) -> Any:
-        return self.lock
+    def context(self, seconds: float | None = None) -> Any:
+        return self.lock if seconds is None else self.lock.within(seconds)
 
     def told(self) -> bool:
         return bool(self.lock.owner_died)
@@ -63,6 +63,7 @@ class MutexSubject(Subject):
 class RLockSubject(MutexSubject):
     name = "rlock"
     made = RLock
+    operations = ("acquire", "release", "with")
 
 
 class RLockTwice(MutexSubject):
@@ -96,6 +97,7 @@ class MemoryMutex(MutexSubject):
 
     name = "mutex in memory"
     seen = False
+    operations = ("acquire", "release", "with")
 
 
 class AnonymousMutex(MutexSubject):
@@ -160,6 +162,7 @@ class RaisingCondition(RaisingMutex):
 class ConditionLock(MutexSubject):
     name = "condition's lock"
     made = Condition
+    operations = ("acquire", "release", "with")
 
 
 class BinarySubject(MutexSubject):
@@ -244,11 +247,13 @@ class ThreeOfThree(_Permits):
 class _RWLock(Subject):
     """The others write."""
 
+    options: ClassVar[dict[str, Any]] = {}
+
     def __init__(self, arena: str, which: str, memory: memoryview) -> None:
         from ...rwlock import RWLock
 
         of = Arena(arena, create=False)
-        self.lock = RWLock(which, arena=of) if self.seen else RWLock.at(memory, arena=of)
+        self.lock = RWLock(which, arena=of, **self.options) if self.seen else RWLock.at(memory, arena=of)
         self.writing = self.lock.write()
         self.reading = self.lock.read()
         self.view = self.viewed()
@@ -276,8 +281,8 @@ class _RWLock(Subject):
     def unshare(self) -> None:
         self.reading.release()
 
-    def context(self) -> Any:
-        return self.view
+    def context(self, seconds: float | None = None) -> Any:
+        return self.view if seconds is None else self.view.within(seconds)
 
     def told(self) -> bool:
         return bool(self.writing.owner_died)
@@ -307,11 +312,44 @@ class _RWLock(Subject):
 
 class Writing(_RWLock):
     name = "rwlock write"
-    operations = ("acquire", "release", "downgrade", "with")
+    operations: ClassVar[tuple[str, ...]] = ("acquire", "release", "downgrade", "with", "within")
 
     def viewed(self) -> Any:
         self.downgrade = self.writing.downgrade
         return self.writing
+
+
+class RaisingWriting(Writing):
+    """on_owner_death="raise": the next writer is refused until somebody recovers it."""
+
+    name = "rwlock that raises"
+    options: ClassVar[dict[str, Any]] = {"on_owner_death": "raise"}
+    operations = ("recover",)
+    _told = False
+
+    def viewed(self) -> Any:
+        self.recover = self.writing.recover
+        return super().viewed()
+
+    def take(self) -> object:
+        self._told = False
+        try:
+            return self.writing.acquire()
+        except OwnerDiedError:
+            self._told = True
+            return self.writing.recover()
+
+    def take_timed(self, seconds: float) -> bool:
+        try:
+            return bool(self.writing.acquire(timeout=seconds))
+        except OwnerDiedError:
+            return bool(self.writing.recover(timeout=seconds))
+
+    def come(self) -> Callable[[], object]:
+        return self.take
+
+    def told(self) -> bool:
+        return self._told
 
 
 class Reading(_RWLock):
@@ -376,6 +414,7 @@ SUBJECTS: tuple[type[Subject], ...] = (
     TwoOfThree,
     ThreeOfThree,
     Writing,
+    RaisingWriting,
     Reading,
     Upgradable,
     Upgraded,

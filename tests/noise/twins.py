@@ -27,7 +27,31 @@ UNIT = Twin(
     "a block's place is believed",
     (Edit("heap.c", "if (cursor > heap->capacity || unit >= cursor ||", "if (cursor > heap->capacity ||"),),
 )
-TWINS = (UNIT,)
+REGIONS = Twin(
+    "where the regions lie is believed",
+    (
+        Edit(
+            "arena.c",
+            "return memcmp(&want, h, offsetof(struct sx_header, checksum)) != 0 ? SX_OTHER_VERSION : SX_OK;",
+            "return SX_OK;",
+        ),
+    ),
+)
+SLOT = Twin(
+    "the slot of a holder is believed",
+    (
+        Edit(
+            "participant.c",
+            "return slot < sx_participants_ready(arena) ? &arena->participants[slot] : NULL;",
+            "return &arena->participants[slot];",
+        ),
+    ),
+)
+PARAMETER = Twin(
+    "how many permits or parties an object has is believed",
+    (Edit("object.c", "return size != 0 && size <= available;", "return size <= available || kind != SX_KIND_NONE;"),),
+)
+TWINS = (UNIT, REGIONS, SLOT, PARAMETER)
 ARENAS = 2000
 """Within so many, something must be found."""
 

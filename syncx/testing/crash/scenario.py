@@ -177,7 +177,7 @@ class Scenario:
         if answer.error is not None:
             self.wrong("error", f"the {name} {what}: {answer.error}")
             return None
-        if since is not None:
+        if since is not None and answer.at >= since:  # else it had gone on before
             took = (answer.at - since) / 1e9
             self.latencies.append(took)
             if took > BOUND:

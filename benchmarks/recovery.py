@@ -35,7 +35,8 @@ from .wakeup import IGNORING, PROGRAM, Contestant, kill, measure, start_children
 
 MUTEX = "syncx.Mutex"
 WORST_MS = 250.0
-"""Later than that nobody may go on after a death."""
+"""Later than that nobody may go on after a death; where the C program itself is late, the machine is busy with other
+things, and twice what it took is the most."""
 RATIO = 3.0
 """To the C program, of the medians."""
 _BLOCK = 0.05
@@ -76,6 +77,7 @@ def figures_of(section: Section) -> dict[str, float]:
             found[f"{name}, p50 us"] = round(statistics.median(values), 1)
             found[f"{name}, p99 us"] = round(percentile(values, 0.99), 1)
             found[f"{name}, max ms"] = round(max(values) / 1e3, 3)
+            found[f"{name}, later than {WORST_MS:.0f} ms"] = sum(v > WORST_MS * 1e3 for v in values)
     if "mutex, p50 us" in found and "C robust mutex, p50 us" in found:
         found["ratio of the medians"] = round(found["mutex, p50 us"] / found["C robust mutex, p50 us"], 2)
     return found
@@ -84,11 +86,12 @@ def figures_of(section: Section) -> dict[str, float]:
 def faults_of(figures: dict[str, float]) -> list[str]:
     """What is not as it must be."""
     faults = []
+    most = max(WORST_MS, 2 * figures.get("C robust mutex, max ms", 0.0))
     for name in ("mutex", "mutex, death ignored"):
         if never := figures[f"{name}, never woken"]:
             faults.append(f"{name}: after {never:.0f} deaths the waiter slept on")
-        if (worst := figures.get(f"{name}, max ms", 0.0)) > WORST_MS:
-            faults.append(f"{name}: a waiter ran {worst:.0f} ms after the death, and {WORST_MS:.0f} ms is the most")
+        if (worst := figures.get(f"{name}, max ms", 0.0)) > most:
+            faults.append(f"{name}: a waiter ran {worst:.0f} ms after the death, and {most:.0f} ms is the most")
     ratio = figures.get("ratio of the medians")
     if ratio is None:
         faults.append("nothing to compare: a waiter was never woken")
@@ -119,9 +122,9 @@ def main(make: Callable[..., Any] = syncx.Mutex) -> int:
         prog="python -m benchmarks.recovery",
         description="Kills holders, and says how soon their waiters run: of a syncx.Mutex, and a C program that waits "
         "for a robust pthread mutex, in turn.",
-        epilog=f"exit status: 0; 1 if a waiter slept on, or ran later than {WORST_MS:.0f} ms after the death, or if "
-        f"the median is more than {RATIO:g} times that of the C program; 2 for a wrong argument, or without a C "
-        "compiler; 130 when interrupted",
+        epilog=f"exit status: 0; 1 if a waiter slept on, or ran later than {WORST_MS:.0f} ms after the death and than "
+        f"twice what the C program took at worst, or if the median is more than {RATIO:g} times that of the C program; "
+        "2 for a wrong argument, or without a C compiler; 130 when interrupted",
     )
     parser.add_argument("--deaths", type=number(1), default=500, metavar="N", help="of each (500)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="writes the figures there")
@@ -143,6 +146,8 @@ def main(make: Callable[..., Any] = syncx.Mutex) -> int:
     figures = figures_of(section)
     faults = faults_of(figures)
     show(output, section, figures)
+    if (worst := figures.get("C robust mutex, max ms", 0.0)) > WORST_MS / 2:
+        output.line(f"this machine is busy: the C program itself ran up to {worst:.0f} ms after the death")
     for fault in faults:
         output.line(f"FAULT: {fault}")
     if options.json:

@@ -25,7 +25,7 @@ class Late(syncx.Mutex):
     def acquire(self, *arguments, **options):  # whoever is told of a death thinks about it for too long
         got = super().acquire(*arguments, **options)
         if self.owner_died:
-            time.sleep(4)
+            time.sleep(3)
         return got
 
 raise SystemExit(recovery.main(Late))

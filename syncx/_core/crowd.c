@@ -23,8 +23,9 @@
 
 static uint32_t crowd(struct sx_arena *arena, int64_t now)
 {
-    int64_t counted = (int64_t)atomic_load_explicit(&arena->header->scanned_ns, memory_order_relaxed);
-    if (now - counted > 5 * SX_BELT_NS) /* nobody has counted for a while: they are few */
+    uint64_t counted = atomic_load_explicit(&arena->header->scanned_ns, memory_order_relaxed);
+    /* nobody has counted for a while: they are few; nor has anybody who says that he did it later than now */
+    if ((uint64_t)now - counted > 5 * SX_BELT_NS)
         return 0;
     return atomic_load_explicit(&arena->header->crowd, memory_order_relaxed);
 }

@@ -5,9 +5,11 @@ The program is the fuzzers' own, without libFuzzer, linked with the core as its 
 
 from __future__ import annotations
 
+import os
 import platform
 import shutil
 import subprocess
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -30,9 +32,12 @@ def program():
 
 
 def replay(program: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [program, *map(str, arguments)], capture_output=True, text=True, errors="replace", timeout=100
-    )
+    with tempfile.TemporaryDirectory(prefix="syncx-fuzz-") as room:  # one that crashes leaves what it has
+        environment = {**os.environ, "SYNCX_FUZZ_DIRECTORY": room}
+        return subprocess.run(
+            [program, *map(str, arguments)], capture_output=True, text=True, errors="replace", timeout=100,
+            env=environment,
+        )  # fmt: skip
 
 
 def test_what_is_kept_and_what_chance_brings(program):

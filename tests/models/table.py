@@ -12,6 +12,7 @@ _MUTEX = Model(
     "the mutex",
     (
         Variant("alive", "3 threads, one with a time limit; nobody dies; no belt", ("N=3", "TIMED=4", "TURNS=4")),
+        Variant("four", "4 threads; nobody dies; no belt", ("N=4", "TURNS=4")),
         Variant(
             "holder",
             "3 threads; a holder is killed; no belt",
@@ -72,6 +73,11 @@ _PARTICIPANTS = Model(
             "3 threads, 1 slot; one is killed, with the kernel's mark; one asks which processes live",
             ("N=3", "SLOTS=1", "TURNS=4", "DEATHS=1", "JUDGES=4"),
         ),
+        Variant(
+            "four",
+            "4 threads, 1 slot; one is killed, with the kernel's mark; one asks the second witness",
+            ("N=4", "SLOTS=1", "TURNS=3", "DEATHS=1", "EXAMINERS=2"),
+        ),
         Variant("slots", "2 threads, 2 slots; two are killed", ("N=2", "TURNS=4", "DEATHS=2")),
     ),
     (
@@ -104,6 +110,7 @@ _PERMITS = Model(
         Variant(
             "several", "2 permits; two processes take both at once, one takes one", ("N=3", "TURNS=3", "COLLECTORS=6")
         ),
+        Variant("four", "4 processes want 1 permit; nobody dies; no belt", ("N=4", "PERMITS=1", "TURNS=4")),
         Variant(
             "holder",
             "3 processes want 1 permit; who has it is killed; no belt",
@@ -154,6 +161,7 @@ _RWLOCK = Model(
             "a reader and 2 writers, one writer with a time limit",
             ("N=3", "READERS=1", "TURNS=3", "TIMED=4"),
         ),
+        Variant("four", "2 readers and 2 writers; nobody dies; no belt", ("N=4", "READERS=5", "TURNS=4")),
         Variant(
             "death",
             "a reader and 2 writers; one is killed anywhere, its slot is used again; within the belt",
@@ -199,6 +207,7 @@ _CONDITION = Model(
             "2 waiters, one with a time limit, and a notifier; nobody dies; no belt",
             ("N=3", "NOTIFIERS=1", "TIMED=2", "TURNS=5"),
         ),
+        Variant("four", "3 waiters and a notifier; nobody dies; no belt", ("N=4", "NOTIFIERS=1", "TURNS=6")),
         Variant(
             "death",
             "2 waiters and a notifier; one is killed anywhere, its slot is used again; within the belt",

@@ -65,7 +65,9 @@ def parser() -> argparse.ArgumentParser:
     add("--stride", metavar="N", type=_positive, default=1, help="every N-th instruction (full, pairs)")
     add("--most", metavar="N", type=_positive, help="N points at most between two system calls, spread evenly")
     add("--point", metavar="POINT", help="that point of one scenario alone, as a finding names it: 3.17, 3.z, 2.1+0.17")
-    add("--jobs", "-j", metavar="N", type=_positive, default=len(os.sched_getaffinity(0)), help="how many at a time")
+    # two for each CPU: who waits for a time limit, or for the belt, needs none
+    jobs = 2 * len(os.sched_getaffinity(0))
+    add("--jobs", "-j", metavar="N", type=_positive, default=jobs, help="how many at a time; default two for each CPU")
     add("--seconds", "-s", metavar="S", type=_seconds, help="a budget; what has not begun by then is left out")
     add(
         "--findings",

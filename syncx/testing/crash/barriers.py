@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 from ...barrier import Barrier
 from ...errors import BrokenBarrierError
 from ..stepping import Victim
-from .objects import BELT, TIMEOUT, Interrupted, ObjectScenario
+from .objects import BELT, TIMEOUT, ObjectScenario, raises
 
 __all__ = ["SCENARIOS"]
 
@@ -201,11 +201,7 @@ class _Interrupt(_TimesOut):
 
     def before(self) -> None:
         super().before()
-
-        def handler(number: int, frame: object) -> None:
-            raise Interrupted
-
-        signal.signal(signal.SIGUSR1, handler)
+        signal.signal(signal.SIGUSR1, raises)
 
     def operation(self) -> Callable[[], object]:
         return self.thing.wait

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from ...arena import Arena
     from ...snapshots import ObjectState, Snapshot, Wait
 
-__all__ = ["TIMEOUT", "Interrupted", "ObjectScenario", "SignalScenario", "WaitScenario", "dies"]
+__all__ = ["TIMEOUT", "Interrupted", "ObjectScenario", "SignalScenario", "WaitScenario", "dies", "raises"]
 
 TIMEOUT = 0.1
 """Of a victim that is to time out, in seconds."""
@@ -141,7 +141,8 @@ class ObjectScenario(Scenario):
         return True
 
 
-def _raises(number: int, frame: object) -> None:
+def raises(number: int, frame: object) -> None:
+    """A handler that ends the wait it interrupts."""
     raise Interrupted
 
 
@@ -252,8 +253,8 @@ class WaitScenario(ObjectScenario):
             cls,
             case("timing out", timeout=TIMEOUT),
             case("timing out, signalled at death", timeout=TIMEOUT, at_death=True),
-            case("interrupted", handler=_raises),
-            case("interrupted, signalled at death", handler=_raises, at_death=True),
+            case("interrupted", handler=raises),
+            case("interrupted, signalled at death", handler=raises, at_death=True),
             case("interrupted, and goes on", handler=_returns),
         )
 

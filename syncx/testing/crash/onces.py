@@ -10,7 +10,7 @@ from typing import Any
 
 from ...once import Once
 from ..stepping import Victim
-from .objects import TIMEOUT, Interrupted, ObjectScenario, dies
+from .objects import TIMEOUT, Interrupted, ObjectScenario, dies, raises
 from .world import Page, until
 
 __all__ = ["SCENARIOS"]
@@ -268,11 +268,7 @@ class _Interrupt(_Contended):
 
     def before(self) -> None:
         super().before()
-
-        def handler(number: int, frame: object) -> None:
-            raise Interrupted
-
-        signal.signal(signal.SIGUSR1, handler)
+        signal.signal(signal.SIGUSR1, raises)
 
     def asleep(self, victim: Victim) -> None:
         super().asleep(victim)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from ..._core import _nothing
 from ..stepping import Victim
 from .locks import LockScenario, Subject
-from .objects import TIMEOUT, Interrupted, dies
+from .objects import TIMEOUT, dies, raises
 from .world import HANG, Page, until
 
 if TYPE_CHECKING:
@@ -102,11 +102,7 @@ class _Interrupt(_Asleep):
 
     def before(self) -> None:
         super().before()
-
-        def handler(number: int, frame: object) -> None:
-            raise Interrupted
-
-        signal.signal(signal.SIGUSR1, handler)
+        signal.signal(signal.SIGUSR1, raises)
 
     def operation(self) -> Callable[[], object]:
         return self.lock.acquire

@@ -361,9 +361,8 @@ static void remember(struct sx_graph *g, uint64_t me)
         *m = n->wait;
         sx_text_load(m->where, p->where + (n->record - p->wait) * SX_WHERE_WORDS, SX_WHERE_WORDS);
         sx_text_load(m->name, p->name, SX_NAME_WORDS);
-        uint32_t process = atomic_load_explicit(&p->process, memory_order_relaxed);
-        m->here = process != 0 && process <= SX_MAX_PROCESSES &&
-                  atomic_load_explicit(&g->arena->processes[process - 1].pid_namespace, memory_order_relaxed) == here;
+        struct sx_process *process = sx_process_of_thread(g->arena, p);
+        m->here = process != NULL && atomic_load_explicit(&process->pid_namespace, memory_order_relaxed) == here;
         n->listed = true;
         place[n - g->node] = (uint16_t)listed++;
         struct sx_node *next = NULL;

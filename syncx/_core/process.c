@@ -173,15 +173,8 @@ bool sx_process_alive(struct sx_arena *arena, uint32_t slot, uint32_t generation
     return alive && atomic_load_explicit(&p->generation, memory_order_acquire) == generation;
 }
 
-/* ---- by words alone -----------------------------------------------------------------------------------
- *
- * What a process owns (permits) is free when it is dead.  The witness tells late: a dying process gives its memory back
- * before its files.  The kernel's marks on its threads tell at once: a thread that ends by itself gives its slot back
- * unmarked, so a marked one was killed, and a signal kills all threads of a process.  But not at one instant: while one
- * has its mark, another may still be in a system call, writing what the permit was for.  So it takes a mark on one of
- * them, and no other that lives.  `dead` keeps that knowledge when the slot of the last thread is used again.
- */
-static struct sx_process *process_of(struct sx_arena *arena, uint64_t process)
+/* The slot that an id names; NULL for one that cannot be, or that has no memory yet. */
+struct sx_process *sx_process_of(struct sx_arena *arena, uint64_t process)
 {
     uint32_t slot = sx_slot_of(process);
     return slot < SX_MAX_PROCESSES &&
@@ -191,6 +184,21 @@ static struct sx_process *process_of(struct sx_arena *arena, uint64_t process)
                : NULL;
 }
 
+/* The slot of a thread's process; NULL: it has none. */
+struct sx_process *sx_process_of_thread(struct sx_arena *arena, const struct sx_participant *p)
+{
+    uint32_t process = atomic_load_explicit(&p->process, memory_order_acquire);
+    return process == 0 || process > SX_MAX_PROCESSES ? NULL : sx_process_of(arena, (uint64_t)process << SX_SLOT_SHIFT);
+}
+
+/* ---- by words alone -----------------------------------------------------------------------------------
+ *
+ * What a process owns (permits) is free when it is dead.  The witness tells late: a dying process gives its memory back
+ * before its files.  The kernel's marks on its threads tell at once: a thread that ends by itself gives its slot back
+ * unmarked, so a marked one was killed, and a signal kills all threads of a process.  But not at one instant: while one
+ * has its mark, another may still be in a system call, writing what the permit was for.  So it takes a mark on one of
+ * them, and no other that lives.  `dead` keeps that knowledge when the slot of the last thread is used again.
+ */
 enum thread_state { OTHER, MARKED, LIVING };
 
 /* The thread in that slot: killed, or alive, or neither, or of another process.  `life`: its life word. */
@@ -220,7 +228,7 @@ void sx_process_note_death(struct sx_arena *arena, struct sx_participant *thread
 {
     uint32_t process = atomic_load_explicit(&thread->process, memory_order_acquire);
     uint32_t generation = atomic_load_explicit(&thread->process_generation, memory_order_relaxed);
-    struct sx_process *p = process == 0 ? NULL : process_of(arena, (uint64_t)process << SX_SLOT_SHIFT);
+    struct sx_process *p = process == 0 ? NULL : sx_process_of(arena, (uint64_t)process << SX_SLOT_SHIFT);
     if (p == NULL || process - 1 == arena->process)
         return;
     uint32_t n = sx_participants_ready(arena), life;
@@ -237,7 +245,7 @@ void sx_process_note_death(struct sx_arena *arena, struct sx_participant *thread
  * has none, its pid, of which the kernel knows nothing: then a kill is found by the belt. */
 enum sx_life sx_process_life(struct sx_arena *arena, uint64_t process, uint64_t thread, struct sx_watch *watch)
 {
-    struct sx_process *p = process_of(arena, process);
+    struct sx_process *p = sx_process_of(arena, process);
     if (p == NULL)
         return SX_IMPOSSIBLE;
     uint32_t slot = sx_slot_of(process), generation = (uint32_t)(process >> 32);
@@ -276,7 +284,7 @@ enum sx_life sx_process_examine(struct sx_arena *arena, uint64_t process, uint64
     enum sx_life seen = sx_process_life(arena, process, thread, NULL);
     if (seen != SX_ALIVE || sx_process_alive(arena, sx_slot_of(process), (uint32_t)(process >> 32)))
         return seen;
-    struct sx_process *p = process_of(arena, process);
+    struct sx_process *p = sx_process_of(arena, process);
     if (atomic_load_explicit(&p->generation, memory_order_acquire) == (uint32_t)(process >> 32))
         atomic_store_explicit(&p->dead, (uint32_t)(process >> 32), memory_order_release);
     return SX_DEAD;

@@ -152,9 +152,9 @@ static void add_holder(void *context, uint64_t process, uint64_t thread, uint32_
     struct sx_participant *p = thread == 0 ? NULL : sx_participant(h->arena, thread);
     bool known = p != NULL && atomic_load(&p->generation) == (uint32_t)(thread >> 32);
     uint32_t pid = known ? atomic_load(&p->pid) : 0, tid = known ? atomic_load(&p->tid) : 0;
-    uint32_t slot = sx_slot_of(process);
-    if (!known && process != 0 && slot < SX_MAX_PROCESSES)
-        pid = atomic_load(&h->arena->processes[slot].pid);
+    struct sx_process *owner = known || process == 0 ? NULL : sx_process_of(h->arena, process);
+    if (owner != NULL)
+        pid = atomic_load(&owner->pid);
     if (append(h->list,
                Py_BuildValue("KKIII", (unsigned long long)process, (unsigned long long)thread, pid, tid, mode)) < 0)
         Py_CLEAR(h->list);

@@ -252,7 +252,7 @@ void sx_trace_time(struct sx_arena *arena, const struct sx_held *held, int64_t n
     struct sx_hold_time *t = held->since_ns == 0 || held->what & OUTSIDE ? NULL : time_of(arena, held->what);
     if (t == NULL)
         return;
-    uint64_t ns = now > held->since_ns ? (uint64_t)(now - held->since_ns) : 0;
+    uint64_t ns = now > held->since_ns ? (uint64_t)now - (uint64_t)held->since_ns : 0;
     uint64_t longest = atomic_load_explicit(&t->longest_ns, memory_order_relaxed);
     while (ns > longest && !atomic_compare_exchange_weak_explicit(&t->longest_ns, &longest, ns, memory_order_relaxed,
                                                                   memory_order_relaxed))

@@ -85,10 +85,10 @@ static bool one_clock(struct sx_graph *g, uint64_t a, uint64_t b)
 {
     uint64_t of[2], id[2] = {a, b};
     for (int i = 0; i < 2; i++) {
-        uint32_t process = atomic_load_explicit(&sx_participant(g->arena, id[i])->process, memory_order_acquire);
-        if (process == 0 || process > SX_MAX_PROCESSES)
+        struct sx_process *p = sx_process_of_thread(g->arena, sx_participant(g->arena, id[i]));
+        if (p == NULL)
             return false;
-        of[i] = load(&g->arena->processes[process - 1].pid_namespace);
+        of[i] = load(&p->pid_namespace);
     }
     return (uint32_t)of[0] == (uint32_t)of[1];
 }
@@ -151,9 +151,9 @@ static bool lives(struct sx_graph *g, uint64_t process, uint64_t thread, uint8_t
 {
     struct sx_watch watch;
     uint32_t slot = sx_slot_of(process);
-    bool present = slot < SX_MAX_PROCESSES && atomic_load_explicit(&g->arena->processes[slot].generation,
-                                                                   memory_order_acquire) == (uint32_t)(process >> 32);
-    if (present && known[slot] != 0)
+    struct sx_process *p = sx_process_of(g->arena, process);
+    if (p != NULL && known[slot] != 0 &&
+        atomic_load_explicit(&p->generation, memory_order_acquire) == (uint32_t)(process >> 32))
         return true;
     if (sx_process_life(g->arena, process, thread, &watch) != SX_ALIVE)
         return false;

@@ -5,11 +5,13 @@ The storms themselves, and all twins (tests/storm_twins.py), are for the environ
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import signal
 import subprocess
 import sys
+import threading
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -162,6 +164,93 @@ def test_no_topic_touches_the_words_of_another(arena: syncx.Arena, tmp_path: Pat
         assert {at for at in reach.touched if at >= board.objects} <= set(own), cls.topic
         assert reach.touched & set(own), cls.topic
     assert complaints.texts == []
+
+
+# ---- those who are enrolled ------------------------------------------------------------------------------------------
+
+
+class Instants:
+    """Words that tell when a certain one is about to be 0."""
+
+    def __init__(self, words: memoryview) -> None:
+        self.words, self.at, self.tell = words, -1, lambda: None
+
+    def __getitem__(self, at: int) -> int:
+        return self.words[at]
+
+    def __setitem__(self, at: int, value: int) -> None:
+        if at == self.at and value == 0:
+            self.tell()
+        self.words[at] = value
+
+
+class Hall:
+    """A barrier that says yes to who enrols, place 1 to who does, and lets the guest go when it is told to."""
+
+    def __init__(self) -> None:
+        self.guest, self.place = threading.Thread(), 0
+        self.came, self.goes = threading.Event(), threading.Event()
+
+    def enroll(self) -> None:
+        """It is so."""
+
+    withdraw = enroll
+
+    def wait(self, timeout: float) -> int:
+        if threading.current_thread() is not self.guest:
+            return 1
+        self.came.set()
+        assert self.goes.wait(PATIENCE)
+        return self.place
+
+
+def beside(comes: int, goes: int, place: int) -> list[str]:
+    """What a guest complains of, who waits from one instant until another and gets that place.
+
+    The instants are those of a thread that enrols twice.  0 and 3: it is enrolled; 1 and 4: it has met the others once,
+    and its place is 1; 2 and 5: it has met them twice, has given its place back, and is about to withdraw.
+    """
+    board, complaints, hall = Board(2, scenes.words(2) * len(worker.SCENES)), Complaints(), Hall()
+    words = board.w
+    board.w = instants = Instants(words)  # type: ignore[assignment]
+    stage = scenes.Stage(None, "", board, {"enrolment": lambda *_, **__: hall})  # type: ignore[arg-type]
+    scene = worker.SCENES["enrolment"](stage)
+    member, guest = (Actor(board, complaints, slot) for slot in range(2))  # type: ignore[arg-type]
+    hall.guest, hall.place = threading.Thread(target=scene.play, args=(guest, dice.Dice(0))), place
+    count = itertools.count()
+
+    def instant() -> None:
+        now = next(count)
+        if now == comes:
+            hall.guest.start()
+            assert hall.came.wait(PATIENCE)
+        if now == goes:
+            hall.goes.set()
+            hall.guest.join()
+
+    instants.at, instants.tell = scene.base, instant
+    member.point = instant  # type: ignore[method-assign]
+    for _ in range(2):
+        scene.play(member, dice.Dice(1 + 4 * 1))  # it enrols; for two rounds
+    assert next(count) == 6
+    board.w = words
+    board.close()
+    return complaints.texts
+
+
+@pytest.mark.parametrize(("comes", "goes", "place"), [(2, 3, 0), (1, 4, 1)])
+def test_one_who_withdrew_and_enrolled_anew_was_not_expected(comes: int, goes: int, place: int) -> None:
+    assert beside(comes, goes, place) == []
+
+
+@pytest.mark.parametrize("instant", [0, 1, 2, 3])
+def test_a_round_without_an_enrolled_one_is_seen(instant: int) -> None:
+    assert "went on without 0x10001" in beside(instant, instant, 0)[0]
+
+
+@pytest.mark.parametrize("instant", [1, 4])
+def test_a_place_that_was_given_away_is_seen(instant: int) -> None:
+    assert "returned 1, the place of 0x10001" in beside(instant, instant, 1)[-1]
 
 
 # ---- the second judge: journals --------------------------------------------------------------------------------------

@@ -14,21 +14,30 @@ __all__ = ["Enrolments"]
 class Enrolments(Scene):
     """A barrier at which most of its parties enrol: it is not to go on without one of them, nor to give its place away.
 
-    Words of each slot: who is enrolled, how many waits it has begun, how many have ended.  Then whose each place is.
+    Words of each slot: its enrolment, how many waits it has begun, how many have ended, how many enrolments there were.
+    Then of which enrolment each place is.  An enrolment is a number that none before or after it has in this round, so
+    one that is found before a wait and after it has lasted all the while: its thread alone would not say that, for it
+    may have withdrawn, and enrolled anew, while who waited was slow to come or to look.
     """
 
     topic = "enrolment"
     number = 15
     PARTIES = 3
+    _ROW = 4
+    _SERIAL_BITS = 20  # more than a journal has room for
 
     def open(self) -> None:
         self.barrier = self.stage.make(
             self.topic, syncx.Barrier, self.PARTIES, name="enrolment", arena=self.stage.arena
         )
-        self._places = self.base + 3 * self.board.slots
+        self._places = self.base + self._ROW * self.board.slots
 
     def _row(self, slot: int) -> int:
-        return self.base + 3 * slot
+        return self.base + self._ROW * slot
+
+    def _thread(self, enrolment: int) -> int:
+        """Its token; 0: that is none."""
+        return enrolment >> self._SERIAL_BITS
 
     def play(self, actor: Actor, dice: Dice) -> None:
         if dice(4) == 0:
@@ -47,7 +56,8 @@ class Enrolments(Scene):
             actor.linger(dice)
             return
         actor.end(ENROL, obj, 1)
-        w[row] = actor.token
+        w[row + 3] += 1
+        w[row] = actor.token << self._SERIAL_BITS | w[row + 3]
         actor.holds = True
         place = self._rounds(actor, dice, 1 + dice(3))
         actor.holds = False
@@ -69,7 +79,7 @@ class Enrolments(Scene):
             if place not in (None, number):
                 actor.complain(f"enrolment: it is enrolled, and its place was {place} and is {number}")
             place = number
-            self.w[self._places + number] = actor.token
+            self.w[self._places + number] = self.w[self._row(actor.slot)]
         return place
 
     def _wait(self, actor: Actor, dice: Dice) -> int | None:
@@ -96,13 +106,14 @@ class Enrolments(Scene):
 
     def _look(self, actor: Actor, number: int, rows: list[tuple[int, int]], places: list[int]) -> None:
         """Who was enrolled before, is still, lives and has not come?  And whose place is it?"""
-        for slot, (token, ended) in enumerate(rows):
-            at = self._row(slot)
+        for slot, (enrolment, ended) in enumerate(rows):
+            at, token = self._row(slot), self._thread(enrolment)
             away = self.w[at + 1] == ended
-            if token and token != actor.token and away and self.w[at] == token and not self.board.gone(token):
+            if token not in (0, actor.token) and away and self.w[at] == enrolment and not self.board.gone(token):
                 actor.complain(f"enrolment: a round went on without {token:#x}, which is enrolled")
-        owner = places[number]
-        if owner and owner != actor.token and self.w[self._places + number] == owner and not self.board.gone(owner):
+        enrolment = places[number]
+        owner, still = self._thread(enrolment), self.w[self._places + number] == enrolment
+        if owner not in (0, actor.token) and still and not self.board.gone(owner):
             actor.complain(f"enrolment: a wait returned {number}, the place of {owner:#x}, which is enrolled")
 
     def _mend(self, actor: Actor) -> None:

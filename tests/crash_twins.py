@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from typing import Any
 
 import syncx
@@ -117,7 +118,24 @@ class WakesNobody(_Twin):
         return holder[0] if holder else 0
 
 
-TWINS = (ExcludesNobody, TellsNobody, TellsAlways, HangsForEver, LosesPermits, WakesNobody)
+class DiesByItself(_Twin):
+    """Its release is the end of the process."""
+
+    name = "twin: dies by itself"
+
+    def __init__(self, arena: str, which: str, memory: memoryview) -> None:
+        super().__init__(arena, which, memory)
+        if which == "subject":
+            self.release = self.die
+
+    def die(self) -> None:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    def give(self) -> None:
+        self.lock.release()
+
+
+TWINS = (ExcludesNobody, TellsNobody, TellsAlways, HangsForEver, LosesPermits, WakesNobody, DiesByItself)
 SCENARIOS = tuple(scenario for twin in TWINS for scenario in scenarios_of(twin))
 for _scenario in SCENARIOS:
     _scenario.hang = 0.5

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import crash_twins
@@ -14,6 +16,7 @@ from support import cannot_be_stepped
 
 from syncx.testing.crash import main
 from syncx.testing.crash.sweep import Point
+from syncx.testing.stepping import Victim, system_call_of
 
 pytestmark = [pytest.mark.core, pytest.mark.timeout(300)]
 
@@ -44,6 +47,7 @@ CONDEMNED = {
     ("twin: hangs for ever.acquire/free", "classes"): "hang",
     ("twin: loses permits.acquire/free", "classes"): "lost permit",
     ("twin: wakes nobody.release/with a waiter", "classes"): "lost wake-up",
+    ("twin: dies by itself.release/free", "classes"): "error",
     ("twin: excludes nobody.release/free", "stop"): "two holders",
     ("twin: tells nobody.acquire/recovering", "pairs"): "told",
 }
@@ -82,6 +86,38 @@ def test_a_finding_can_be_repeated(tmp_path):
     assert status == 1, said
     assert figures["figures"]["points"] == 1
     assert f"--only '{name}' --point 0.0" in said
+
+
+def test_the_first_thread_sleeps_before_the_second_is_stepped(monkeypatch):
+    """One that still wanted the interpreter would meet the breakpoints that are meant for the other."""
+    pause = signal.pause
+
+    def late() -> None:
+        time.sleep(0.05)
+        pause()
+
+    monkeypatch.setattr(signal, "pause", late)
+    victim = Victim(in_thread=True)
+    try:
+        assert system_call_of(victim.pid) == 34  # pause(2)
+    finally:
+        victim.kill()
+
+
+def test_what_a_victim_died_of():
+    victim = Victim(lambda: os.kill(os.getpid(), signal.SIGKILL))
+    assert not victim.failed
+    assert victim.run() == "gone"
+    assert victim.failed == "signal 9"
+    victim.kill()
+    assert victim.failed == "signal 9"
+
+
+def test_a_victim_that_was_killed_has_not_failed():
+    victim = Victim()
+    victim.kill()
+    assert victim.gone
+    assert not victim.failed
 
 
 @pytest.mark.parametrize("text", ["0.0", "3.17", "12.z", "4.end"])

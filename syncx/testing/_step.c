@@ -199,6 +199,12 @@ static PyObject *Tracee_gone(Tracee *self, void *unused)
     return PyBool_FromLong(self->child.gone);
 }
 
+static PyObject *Tracee_status(Tracee *self, void *unused)
+{
+    (void)unused;
+    return PyLong_FromLong(self->child.gone ? self->child.status : 0);
+}
+
 static void Tracee_dealloc(Tracee *self)
 {
     PyTypeObject *type = Py_TYPE(self);
@@ -316,6 +322,7 @@ static PyGetSetDef Tracee_getset[] = {
     {"calls", (getter)Tracee_calls, NULL, "System calls done, where a walk counted them.", NULL},
     {"call", (getter)Tracee_call, NULL, "The number of the system call before which a walk ended; -1: none.", NULL},
     {"gone", (getter)Tracee_gone, NULL, "Whether it has ended.", NULL},
+    {"status", (getter)Tracee_status, NULL, "Its wait status, once it has ended; 0 before.", NULL},
     {"pc", (getter)Tracee_pc, NULL, "The address of its next instruction; None while it is under way.", NULL},
     {"history", (getter)Tracee_history, NULL,
      "What the effects were: numbers of system calls, -1 for a change of watched memory or a sleep that is over.",

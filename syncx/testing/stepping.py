@@ -13,12 +13,17 @@ from __future__ import annotations
 import os
 import platform
 import sys
+import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
 __all__ = ["SUPPORTED", "Victim", "require", "state_of", "system_call_of", "why_not"]
 
 SUPPORTED = platform.machine() == "x86_64"
+_PAUSE = 34
+"""pause(2), of x86-64."""
+_LATE = 60.0
+"""Seconds for a thread to get there, however busy the machine is."""
 
 
 def why_not() -> str | None:
@@ -56,7 +61,7 @@ class Victim:
     operation: what it is stepped through; None: what `before` returns, so that no frame of Python's is in between.
     before: what it does first, at full speed.
     watched: buffers of memory that the child shares; a change of them by the child is an effect.
-    in_thread: both run in a second thread of the child; the first one lives on.
+    in_thread: both run in a second thread of the child; the first one lives on, asleep from before them.
     to_the_end: the end to step to is that of the thread, not of the operation.
 
     Fork it from the thread that steps it, in a process that has no other threads: the child is a plain fork(2).  When
@@ -76,6 +81,7 @@ class Victim:
     ) -> None:
         from . import _step
 
+        self._killed = False
         parent = os.getpid()
         hears, tells = os.pipe() if in_thread else (-1, -1)
         self._pid = os.fork()
@@ -124,6 +130,7 @@ class Victim:
 
     def kill(self) -> None:
         """SIGKILL, and waits for the end of the child.  Does nothing when it has ended."""
+        self._killed |= not self.gone
         self._tracee.kill()
 
     def end_thread(self) -> None:
@@ -135,6 +142,14 @@ class Victim:
     def gone(self) -> bool:
         """Whether it has ended, or the thread that was stepped."""
         return self._tracee.gone
+
+    @property
+    def failed(self) -> str:
+        """What it died of, or its process, if it was neither by `kill` nor in good order; else ""."""
+        code = 0 if self._killed else os.waitstatus_to_exitcode(self._tracee.status)
+        if code == 0:
+            return ""
+        return f"signal {-code}" if code < 0 else f"exit status {code}"
 
     def signal(self, number: int) -> None:
         """Sends it a signal: an interrupted sleep ends, and the handler runs with the next steps."""
@@ -211,6 +226,11 @@ def _child(operation: Callable[[], object] | None, before: Callable[[], Any] | N
 def _child_with_thread(
     operation: Callable[[], object] | None, before: Callable[[], Any] | None, tells: int, stops: bool
 ) -> None:
+    """The first thread sleeps in pause(2) before the second one is stepped, and while it is.
+
+    One that is still on its way, as on a busy machine, waits for the interpreter's lock and reads the clock again and
+    again: where it met the breakpoint of a leap it would die of SIGTRAP, for nobody traces it, and its process with it.
+    """
     import _thread
     import signal
     import traceback
@@ -220,6 +240,11 @@ def _child_with_thread(
 
     def lives() -> None:
         try:
+            end = time.monotonic() + _LATE
+            while system_call_of(os.getpid()) != _PAUSE:  # the first thread is still on its way there
+                if time.monotonic() > end:
+                    raise RuntimeError("the first thread does not come to pause(2)")
+                time.sleep(0.00005)
             prepared = before() if before is not None else None
             _frame()(partial(_step.in_thread, tells, stops), operation or prepared or _nothing)
         except BaseException:

@@ -219,6 +219,8 @@ class Driver:
             scenario.placed(victim)
             why = self.go(victim, point, way)
             address = victim.pc or 0
+            if victim.failed:
+                scenario.wrong("error", f"the victim died of {victim.failed} before it was killed")
             scenario.frozen(victim, self.snapshot())
             if self.mode == "stop":
                 self._stop(victim, why)

@@ -27,8 +27,9 @@ RUN = f"{RUN}-{secrets.token_hex(3)}"
 os.environ["SYNCX_TEST_RUN"] = RUN  # support.MARK; inherited by every process a test starts
 os.environ["SYNCX_ARENA"] = f"{RUN}-default"  # nothing touches the user's default arena
 os.environ.pop("PYTHONPATH", None)
-if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in `nohup tox &`: children would inherit that
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+for number, usual in ((signal.SIGINT, signal.default_int_handler), (signal.SIGQUIT, signal.SIG_DFL)):
+    if signal.getsignal(number) is signal.SIG_IGN:  # as in `nohup tox &`: children would inherit that
+        signal.signal(number, usual)
 
 # so that a segment multiprocessing named for us can be told from other people's
 PSM = f"psm_{secrets.token_hex(2)}"

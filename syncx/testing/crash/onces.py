@@ -113,7 +113,7 @@ class _OfOnce(ObjectScenario):
 
     def judge_stopped(self, victim: Victim) -> None:
         survivor = self.by["survivor"]
-        if self.holds(victim) and survivor.waiting:
+        if self.holds(victim) and survivor.waiting and not self.was_done:  # else the belt finds the result
             self.stays("survivor", "waits for a runner that is stopped", 0.13)
 
     def holds(self, victim: Victim) -> bool:

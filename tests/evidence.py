@@ -100,8 +100,10 @@ def number(value: Any) -> str:
 
 
 def shown(figures: dict[str, Any]) -> dict[str, Any]:
-    """The figures of a page: those of the whole, not of each primitive (`mutex: histories`)."""
-    return {name: value for name, value in figures.items() if not re.match(r"[\w ]+: ", name)}
+    """The figures of a page: those of the whole, not of each primitive (`mutex: histories`); of a model its states,
+    of a fuzzer its executions."""
+    left_out = r"[\w ]+: |\w+\.\w+\.(depth|memory_mb|seconds)$|\w+_(edges|features)$"
+    return {name: value for name, value in figures.items() if not re.match(left_out, name)}
 
 
 def table(found: dict[str, Any] | None, part: Part) -> str:

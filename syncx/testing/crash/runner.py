@@ -158,6 +158,8 @@ class _Worker:
         self.job = job
         self.points = 0
         self.result: dict[str, Any] | None = None
+        self.late = False
+        """Whether it was ended since the budget is used up."""
         self.said = time.monotonic()
         self.errors = errors
         self.process = subprocess.Popen(
@@ -266,7 +268,9 @@ class _Crew:
         self.selector.unregister(worker)
         self.workers.discard(worker)
         worker.process.wait()
-        if worker.result is None:
+        if worker.result is None and worker.late:
+            self.report.left_out.append(worker.job.scenario)
+        elif worker.result is None:
             self.report.failed[worker.job.scenario] = worker.complaint()
         else:
             findings = [Finding(**f) for f in worker.result.pop("findings")]
@@ -281,5 +285,6 @@ class _Crew:
         for worker in list(self.workers):
             late = self.end is not None and now > self.end + _GRACE
             if late or now - worker.said > _STARTS:
+                worker.late = late
                 worker.errors.write(b"\nit said nothing for too long\n")
                 worker.process.kill()  # its end is read like any other

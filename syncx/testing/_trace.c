@@ -158,6 +158,12 @@ static int go_on(struct child *t, int how)
     return 0;
 }
 
+/* LIMIT: it stands; -1: ptrace(2) failed; else why it does not. */
+static int to_next_stop(struct child *t, int how, const struct way *way)
+{
+    return go_on(t, how) == 0 ? next_stop(t, way) : -1;
+}
+
 /* A stop that is no step: a signal on its way to the child, which gets it when it goes on. */
 static bool is_signal(struct child *t)
 {
@@ -172,9 +178,7 @@ static bool is_signal(struct child *t)
 static int pass_calls(struct child *t, const struct way *way)
 {
     while (t->calls < way->calls) {
-        if (go_on(t, PTRACE_SYSCALL) != 0)
-            return -1;
-        int why = next_stop(t, way);
+        int why = to_next_stop(t, PTRACE_SYSCALL, way);
         if (why != LIMIT)
             return why;
         if (at_the_end(t))
@@ -202,9 +206,7 @@ static int leap(struct child *t, const struct way *way)
         return -1;
     int why;
     for (;;) {
-        if (go_on(t, PTRACE_SYSCALL) != 0)
-            return -1;
-        why = next_stop(t, way);
+        why = to_next_stop(t, PTRACE_SYSCALL, way);
         if (why != LIMIT)
             return why; /* gone: there is nothing to be mended */
         if (at_the_end(t) || !is_signal(t))
@@ -288,9 +290,7 @@ static int walk(struct child *t, const struct way *way)
 static int run(struct child *t, const struct way *way)
 {
     for (;;) {
-        if (go_on(t, PTRACE_CONT) != 0)
-            return -1;
-        int why = next_stop(t, way);
+        int why = to_next_stop(t, PTRACE_CONT, way);
         if (why != LIMIT)
             return why;
         if (at_the_end(t))

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 from ...condition import Condition
 from ..stepping import Victim
-from .objects import TIMEOUT, ObjectScenario, SignalScenario, WaitScenario, dies
+from .objects import TIMEOUT, HeldByAnother, ObjectScenario, SignalScenario, WaitScenario, dies
 from .world import Page
 
 __all__ = ["SCENARIOS"]
@@ -90,36 +90,23 @@ class _WaitFor(_Wait):
         return lambda: wait_for(lambda: page[_MOVED], TIMEOUT)
 
 
-class _Reacquire(_Wait):
+class _Reacquire(HeldByAnother, _Wait):
     """Another takes the lock when it is notified: it sleeps twice, for the notification, and for the lock."""
 
     situation = "notified, and the lock held"
     agents = ("survivor", "other", "holder")
-    held = False
-
-    def hold(self) -> None:
-        self.thing.acquire()
-
-    def let_go(self) -> None:
-        self.thing.release()
 
     def asleep(self, victim: Victim) -> None:
         super().asleep(victim)
         if self.slept == 1:
-            self.order("holder", "hold")
-            self.held = True
+            self.holder_comes()
         else:
-            self.free()
-
-    def free(self) -> None:
-        if self.held:
-            self.order("holder", "let_go")
-            self.held = False
+            self.holder_goes()
 
     def judge(self, victim: Victim) -> None:
         if self.held:
             self.killed_at = time.monotonic_ns()
-            self.free()
+            self.holder_goes()
         super().judge(victim)
 
 

@@ -12,7 +12,7 @@ from ...filelock import FileLock
 from ...update import update
 from ..stepping import Victim
 from .files import file_of, remove_files
-from .objects import ObjectScenario, dies
+from .objects import HeldByAnother, ObjectScenario, dies
 from .world import Page
 
 __all__ = ["SCENARIOS", "ContentScenario"]
@@ -132,33 +132,20 @@ class _AppendAwaited(_Append):
         self.waits("survivor", "add")
 
 
-class _AppendContended(_Append):
+class _AppendContended(HeldByAnother, _Append):
     """Another has the file, and gives it back when the victim sleeps."""
 
     situation = "contended"
     agents = ("survivor", "holder")
-    held = False
-
-    def hold(self) -> None:
-        self.thing.acquire()
-
-    def let_go(self) -> None:
-        self.thing.release()
 
     def stage(self) -> None:
         super().stage()
-        self.order("holder", "hold")
-        self.held = True
+        self.holder_comes()
 
     def asleep(self, victim: Victim) -> None:
         if self.slept == 1:
             self.waits("survivor", "add")
         self.holder_goes()
-
-    def holder_goes(self) -> None:
-        if self.held:
-            self.order("holder", "let_go")
-            self.held = False
 
     def judge(self, victim: Victim) -> None:
         if self.held:

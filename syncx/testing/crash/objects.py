@@ -20,7 +20,16 @@ if TYPE_CHECKING:
     from ...arena import Arena
     from ...snapshots import ObjectState, Snapshot, Wait
 
-__all__ = ["TIMEOUT", "Interrupted", "ObjectScenario", "SignalScenario", "WaitScenario", "dies", "raises"]
+__all__ = [
+    "TIMEOUT",
+    "HeldByAnother",
+    "Interrupted",
+    "ObjectScenario",
+    "SignalScenario",
+    "WaitScenario",
+    "dies",
+    "raises",
+]
 
 TIMEOUT = 0.1
 """Of a victim that is to time out, in seconds."""
@@ -139,6 +148,30 @@ class ObjectScenario(Scenario):
             self.wrong("spurious", f"the {name} {what} went on, with {answer and (answer.value, answer.error)}")
             return False
         return True
+
+
+class HeldByAnother(ObjectScenario):
+    """The agent `holder` has the lock from `holder_comes` to `holder_goes`."""
+
+    held = False
+
+    # ---- orders -----------------------------------------------------------------------------------------------------
+    def hold(self) -> None:
+        self.thing.acquire()
+
+    def let_go(self) -> None:
+        self.thing.release()
+
+    # ---- the driver -------------------------------------------------------------------------------------------------
+    def holder_comes(self) -> None:
+        self.order("holder", "hold")
+        self.held = True
+
+    def holder_goes(self) -> None:
+        """Where it has not gone yet."""
+        if self.held:
+            self.order("holder", "let_go")
+            self.held = False
 
 
 def raises(number: int, frame: object) -> None:

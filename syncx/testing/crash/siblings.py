@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from ...filelock import FileLock, RangeLock
 from ..stepping import Victim
 from .files import file_of, remove_files
-from .objects import ObjectScenario
+from .objects import HeldByAnother, ObjectScenario
 from .world import Page, until
 
 if TYPE_CHECKING:
@@ -192,7 +192,7 @@ class _HandsOver(_Siblings):
         os.write(self.writes, b"r")  # it gives it back as soon as it has it
 
 
-class _BothWait(_Siblings):
+class _BothWait(HeldByAnother, _Siblings):
     """Somebody else holds it, and both threads wait, the survivor behind them."""
 
     operation_name = "acquire"
@@ -200,18 +200,10 @@ class _BothWait(_Siblings):
     agents = ("survivor", "other", "holder")
     shared = False
     first_waits = True
-    holding = False
-
-    def hold(self) -> None:
-        self.thing.acquire()
-
-    def let_go(self) -> None:
-        self.thing.release()
 
     def stage(self) -> None:
         super().stage()
-        self.order("holder", "hold")
-        self.holding = True
+        self.holder_comes()
 
     def asleep(self, victim: Victim) -> None:
         if self.slept == 1:
@@ -219,13 +211,8 @@ class _BothWait(_Siblings):
             os.write(self.writes, b"r")
         self.holder_goes()
 
-    def holder_goes(self) -> None:
-        if self.holding:
-            self.order("holder", "let_go")
-            self.holding = False
-
     def judge(self, victim: Victim) -> None:
-        if self.holding:
+        if self.held:
             self.waits("survivor", "wait")
             self.killed_at = time.monotonic_ns()
             self.holder_goes()

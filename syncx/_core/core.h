@@ -176,6 +176,7 @@ enum sx_status sx_process_attach(struct sx_arena *arena); /* arena->local is hel
 void sx_process_detach(struct sx_arena *arena);
 bool sx_process_alive(struct sx_arena *arena, uint32_t slot, uint32_t generation);
 struct sx_watch;
+struct sx_process *sx_process_at(struct sx_arena *arena, uint32_t slot);
 struct sx_process *sx_process_of(struct sx_arena *arena, uint64_t process);
 struct sx_process *sx_process_of_thread(struct sx_arena *arena, const struct sx_participant *p);
 enum sx_life sx_process_life(struct sx_arena *arena, uint64_t process, uint64_t thread, struct sx_watch *watch);

@@ -183,16 +183,16 @@ void sx_name_remove(struct sx_arena *arena, uint32_t unit)
 static bool reference_lives(struct sx_arena *arena, uint64_t r, uint32_t *alive)
 {
     uint32_t slot = (uint32_t)(r >> 32) & 0xffff, generation = (uint32_t)(r >> 48);
-    if (slot >= SX_MAX_PROCESSES || (uint64_t)(slot + 1) * sizeof(struct sx_process) >
-                                        atomic_load_explicit(&arena->header->ready[SX_PROCESSES], memory_order_acquire))
+    struct sx_process *p = sx_process_at(arena, slot);
+    if (p == NULL)
         return false;
     /* each process is asked for once: two bits a slot, known and alive */
     if (!(alive[slot / 16] >> (slot % 16 * 2) & 1)) {
-        uint32_t g = atomic_load_explicit(&arena->processes[slot].generation, memory_order_acquire);
+        uint32_t g = atomic_load_explicit(&p->generation, memory_order_acquire);
         alive[slot / 16] |= (sx_process_alive(arena, slot, g) ? 3u : 1u) << (slot % 16 * 2);
     }
     return alive[slot / 16] >> (slot % 16 * 2) & 2 &&
-           (uint16_t)atomic_load_explicit(&arena->processes[slot].generation, memory_order_acquire) == generation;
+           (uint16_t)atomic_load_explicit(&p->generation, memory_order_acquire) == generation;
 }
 
 static bool name_and_cell_agree(struct sx_arena *arena, uint32_t unit, struct sx_name *name)

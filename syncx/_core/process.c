@@ -153,16 +153,37 @@ static bool lives_without_byte(struct sx_arena *arena, struct sx_process *p)
     return sx_start_time((int)pid, 0) == start && start != 0 && sx_maps_file(arena->device, arena->inode, (int)pid);
 }
 
+/* A slot of the table; NULL for one that cannot be, or that has no memory yet. */
+struct sx_process *sx_process_at(struct sx_arena *arena, uint32_t slot)
+{
+    return slot < SX_MAX_PROCESSES &&
+                   (uint64_t)(slot + 1) * sizeof(struct sx_process) <=
+                       atomic_load_explicit(&arena->header->ready[SX_PROCESSES], memory_order_acquire)
+               ? &arena->processes[slot]
+               : NULL;
+}
+
+/* The slot that an id names. */
+struct sx_process *sx_process_of(struct sx_arena *arena, uint64_t process)
+{
+    return sx_process_at(arena, sx_slot_of(process));
+}
+
+/* The slot of a thread's process; NULL also if it has none: 0 less 1 cannot be. */
+struct sx_process *sx_process_of_thread(struct sx_arena *arena, const struct sx_participant *p)
+{
+    return sx_process_at(arena, atomic_load_explicit(&p->process, memory_order_acquire) - 1);
+}
+
 bool sx_process_alive(struct sx_arena *arena, uint32_t slot, uint32_t generation)
 {
     if (slot >= SX_MAX_PROCESSES)
         return false;
     if (slot == arena->process)
         return generation == arena->process_generation;
-    if ((uint64_t)(slot + 1) * sizeof(struct sx_process) >
-        atomic_load_explicit(&arena->header->ready[SX_PROCESSES], memory_order_acquire))
+    struct sx_process *p = sx_process_at(arena, slot);
+    if (p == NULL)
         return false;
-    struct sx_process *p = &arena->processes[slot];
     if (atomic_load_explicit(&p->generation, memory_order_acquire) != generation ||
         atomic_load_explicit(&p->pid, memory_order_relaxed) == 0)
         return false;
@@ -171,24 +192,6 @@ bool sx_process_alive(struct sx_arena *arena, uint32_t slot, uint32_t generation
         return true; /* no witness to ask: assume life */
     bool alive = l.l_type != F_UNLCK || lives_without_byte(arena, p);
     return alive && atomic_load_explicit(&p->generation, memory_order_acquire) == generation;
-}
-
-/* The slot that an id names; NULL for one that cannot be, or that has no memory yet. */
-struct sx_process *sx_process_of(struct sx_arena *arena, uint64_t process)
-{
-    uint32_t slot = sx_slot_of(process);
-    return slot < SX_MAX_PROCESSES &&
-                   (uint64_t)(slot + 1) * sizeof(struct sx_process) <=
-                       atomic_load_explicit(&arena->header->ready[SX_PROCESSES], memory_order_acquire)
-               ? &arena->processes[slot]
-               : NULL;
-}
-
-/* The slot of a thread's process; NULL: it has none. */
-struct sx_process *sx_process_of_thread(struct sx_arena *arena, const struct sx_participant *p)
-{
-    uint32_t process = atomic_load_explicit(&p->process, memory_order_acquire);
-    return process == 0 || process > SX_MAX_PROCESSES ? NULL : sx_process_of(arena, (uint64_t)process << SX_SLOT_SHIFT);
 }
 
 /* ---- by words alone -----------------------------------------------------------------------------------
@@ -228,7 +231,7 @@ void sx_process_note_death(struct sx_arena *arena, struct sx_participant *thread
 {
     uint32_t process = atomic_load_explicit(&thread->process, memory_order_acquire);
     uint32_t generation = atomic_load_explicit(&thread->process_generation, memory_order_relaxed);
-    struct sx_process *p = process == 0 ? NULL : sx_process_of(arena, (uint64_t)process << SX_SLOT_SHIFT);
+    struct sx_process *p = sx_process_at(arena, process - 1);
     if (p == NULL || process - 1 == arena->process)
         return;
     uint32_t n = sx_participants_ready(arena), life;

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+import mmap
+import multiprocessing
 import os
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import crash_twins
 import pytest
 from support import cannot_be_stepped
 
 from syncx.testing.crash import main
-from syncx.testing.crash.sweep import Point
-from syncx.testing.stepping import Victim, system_call_of
+from syncx.testing.crash.sweep import BEYOND, Driver, Point
+from syncx.testing.stepping import Victim, interpreter_code, system_call_of
 
 pytestmark = [pytest.mark.core, pytest.mark.timeout(300)]
 
@@ -118,6 +122,44 @@ def test_a_victim_that_was_killed_has_not_failed():
     victim.kill()
     assert victim.gone
     assert not victim.failed
+
+
+def test_what_others_change_is_no_effect_of_the_interpreter():
+    """A child counts in memory that the victim shares, as fast as it can, while that only thinks."""
+    memory = mmap.mmap(-1, mmap.PAGESIZE)
+
+    def counts() -> None:
+        for n in itertools.count():
+            memory[0] = n & 0xFF
+
+    def effects(aside: tuple[int, int]) -> int:
+        victim = Victim(lambda: sum(range(3000)), watched=[memory], aside=aside)
+        try:
+            victim.walk(steps=5000, effects=1 << 40)
+            return victim.effects
+        finally:
+            victim.kill()
+
+    counter = multiprocessing.get_context("fork").Process(target=counts, daemon=True)
+    counter.start()
+    try:
+        seen = effects((0, 0))
+        assert seen > 50
+        assert effects(interpreter_code()) < seen / 10
+    finally:
+        counter.kill()
+        counter.join()
+
+
+def test_a_stretch_that_is_too_long_is_told():
+    """Nothing is left out in silence."""
+    driver = Driver.__new__(Driver)
+    driver.mode = "classes"
+    points = driver.points(1)
+    assert next(points)[0] == Point(0, BEYOND)
+    driver.told = "limit", SimpleNamespace(call=-1, trace=(1,) * 7, moments=())
+    with pytest.raises(RuntimeError, match="more than 7 instructions after 0 system calls"):
+        next(points)
 
 
 @pytest.mark.parametrize("text", ["0.0", "3.17", "12.z", "4.end"])

@@ -249,10 +249,11 @@ static bool watch_all(Tracee *t, PyObject *buffers)
 
 static PyObject *Tracee_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
-    static char *names[] = {"pid", "watched", "thread", NULL};
+    static char *names[] = {"pid", "watched", "thread", "aside", NULL};
     int process, pid = 0, status;
     PyObject *watched = NULL;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "i|Oi:Tracee", names, &process, &watched, &pid))
+    unsigned long long begin = 0, end = 0;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "i|Oi(KK):Tracee", names, &process, &watched, &pid, &begin, &end))
         return NULL;
     if (process <= 0 || pid < 0) {
         PyErr_Format(PyExc_ValueError, "the pid of a child is positive, not %d", process <= 0 ? process : pid);
@@ -276,6 +277,7 @@ static PyObject *Tracee_new(PyTypeObject *type, PyObject *args, PyObject *kwargs
     }
     self->child.pid = pid;
     self->child.process = process;
+    self->child.aside = (struct range){begin, end};
     self->child.status = status;
     self->child.gone = !WIFSTOPPED(status);
     if (self->child.gone) {
@@ -334,8 +336,10 @@ static PyGetSetDef Tracee_getset[] = {
 
 static PyType_Slot Tracee_slots[] = {
     {Py_tp_doc,
-     "Tracee(pid, watched=(), thread=0)\n--\n\nA child of this thread that has called `between`, waited for.\n\n"
-     "watched: buffers whose changes are effects.  thread: its thread that has called `in_thread`.\n"
+     "Tracee(pid, watched=(), thread=0, aside=(0, 0))\n--\n\nA child of this thread that has called `between`, waited "
+     "for.\n\n"
+     "watched: buffers whose changes are effects.  thread: its thread that has called `in_thread`.  aside: addresses\n"
+     "of code that changes none of them, from the first to behind the last.\n"
      "Dropping it kills the child."},
     {Py_tp_new, Tracee_new},
     {Py_tp_dealloc, Tracee_dealloc},

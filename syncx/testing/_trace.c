@@ -77,14 +77,16 @@ static char state_of(pid_t pid)
 }
 
 /* The system call that its next instruction makes; -1: none. */
-static int next_system_call(pid_t pid)
+static int next_system_call(pid_t pid, const struct user_regs_struct *regs)
 {
-    struct user_regs_struct regs;
-    if (ptrace(PTRACE_GETREGS, pid, NULL, &regs) != 0)
-        return -1;
     errno = 0;
-    long text = ptrace(PTRACE_PEEKTEXT, pid, (void *)regs.rip, NULL);
-    return errno == 0 && (text & 0xffff) == 0x050f ? (int)regs.rax : -1;
+    long text = ptrace(PTRACE_PEEKTEXT, pid, (void *)regs->rip, NULL);
+    return errno == 0 && (text & 0xffff) == 0x050f ? (int)regs->rax : -1;
+}
+
+static bool in_range(const struct range *range, uint64_t address)
+{
+    return address >= range->begin && address < range->end;
 }
 
 static bool watched_changed(struct child *t)
@@ -231,9 +233,8 @@ static int leap(struct child *t, const struct way *way)
     return LIMIT;
 }
 
-static bool keep_trace(struct child *t)
+static bool keep_trace(struct child *t, uint64_t address)
 {
-    struct user_regs_struct regs;
     if (t->n_trace == t->room) {
         size_t room = t->room == 0 ? 4096 : 2 * t->room;
         uint64_t *more = room > MAX_TRACE ? NULL : realloc(t->trace, room * sizeof *more);
@@ -242,28 +243,35 @@ static bool keep_trace(struct child *t)
         t->trace = more;
         t->room = room;
     }
-    if (ptrace(PTRACE_GETREGS, t->pid, NULL, &regs) != 0)
-        return false;
-    t->trace[t->n_trace++] = regs.rip;
+    t->trace[t->n_trace++] = address;
     return true;
 }
 
-/* By single instructions; with a limit of calls no further than the next system call. */
+/* By single instructions; with a limit of calls no further than the next system call.
+ *
+ * Where `aside` is, what changes is another's doing, and is taken for granted when the child leaves it. */
 static int walk(struct child *t, const struct way *way)
 {
-    bool by_calls = way->calls >= 0, looks = way->effects >= 0, slept = false;
+    bool by_calls = way->calls >= 0, looks = way->effects >= 0, slept = false, aside = false;
     if (looks && t->effects == 0 && t->steps == 0)
         watched_changed(t); /* the copy is of this moment */
     for (;;) {
         int call = STORE;
         if (!t->pending) {
-            if (by_calls || looks)
-                call = t->call = next_system_call(t->pid);
+            struct user_regs_struct regs = {0};
+            if ((by_calls || looks || way->traced) && ptrace(PTRACE_GETREGS, t->pid, NULL, &regs) != 0)
+                return -1;
+            bool was_aside = aside;
+            aside = in_range(&t->aside, regs.rip);
+            if (looks && was_aside && !aside)
+                watched_changed(t);
+            if ((by_calls || looks) && !aside)
+                call = t->call = next_system_call(t->pid, &regs);
             if (by_calls && call >= 0)
                 return call == SYS_tgkill && about_to_stop(t) ? END : CALL;
             if ((way->steps >= 0 && t->steps >= way->steps) || (looks && t->effects >= way->effects))
                 return LIMIT;
-            if (way->traced && !keep_trace(t))
+            if (way->traced && !keep_trace(t, regs.rip))
                 return LIMIT; /* longer than anything that is worth a step */
             if (go_on(t, PTRACE_SINGLESTEP) != 0)
                 return -1;
@@ -280,7 +288,7 @@ static int walk(struct child *t, const struct way *way)
         t->steps++;
         if (!looks)
             continue;
-        bool changed = watched_changed(t);
+        bool changed = !aside && watched_changed(t);
         if (changed || call >= 0 || slept)
             note(t, call);
         slept = false;

@@ -22,6 +22,11 @@ struct watched {
     char *copy;
 };
 
+/* Of addresses. */
+struct range {
+    uint64_t begin, end;
+};
+
 struct child {
     pid_t pid;     /* of the traced thread */
     pid_t process; /* whose thread it is: the same, if that is its first one */
@@ -35,6 +40,7 @@ struct child {
     int call; /* the system call that its next instruction makes, where a walk ended before one */
     size_t n_watched;
     struct watched *watched;
+    struct range aside;           /* code that changes nothing that is watched */
     int64_t history[MAX_HISTORY]; /* what the effects were */
     int64_t moments[MAX_HISTORY]; /* after how many steps each of them was */
     size_t n_trace, room;

@@ -10,6 +10,7 @@ only, since it reads registers and opcodes.
 
 from __future__ import annotations
 
+import functools
 import os
 import platform
 import sys
@@ -17,7 +18,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-__all__ = ["SUPPORTED", "Victim", "require", "state_of", "system_call_of", "why_not"]
+__all__ = ["SUPPORTED", "Victim", "interpreter_code", "require", "state_of", "system_call_of", "why_not"]
 
 SUPPORTED = platform.machine() == "x86_64"
 _PAUSE = 34
@@ -60,7 +61,10 @@ class Victim:
 
     operation: what it is stepped through; None: what `before` returns, so that no frame of Python's is in between.
     before: what it does first, at full speed.
-    watched: buffers of memory that the child shares; a change of them by the child is an effect.
+    watched: buffers of memory that the child shares; a change of them by the child is an effect.  Others may change
+    them too, and while the child stands at one instruction that cannot be told apart.
+    aside: addresses of code that changes none of them, such as `interpreter_code()` says them: what changes meanwhile
+    is another's doing, and no effect.
     in_thread: both run in a second thread of the child; the first one lives on, asleep from before them.
     to_the_end: the end to step to is that of the thread, not of the operation.
 
@@ -76,6 +80,7 @@ class Victim:
         before: Callable[[], Any] | None = None,
         watched: Sequence[Any] = (),
         *,
+        aside: tuple[int, int] = (0, 0),
         in_thread: bool = False,
         to_the_end: bool = False,
     ) -> None:
@@ -96,7 +101,7 @@ class Victim:
             told = os.read(hears, 8)  # nothing, if it has ended: then its end is what the tracee is told of
             os.close(hears)
             thread = int.from_bytes(told, sys.byteorder)
-        self._tracee = _step.Tracee(self._pid, watched, thread)
+        self._tracee = _step.Tracee(self._pid, watched, thread, aside)
 
     def walk(
         self,
@@ -268,18 +273,36 @@ def _frame() -> Callable[[Callable[[Any], object], Callable[[], object]], None]:
     return stepped
 
 
-def place_of(address: int | None) -> str:
-    """The file mapped at an address of this process, which a forked child has at the same, and the offset in it."""
-    if address is None:
-        return "?"
+@functools.cache
+def interpreter_code() -> tuple[int, int]:
+    """The addresses of the interpreter's own instructions, here and in forked children: begin and end."""
+    import ctypes
+
+    call = ctypes.cast(ctypes.pythonapi.PyObject_Call, ctypes.c_void_p).value or 0
+    begin, end, *_ = _mapping_at(call) or (0, 0)
+    return begin, end
+
+
+def _mapping_at(address: int) -> tuple[int, int, int, str] | None:
+    """What is mapped at an address of this process: begin, end, the offset in the file, and its path."""
     with open("/proc/self/maps") as maps:
         for line in maps:
             where, _, offset, _, _, *name = line.split(None, 5)
             begin, end = (int(x, 16) for x in where.split("-"))
             if begin <= address < end:
-                file = os.path.basename(name[0].strip()) if name else "?"
-                return f"{file}+{address - begin + int(offset, 16):#x}"
-    return f"{address:#x}"
+                return begin, end, int(offset, 16), name[0].strip() if name else "?"
+    return None
+
+
+def place_of(address: int | None) -> str:
+    """The file mapped at an address of this process, which a forked child has at the same, and the offset in it."""
+    if address is None:
+        return "?"
+    found = _mapping_at(address)
+    if found is None:
+        return f"{address:#x}"
+    begin, _, offset, path = found
+    return f"{os.path.basename(path)}+{address - begin + offset:#x}"
 
 
 def state_of(pid: int) -> str:

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, ClassVar
 
+from ...deadlock import describe
 from ...errors import DeadlockError
 from ...joins import join
 from ...mutex import Mutex
@@ -31,7 +32,6 @@ class _OfKnots(ObjectScenario):
 
     primitive = "deadlock"
     agents: ClassVar[tuple[str, ...]] = ("survivor", "other")
-    lengthy = True
 
     def make(self, name: str) -> list[Mutex]:
         return [Mutex(f"{name} {i}", arena=self.arena) for i in range(3)]
@@ -42,7 +42,8 @@ class _OfKnots(ObjectScenario):
                 lock.release()
 
     def warm(self, other: list[Mutex]) -> None:
-        """A deadlock with itself, told: all that it takes to tell one is loaded."""
+        """A deadlock with itself, told, and one of several: all that it takes to tell one is loaded."""
+        str(describe(other[0], (), ()))
         other[0].acquire()
         try:
             other[0].acquire()

@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from ..stepping import Victim
+from ..stepping import Victim, interpreter_code
 from .world import BOUND, HANG, Agent, Answer, Page
 
 if TYPE_CHECKING:
@@ -139,7 +139,14 @@ class Scenario:
 
     def victim(self, watched: list[Any]) -> Victim:
         """A new one, stopped before its operation."""
-        return Victim(None, self._prepare, watched, in_thread=self.in_thread, to_the_end=self.to_the_end)
+        return Victim(
+            None,
+            self._prepare,
+            watched,
+            aside=interpreter_code(),  # no operation of ours assigns to a buffer of shared memory
+            in_thread=self.in_thread,
+            to_the_end=self.to_the_end,
+        )
 
     def end(self, victim: Victim) -> None:
         """What is done to it at its point."""

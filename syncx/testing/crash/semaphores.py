@@ -70,7 +70,7 @@ class _Acquire(_OfSemaphore, WaitScenario):
 
     def asleep(self, victim: Victim) -> None:
         super().asleep(victim)
-        if self.signalled and self.slept > 2 and self.wants > 1:
+        if self.signalled and self.given - self.survivors() < self.wants:
             self.give_signal()  # the survivor has had one of those
 
     def give_signal(self) -> None:

@@ -263,6 +263,11 @@ class Driver:
         for calls in itertools.count():
             yield Point(calls, BEYOND), Way(traced=True)  # to the end of the stretch, which tells what is before it
             ended, victim = self.told
+            if ended == "limit":
+                raise RuntimeError(
+                    f"the operation does more than {len(victim.trace)} instructions after {calls} system calls, too "
+                    "many to step; does it import something?"
+                )
             call = victim.call
             stretch = _Stretch(victim.trace)
             if self.mode == "full":

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from typing import Any, ClassVar
 
+from ..._core import _nothing
 from ...barrier import Barrier
 from ...errors import BrokenBarrierError
 from ..stepping import Victim
@@ -245,6 +246,21 @@ class _Enroll(_Last):
         return ("broken",) if self.is_party else ("passed",)
 
 
+class _WithEnroll(_Enroll):
+    """It is a party as long as the block lasts."""
+
+    operation_name = "with enroll"
+
+    def operation(self) -> Callable[[], object]:
+        enroll = self.thing.enroll
+
+        def block() -> None:
+            with enroll():
+                _nothing()
+
+        return block
+
+
 class _Withdraw(_Enroll):
     """It is no party any more from here on."""
 
@@ -318,6 +334,7 @@ SCENARIOS: tuple[Any, ...] = (
     _Interrupt,
     _Recover,
     _Enroll,
+    _WithEnroll,
     _Withdraw,
     _Abort,
     _Reset,

@@ -99,6 +99,10 @@ class Subject:
 
         return block
 
+    def asks(self) -> Callable[[], object]:
+        """Who has it, and how it is, in words."""
+        raise NotImplementedError
+
     def told(self) -> bool:
         """Whether this process, which has taken it, was told of an owner's death."""
         return False

@@ -263,6 +263,19 @@ class _WithRecovering(_Recover):
         self.corpse_untold = self.corpse_untold and not self.page[_INSIDE]
 
 
+class _Ask(Contended):
+    """Somebody holds it, and the victim only looks: its death is nobody's loss."""
+
+    situation = "held by another"
+    pairs = False
+
+    def operation(self) -> Callable[[], object]:
+        return self.lock.asks()
+
+    def explains_rescues(self) -> bool:
+        return False
+
+
 class _Upgrade(_Release):
     """The victim has it beside readers, and wants it alone."""
 
@@ -333,6 +346,7 @@ SITUATIONS: dict[str, tuple[type[LockScenario], ...]] = {
     "upgrade": (_Upgrade, _UpgradeWaited, _UpgradeContended, _UpgradeTimeout),
     "downgrade": (_Release, ReleaseWaited),
     "recover": (_Recover,),
+    "repr": (_Ask,),
 }
 """By the operation; the name of a situation is the class's."""
 BRIEF = (_Free, Contended, _Recover, _Release, ReleaseWaited)

@@ -26,7 +26,7 @@ class MutexSubject(Subject):
     made: ClassVar[Any] = Mutex
     options: ClassVar[dict[str, Any]] = {}
     """What it is made with, beside its name and the arena."""
-    operations: ClassVar[tuple[str, ...]] = ("acquire", "release", "with", "within")
+    operations: ClassVar[tuple[str, ...]] = ("acquire", "release", "with", "within", "repr")
 
     def __init__(self, arena: str, which: str, memory: memoryview) -> None:
         self.lock = self.open(Arena(arena, create=False), which, memory)
@@ -43,6 +43,9 @@ class MutexSubject(Subject):
 
     def context(self, seconds: float | None = None) -> Any:
         return self.lock if seconds is None else self.lock.within(seconds)
+
+    def asks(self) -> Callable[[], object]:
+        return functools.partial(repr, self.lock)
 
     def told(self) -> bool:
         return bool(self.lock.owner_died)
@@ -260,6 +263,9 @@ class _RWLock(Subject):
         self.acquire = self.view.acquire
         self.release = self.view.release
 
+    def asks(self) -> Callable[[], object]:
+        return functools.partial(repr, self.lock)
+
     def viewed(self) -> Any:
         raise NotImplementedError
 
@@ -312,7 +318,7 @@ class _RWLock(Subject):
 
 class Writing(_RWLock):
     name = "rwlock write"
-    operations: ClassVar[tuple[str, ...]] = ("acquire", "release", "downgrade", "with", "within")
+    operations: ClassVar[tuple[str, ...]] = ("acquire", "release", "downgrade", "with", "within", "repr")
 
     def viewed(self) -> Any:
         self.downgrade = self.writing.downgrade

@@ -63,7 +63,7 @@ class FileSubject(Subject):
     """A file lock: the kernel frees it, and nobody is told of a death."""
 
     tells = False
-    operations: ClassVar[tuple[str, ...]] = ("acquire", "release", "with")
+    operations: ClassVar[tuple[str, ...]] = ("acquire", "release", "with", "fork")
     style: ClassVar[Style] = "ofd"
     shared: ClassVar[bool] = False
     others: ClassVar[type[Subject] | None] = None
@@ -94,12 +94,12 @@ class FileSubject(Subject):
 
 class Ofd(FileSubject):
     name = "FileLock"
-    operations = ("acquire", "release", "with")
+    operations = ("acquire", "release", "with", "fork")
 
 
 class _Flock(FileSubject):
     name = "FileLock flock"
-    operations = ("acquire", "release")
+    operations = ("acquire", "release", "fork")
     style = "flock"
 
 

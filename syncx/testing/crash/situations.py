@@ -13,7 +13,7 @@ from ..._core import _nothing
 from ..stepping import Victim
 from .locks import LockScenario, Subject
 from .objects import TIMEOUT, dies, raises
-from .world import HANG, Page, until
+from .world import BOUND, HANG, Page, until
 
 if TYPE_CHECKING:
     from ...snapshots import Snapshot
@@ -173,6 +173,22 @@ class _Release(LockScenario):
 
     def explains_rescues(self) -> bool:
         return self.victim_holds
+
+
+class _Fork(_Release):
+    """It forks while it holds; the child, which has nothing of it, outlives it by a while."""
+
+    situation = "while it holds"
+    pairs = False
+    leaps = False  # the child would run into the breakpoints
+
+    def operation(self) -> Callable[[], object]:
+        def fork() -> None:
+            if os.fork() == 0:
+                time.sleep(2 * BOUND)
+                os._exit(0)
+
+        return fork
 
 
 class ReleaseWaited(_Release):
@@ -347,6 +363,7 @@ SITUATIONS: dict[str, tuple[type[LockScenario], ...]] = {
     "downgrade": (_Release, ReleaseWaited),
     "recover": (_Recover,),
     "repr": (_Ask,),
+    "fork": (_Fork,),
 }
 """By the operation; the name of a situation is the class's."""
 BRIEF = (_Free, Contended, _Recover, _Release, ReleaseWaited)

@@ -26,7 +26,7 @@ class MutexSubject(Subject):
     made: ClassVar[Any] = Mutex
     options: ClassVar[dict[str, Any]] = {}
     """What it is made with, beside its name and the arena."""
-    operations: ClassVar[tuple[str, ...]] = ("acquire", "release", "with", "within", "repr")
+    operations: ClassVar[tuple[str, ...]] = ("acquire", "release", "with", "within", "repr", "fork")
 
     def __init__(self, arena: str, which: str, memory: memoryview) -> None:
         self.lock = self.open(Arena(arena, create=False), which, memory)
@@ -318,7 +318,7 @@ class _RWLock(Subject):
 
 class Writing(_RWLock):
     name = "rwlock write"
-    operations: ClassVar[tuple[str, ...]] = ("acquire", "release", "downgrade", "with", "within", "repr")
+    operations: ClassVar[tuple[str, ...]] = ("acquire", "release", "downgrade", "with", "within", "repr", "fork")
 
     def viewed(self) -> Any:
         self.downgrade = self.writing.downgrade

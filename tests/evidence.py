@@ -43,6 +43,7 @@ class Part(NamedTuple):
 PEERS = "python -m syncx.testing.crash --from tests.crash_peers --only peer: --mode full --most 60 --findings 10000"
 PARTS = (
     Part("crash", "syncx stress --kill-every-instruction --mode full", "--mode classes --seconds 60"),
+    Part("crash-classes", "syncx stress --kill-every-instruction", "--seconds 60"),
     Part("crash-pairs", "syncx stress --kill-every-instruction --mode pairs", "--seconds 60"),
     Part("crash-stop", "syncx stress --kill-every-instruction --mode stop", "--seconds 60"),
     Part("crash-peers", PEERS, "--stride 20"),

@@ -132,23 +132,24 @@ def test_what_others_change_is_no_effect_of_the_interpreter():
         for n in itertools.count():
             memory[0] = n & 0xFF
 
-    def effects(aside: tuple[int, int]) -> int:
-        victim = Victim(lambda: sum(range(3000)), watched=[memory], aside=aside)
-        try:
-            victim.walk(steps=5000, effects=1 << 40)
-            return victim.effects
-        finally:
-            victim.kill()
+    def thinks() -> None:
+        for _ in itertools.repeat(None):
+            continue
 
     counter = multiprocessing.get_context("fork").Process(target=counts, daemon=True)
     counter.start()
+    taken_for_its_own = Victim(thinks, watched=[memory])
+    told_apart = Victim(thinks, watched=[memory], aside=interpreter_code())
     try:
-        seen = effects((0, 0))
-        assert seen > 50
-        assert effects(interpreter_code()) < seen / 10
+        assert taken_for_its_own.walk(effects=50) == "limit"
+        assert told_apart.walk(steps=1000) == "limit"  # the way into the interpreter is not its code
+        assert told_apart.walk(steps=3000 + taken_for_its_own.steps, effects=50) == "limit"
+        assert told_apart.effects < 10
     finally:
         counter.kill()
         counter.join()
+        taken_for_its_own.kill()
+        told_apart.kill()
 
 
 def test_a_stretch_that_is_too_long_is_told():

@@ -249,10 +249,11 @@ static bool keep_trace(struct child *t, uint64_t address)
 
 /* By single instructions; with a limit of calls no further than the next system call.
  *
- * Where `aside` is, what changes is another's doing, and is taken for granted when the child leaves it. */
+ * Where `aside` is, what changes is another's doing, and is taken for granted when the child leaves it; no system call
+ * is looked for there. */
 static int walk(struct child *t, const struct way *way)
 {
-    bool by_calls = way->calls >= 0, looks = way->effects >= 0, slept = false, aside = false;
+    bool by_calls = way->calls >= 0, looks = way->effects >= 0, slept = false;
     if (looks && t->effects == 0 && t->steps == 0)
         watched_changed(t); /* the copy is of this moment */
     for (;;) {
@@ -261,11 +262,11 @@ static int walk(struct child *t, const struct way *way)
             struct user_regs_struct regs = {0};
             if ((by_calls || looks || way->traced) && ptrace(PTRACE_GETREGS, t->pid, NULL, &regs) != 0)
                 return -1;
-            bool was_aside = aside;
-            aside = in_range(&t->aside, regs.rip);
-            if (looks && was_aside && !aside)
+            bool was_aside = t->stands_aside;
+            t->stands_aside = in_range(&t->aside, regs.rip);
+            if (looks && was_aside && !t->stands_aside)
                 watched_changed(t);
-            if ((by_calls || looks) && !aside)
+            if ((by_calls || looks) && !t->stands_aside)
                 call = t->call = next_system_call(t->pid, &regs);
             if (by_calls && call >= 0)
                 return call == SYS_tgkill && about_to_stop(t) ? END : CALL;
@@ -288,7 +289,7 @@ static int walk(struct child *t, const struct way *way)
         t->steps++;
         if (!looks)
             continue;
-        bool changed = !aside && watched_changed(t);
+        bool changed = !t->stands_aside && watched_changed(t);
         if (changed || call >= 0 || slept)
             note(t, call);
         slept = false;

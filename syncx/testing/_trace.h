@@ -40,7 +40,8 @@ struct child {
     int call; /* the system call that its next instruction makes, where a walk ended before one */
     size_t n_watched;
     struct watched *watched;
-    struct range aside;           /* code that changes nothing that is watched */
+    struct range aside;           /* code that changes nothing that is watched, and makes no system call itself */
+    bool stands_aside;            /* its last step began there */
     int64_t history[MAX_HISTORY]; /* what the effects were */
     int64_t moments[MAX_HISTORY]; /* after how many steps each of them was */
     size_t n_trace, room;

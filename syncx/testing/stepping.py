@@ -63,8 +63,8 @@ class Victim:
     before: what it does first, at full speed.
     watched: buffers of memory that the child shares; a change of them by the child is an effect.  Others may change
     them too, and while the child stands at one instruction that cannot be told apart.
-    aside: addresses of code that changes none of them, such as `interpreter_code()` says them: what changes meanwhile
-    is another's doing, and no effect.
+    aside: addresses of code that changes none of them and makes no system call itself, such as `interpreter_code()`
+    says them: what changes meanwhile is another's doing, and no effect.
     in_thread: both run in a second thread of the child; the first one lives on, asleep from before them.
     to_the_end: the end to step to is that of the thread, not of the operation.
 

@@ -137,13 +137,16 @@ class Scenario:
     ends_alone: ClassVar[bool] = False
     """Whether the thread alone is ended at each point, and its process lives on."""
 
+    assigns: ClassVar[bool] = False
+    """Whether the operation assigns to watched memory in Python, which no operation of syncx does."""
+
     def victim(self, watched: list[Any]) -> Victim:
         """A new one, stopped before its operation."""
         return Victim(
             None,
             self._prepare,
             watched,
-            aside=interpreter_code(),  # no operation of ours assigns to a buffer of shared memory
+            aside=(0, 0) if self.assigns else interpreter_code(),
             in_thread=self.in_thread,
             to_the_end=self.to_the_end,
         )

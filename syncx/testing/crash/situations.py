@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import signal
@@ -13,7 +14,7 @@ from ..._core import _nothing
 from ..stepping import Victim
 from .locks import LockScenario, Subject
 from .objects import TIMEOUT, dies, raises
-from .world import BOUND, HANG, Page, until
+from .world import HANG, Page, until
 
 if TYPE_CHECKING:
     from ...snapshots import Snapshot
@@ -22,6 +23,8 @@ __all__ = ["SITUATIONS", "Contended", "ReleaseWaited", "scenarios_of"]
 
 _INSIDE = Page.FREE
 """A mark: the victim has been inside."""
+_FORGOTTEN = 60
+"""Seconds after which a child ends that nobody has ended."""
 
 
 class _Free(LockScenario):
@@ -176,19 +179,31 @@ class _Release(LockScenario):
 
 
 class _Fork(_Release):
-    """It forks while it holds; the child, which has nothing of it, outlives it by a while."""
+    """It forks while it holds; the child, which has nothing of it, outlives it until all is judged."""
 
     situation = "while it holds"
     pairs = False
     leaps = False  # the child would run into the breakpoints
 
+    def before(self) -> None:
+        super().before()
+        os.setpgid(0, 0)
+
     def operation(self) -> Callable[[], object]:
         def fork() -> None:
             if os.fork() == 0:
-                time.sleep(2 * BOUND)
-                os._exit(0)
+                try:
+                    signal.alarm(_FORGOTTEN)
+                    signal.pause()
+                finally:
+                    os._exit(0)
 
         return fork
+
+    def judge(self, victim: Victim) -> None:
+        super().judge(victim)
+        with contextlib.suppress(ProcessLookupError):  # it had not forked yet
+            os.killpg(victim.pid, signal.SIGKILL)
 
 
 class ReleaseWaited(_Release):

@@ -23,7 +23,7 @@ FORK = multiprocessing.get_context("fork")
 class _Peer(Scenario):
     """The victim uses an object; then the survivor does."""
 
-    kills_all_leave = True  # there is nothing of theirs in the arena
+    reads_arena = False  # there is nothing of theirs in the arena
     stoppable = False
     situation = "free"
     hang = 0.5

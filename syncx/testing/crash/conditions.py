@@ -20,8 +20,6 @@ _MOVED = Page.FREE
 class _OfCondition(ObjectScenario):
     primitive = "condition"
     thing: Condition
-    victim_held = False
-    """Whether the victim held the lock when it died."""
 
     def make(self, name: str) -> Condition:
         return Condition(name=name, arena=self.arena)

@@ -94,7 +94,6 @@ class FileSubject(Subject):
 
 class Ofd(FileSubject):
     name = "FileLock"
-    operations = ("acquire", "release", "with", "fork")
 
 
 class _Flock(FileSubject):
@@ -303,9 +302,6 @@ class _Downgrade(_Parts):
     def before(self) -> None:
         super().before()
         self.thing.lock_range(*self.kept)
-
-    def make(self, name: str) -> RangeLock:
-        return RangeLock(file_of(self.arena_path, name), 0, 100, arena=self.arena)
 
     def operation(self) -> Callable[[], object]:
         return self.thing.downgrade

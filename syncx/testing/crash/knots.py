@@ -31,7 +31,6 @@ class _OfKnots(ObjectScenario):
     """Three mutexes: each of `members` holds its own and waits for that of the next."""
 
     primitive = "deadlock"
-    agents: ClassVar[tuple[str, ...]] = ("survivor", "other")
 
     def make(self, name: str) -> list[Mutex]:
         return [Mutex(f"{name} {i}", arena=self.arena) for i in range(3)]

@@ -50,9 +50,6 @@ class NameScenario(ObjectScenario):
             self.arena.collect()
         self.arena.unlink("warm", force=True)
 
-    def before(self) -> None:
-        self.warm(self.make("other"))
-
     # ---- orders -------------------------------------------------------------------------------------------------
     def state_of_mine(self) -> str:
         """What becomes of who has had it open all the time."""
@@ -94,9 +91,9 @@ class NameScenario(ObjectScenario):
             self.at_first = now
         if now[0] > self.at_first[0] + LEFT_NAMES or now[1] > self.at_first[1] + LEFT_BYTES:
             self.wrong("leak", f"names and bytes of cells: {self.at_first} at first, {now} now")
-        alive = [p for p in seen.participants if not p.alive]
-        if len(alive) > _SLOTS:
-            self.wrong("leak", f"{len(alive)} slots of dead threads are kept")
+        dead = [p for p in seen.participants if not p.alive]
+        if len(dead) > _SLOTS:
+            self.wrong("leak", f"{len(dead)} slots of dead threads are kept")
 
     def judge(self, victim: Victim) -> None:
         held = self.order("survivor", "hold_by_name")
@@ -321,8 +318,7 @@ class _OfArena(Scenario):
     primitive = "arena"
     agents = ()
     stoppable = False
-    kills_all_leave = True
-    pairs = False
+    reads_arena = False
 
     def open(self) -> None:
         """Nothing is open before."""

@@ -168,7 +168,6 @@ class _Awaited(_OfOnce):
     def asleep(self, victim: Victim) -> None:
         if self.slept == 1:
             self.waits("survivor", "run")
-            self.killed_asleep = True
 
     def stage(self) -> None:
         while self.unread():
@@ -248,9 +247,6 @@ class _ContendedRaises(_Contended):
 
 class _Timeout(_Contended):
     situation = "timing out"
-
-    def make(self, name: str) -> Once:
-        return Once(name, arena=self.arena, timeout=TIMEOUT if name == "impatient" else None)
 
     def before(self) -> None:
         super().before()

@@ -41,8 +41,8 @@ class Scenario:
     """Whether, stopped, it may go on to the end of its operation: the others are then as they are without a death."""
     hang: ClassVar[float] = HANG
     """Seconds after which a survivor who has not gone on is said to hang."""
-    kills_all_leave: ClassVar[bool] = False
-    """Whether the arena itself is what is made or unlinked: no agents, no snapshots."""
+    reads_arena: ClassVar[bool] = True
+    """Whether the driver watches the arena and reads it at each point: not, when it is what is made or unlinked."""
 
     def __init__(self, arena: str) -> None:
         self.arena_path = arena

@@ -107,9 +107,6 @@ class _Interrupt(_Asleep):
         super().before()
         signal.signal(signal.SIGUSR1, raises)
 
-    def operation(self) -> Callable[[], object]:
-        return self.lock.acquire
-
     def asleep_alone(self, victim: Victim) -> None:
         if self.slept == 1:
             victim.signal(signal.SIGUSR1)

@@ -164,12 +164,12 @@ class Driver:
         self.scenario = scenario
         self.mode = mode
         self.watched: list[Any] = []
-        if mode != "full" and not scenario.kills_all_leave:
+        if mode != "full" and scenario.reads_arena:
             self.watched = [*_Watched(scenario.arena_path).parts, *scenario.watched()]
         self._before: Snapshot | None = None
 
     def snapshot(self) -> Snapshot | None:
-        if self.scenario.kills_all_leave:
+        if not self.scenario.reads_arena:
             return None
         from ...snapshots import snapshot
 

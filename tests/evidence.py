@@ -38,6 +38,8 @@ class Part(NamedTuple):
     """As the page gives it.  `python` is this interpreter."""
     quick: str
     """What it gets more, or instead of its last words, in a quick run."""
+    compares: bool = False
+    """Whether it tells how others fare, so that its failures are figures: its table has a row for each of them."""
 
 
 PEERS = "python -m syncx.testing.crash --from tests.crash_peers --only peer: --mode full --most 60 --findings 10000"
@@ -46,7 +48,7 @@ PARTS = (
     Part("crash-classes", "syncx stress --kill-every-instruction", "--seconds 60"),
     Part("crash-pairs", "syncx stress --kill-every-instruction --mode pairs", "--seconds 60"),
     Part("crash-stop", "syncx stress --kill-every-instruction --mode stop", "--seconds 60"),
-    Part("crash-peers", PEERS, "--stride 20"),
+    Part("crash-peers", PEERS, "--stride 20", compares=True),
     Part("recovery", "python -m benchmarks.recovery --deaths 1000", "--deaths 30"),
     Part("models", "python -m tests.models", ""),
     Part("core", "python -m tests.core", ""),
@@ -72,10 +74,15 @@ def run(part: Part, quick: bool, directory: Path) -> dict[str, Any] | None:
     target = directory / f"{part.name}.json"
     command = f"{part.command} {part.quick}".strip() if quick else part.command  # the last word counts
     print(f"== {part.name}: {command}", flush=True)
+    made_of = revision()
     began = time.monotonic()
     done = subprocess.run([*words_of(command), "--json", str(target)], cwd=ROOT)
     print(f"== {part.name}: exit status {done.returncode} after {time.monotonic() - began:.0f} s", flush=True)
-    return read(target, done.returncode)
+    found = read(target, done.returncode)
+    if found is not None:
+        found |= {"machine": machine(), "python": platform.python_version()}
+        found |= {} if made_of is None else {"revision": made_of}
+    return found
 
 
 def read(target: Path, status: int | None = None) -> dict[str, Any] | None:
@@ -86,6 +93,30 @@ def read(target: Path, status: int | None = None) -> dict[str, Any] | None:
     if status is not None:
         found["status"] = status
     return found
+
+
+def failed(found: dict[str, Any] | None, part: Part) -> bool:
+    """Whether a part is not what it should be: it wrote nothing, was interrupted, ended with a status of its own, or
+    failed; where others are compared, only if the program that compares them failed."""
+    if found is None or found.get("interrupted"):
+        return True
+    if part.compares:
+        return bool(found.get("failed")) or found.get("status", 0) not in (0, 1)
+    return bool(found["failures"] or found.get("status"))
+
+
+def revision() -> str | None:
+    """What git calls the files that are run, with "-dirty" if any but this page were changed; None outside of git."""
+
+    def git(*words: str) -> str:
+        return subprocess.run(["git", *words], cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()
+
+    try:
+        page = [f":(exclude){f.relative_to(ROOT)}" for f in (PAGE, DATA)]
+        changed = git("status", "--porcelain", "--untracked-files=no", "--", ".", *page)
+        return git("rev-parse", "--short", "HEAD") + ("-dirty" if changed else "")
+    except (OSError, subprocess.CalledProcessError):
+        return None
 
 
 def machine() -> str:
@@ -100,28 +131,63 @@ def number(value: Any) -> str:
     return f"{value:,}" if isinstance(value, int) else f"{value:,.3g}" if abs(value) < 1000 else f"{value:,.0f}"
 
 
-def shown(figures: dict[str, Any]) -> dict[str, Any]:
+def shown(found: dict[str, Any], part: Part) -> dict[str, Any]:
     """The figures of a page: those of the whole, not of each primitive (`mutex: histories`); of a model its states,
-    of a fuzzer its executions."""
+    of a fuzzer its executions; where others are compared, what was found of each of them."""
+    figures = found["figures"]
+    if part.compares:
+        rows = {name: figures[name] for name in ("points", "not_to_the_end") if name in figures}
+        for name, counts in found["primitives"].items():
+            other = name.removeprefix("peer: ")
+            rows[f"{other}, hangs of points"] = f"{counts['hangs']:,} of {counts['points']:,}"
+            kinds = [k for k in counts if k not in ("scenarios", "points", "instructions", "after_a_sleep", "hangs")]
+            rows |= {f"{other}, {label(kind)}": counts[kind] for kind in kinds if counts[kind]}
+        return rows
     left_out = r"[\w ]+: |\w+\.\w+\.(depth|memory_mb|seconds)$|\w+_(edges|features)$"
     return {name: value for name, value in figures.items() if not re.match(left_out, name)}
 
 
+def label(name: str) -> str:
+    """A figure's name as the page has it; the names of others' classes, which have capitals, are theirs."""
+    if any(c.isupper() for c in name):
+        return name
+    return name.replace("lost_permits", "lost or doubled permits").replace("_", " ")
+
+
 def table(found: dict[str, Any] | None, part: Part) -> str:
-    """A block of the page: the command, when it ran, and its figures."""
+    """A block of the page: the command, how long it took, a row for each of its figures, its failures, whether it was
+    interrupted; then the machine, Python and git revision, where the run told of them.  One sentence if it never ran.
+    """
     if found is None:
         return f"\n`{part.command}` has not been run in full on this version.\n\n"
-    command = re.sub(r" --(json|save|svg) \S+", "", found.get("command", part.command))
+    command = re.sub(r" --(json|save|svg)[ =]\S+", "", found.get("command", part.command))
     lines = ["", f"`{command}`, {number(round(found['seconds']))} seconds:", ""]
     lines += ["| | |", "|---|---:|"]
-    lines += [f"| {name.replace('_', ' ')} | {number(value)} |" for name, value in shown(found["figures"]).items()]
-    return "\n".join([*lines, f"| failures | {number(found['failures'])} |", "", ""])
+    lines += [f"| {label(name)} | {number(value)} |" for name, value in shown(found, part).items()]
+    lines += [f"| failures | {number(found['failures'])} |"]
+    if found.get("interrupted"):
+        lines += ["| interrupted, not all was run | yes |"]
+    return "\n".join([*lines, *made_on(found), "", ""])
+
+
+def made_on(found: dict[str, Any]) -> list[str]:
+    """The line below a table; none for a run that did not tell its Python or its revision."""
+    told = [f"{what} {found[what.lower()]}" for what in ("Python", "revision") if what.lower() in found]
+    return ["", ", ".join([found["machine"], *told]) + "."] if told else []
 
 
 def page_with(text: str, data: dict[str, Any]) -> str:
     """The page with the figures of `data` in its blocks."""
     parts = {p.name: p for p in PARTS}
     return BLOCK.sub(lambda m: m[1] + table(data.get(m["part"]), parts[m["part"]]) + m[3], text)
+
+
+def kept(found: dict[str, Any], name: str) -> dict[str, Any]:
+    """What the page's data have of a run: what its table shows."""
+    names = ["machine", "python", "revision", "command", "seconds", "figures", "failures"]
+    names += ["interrupted"] if found.get("interrupted") else []
+    names += ["primitives"] if any(p.name == name and p.compares for p in PARTS) else []
+    return {k: found[k] for k in names if k in found}
 
 
 def main() -> int:
@@ -131,7 +197,7 @@ def main() -> int:
     parser.add_argument("--collect", type=Path, metavar="DIR", help="run nothing: take the JSON files from there")
     options = parser.parse_args()
     data: dict[str, Any] = json.loads(DATA.read_text()) if DATA.exists() else {}
-    failed = []
+    bad = []
     with tempfile.TemporaryDirectory(prefix="syncx-evidence-") as directory:
         for part in PARTS:
             if options.only and part.name not in options.only:
@@ -143,17 +209,16 @@ def main() -> int:
             )
             if found is None and options.collect:
                 continue
-            if found is None or found["failures"] or found.get("status"):
-                failed.append(part.name)
+            if failed(found, part):
+                bad.append(part.name)
             if found is not None:
                 data[part.name] = {"machine": machine(), **found}
     if not options.quick:
-        kept = ("machine", "command", "seconds", "figures", "failures")
-        data = {name: {k: v[k] for k in kept if k in v} for name, v in data.items()}
+        data = {name: kept(v, name) for name, v in data.items()}
         DATA.write_text(json.dumps(data, indent=1) + "\n")
         PAGE.write_text(page_with(PAGE.read_text(), data))
-    print(f"failed: {', '.join(failed)}" if failed else "nothing failed")
-    return 1 if failed else 0
+    print(f"failed: {', '.join(bad)}" if bad else "nothing failed")
+    return 1 if bad else 0
 
 
 if __name__ == "__main__":

@@ -19,7 +19,8 @@ import pytest
 from support import cannot_be_stepped
 
 from syncx.testing.crash import main
-from syncx.testing.crash.sweep import BEYOND, Driver, Point
+from syncx.testing.crash.report import Report
+from syncx.testing.crash.sweep import BEYOND, Driver, Finding, Point, Sweep
 from syncx.testing.stepping import Victim, interpreter_code, system_call_of
 
 pytestmark = [pytest.mark.core, pytest.mark.timeout(300)]
@@ -89,7 +90,54 @@ def test_a_finding_can_be_repeated(tmp_path):
     status, figures, said = harness("--from", "crash_twins", "--only", name, "--point", "0.0", path=tmp_path)
     assert status == 1, said
     assert figures["figures"]["points"] == 1
-    assert f"--only '{name}' --point 0.0" in said
+    again = f"--mode classes --only '{name}' --point 0.0"
+    assert f"python -m syncx.testing.crash --from crash_twins {again}" in said
+    assert figures["command"] == (
+        f"python -m syncx.testing.crash --jobs 2 --from crash_twins --only '{name}' --point 0.0"
+    )
+
+
+INTERRUPTED = """
+import os, signal, sys
+from syncx.testing.crash import main, runner
+
+done = runner._Crew.done
+
+def one(crew, worker):
+    done(crew, worker)
+    os.kill(os.getpid(), signal.SIGTERM)
+
+runner._Crew.done = one
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def test_what_an_interrupted_run_left_out_is_told(tmp_path):
+    figures = tmp_path / "figures.json"
+    wanted = ["mutex.release/free", "mutex.acquire/free", "rlock.release/free"]
+    done = subprocess.run(
+        [sys.executable, "-c", INTERRUPTED, "--jobs", "1", "--json", str(figures), "--only", *wanted],
+        capture_output=True, text=True, timeout=280,
+    )  # fmt: skip
+    assert done.returncode == 130, done.stdout + done.stderr
+    told = json.loads(figures.read_text())
+    assert told["interrupted"]
+    assert told["figures"]["scenarios"] == 1
+    assert {*told["scenarios"], *told["left_out"]} == set(wanted)
+    assert told["figures"]["left_out"] == len(told["left_out"]) == 2
+    assert "left out, for it was interrupted: 2 scenarios" in done.stdout
+
+
+def test_a_report_counts_each_scenario_and_each_finding():
+    report = Report("classes", ["--only", "a b", "--json", "f", "--jobs=2", "--json=g"], [], ["a", "b", "c", "d"])
+    kinds = ["lost permit", "doubled permit", "hang", "error"]
+    report.add(Sweep("a", "classes", findings=[Finding("a", "classes", "0.0", "", kind, "it is so") for kind in kinds]))
+    report.failed["b"] = "it said nothing"
+    told = report.figures()
+    assert told["command"] == "syncx stress --kill-every-instruction --only 'a b' --jobs=2"
+    assert report.left_out == told["left_out"] == ["c", "d"]
+    assert [told["figures"][k] for k in ("left_out", "lost_permits", "hangs", "other")] == [2, 2, 1, 1]
+    assert told["failures"] == 5
 
 
 def test_the_first_thread_sleeps_before_the_second_is_stepped(monkeypatch):

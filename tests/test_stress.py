@@ -464,7 +464,7 @@ def test_a_histogram_knows_values_to_one_part_in_16() -> None:
 
 
 def test_the_picture_is_xml_and_says_what_was_wrong() -> None:
-    outcome = Outcome(1, 2, 2, 4.0, ["mutex"], seconds=1.0, live=["<two> & more"])
+    outcome = Outcome(1, 2, 2, 4.0, ["mutex"], 1.0, seconds=1.0, live=["<two> & more"])
     outcome.waits["mutex"] = outcome.progress = h = Histogram()
     h.extend([500, 3000, 2_000_000])
     outcome.timeline = [(0.5, 10, 1), (1.0, 30, 2)]
@@ -491,9 +491,11 @@ def test_a_storm_and_its_page(tmp_path: Path) -> None:
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
     assert "no violation" in done.stdout
-    assert "syncx stress mutex --seed 1 --processes 2 --kill 50" in done.stdout
+    again = "syncx stress mutex --seconds 0.5 --seed 1 --processes 2 --kill 50"
+    assert again in done.stdout
     told = json.loads(paths[0].read_text())
     assert told["failures"] == 0
+    assert told["command"] == again
     assert {"operations", "deaths", "recoveries", "acquire_p99_ms", "kill_to_progress_max_ms"} <= set(told["figures"])
     assert ElementTree.parse(paths[1]).getroot().tag.endswith("svg")
 

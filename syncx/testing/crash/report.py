@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 import shlex
 import time
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from ...terminal import Screen, duration
@@ -13,9 +14,17 @@ from .sweep import Finding, Sweep
 
 __all__ = ["Report"]
 
-_KINDS = ("hang", "two holders", "lost permit", "lost wake-up", "told", "late")
-"""Columns of the table; every other kind is "other"."""
-_HEADINGS = ("hangs", "double holders", "lost permits", "lost wake-ups", "told wrongly", "late", "other")
+_COLUMNS: tuple[tuple[str, str, tuple[str, ...]], ...] = (
+    ("hangs", "hangs", ("hang",)),
+    ("double_holders", "double holders", ("two holders",)),
+    ("lost_permits", "lost or doubled permits", ("lost permit", "doubled permit")),
+    ("lost_wake_ups", "lost wake-ups", ("lost wake-up",)),
+    ("told_wrongly", "told wrongly", ("told",)),
+    ("late", "late", ("late",)),
+)
+"""Name of the figure, heading in the table, kinds of findings; every other kind is "other"."""
+_NAMES = (*(name for name, _, _ in _COLUMNS), "other")
+_HEADINGS = (*(heading for _, heading, _ in _COLUMNS), "other")
 
 
 def _percentile(ordered: list[float], part: float) -> float:
@@ -23,17 +32,26 @@ def _percentile(ordered: list[float], part: float) -> float:
 
 
 class Report:
-    """All results of a run."""
+    """All results of a run.
 
-    def __init__(self, mode: str, stride: int = 1, most: int | None = None) -> None:
+    mode: where the victims die.
+    arguments: of the command, as they were given.
+    modules: those of --from, without which a finding of theirs cannot be repeated.
+    wanted: names of all scenarios that are to be swept.
+    """
+
+    def __init__(
+        self, mode: str, arguments: Sequence[str] = (), modules: Sequence[str] = (), wanted: Sequence[str] = ()
+    ) -> None:
         self.mode = mode
-        self.how = (
-            f"--mode {mode}" + (f" --stride {stride}" if stride > 1 else "") + (f" --most {most}" if most else "")
-        )
+        # a module of --from is looked for where the command is run, as `python -m` does
+        self.program = "python -m syncx.testing.crash" if modules else "syncx stress --kill-every-instruction"
+        self.command = " ".join([self.program, *map(shlex.quote, _without_json(arguments))])
+        self.modules = tuple(modules)
+        self.wanted = tuple(wanted)
         self.sweeps: list[Sweep] = []
         self.failed: dict[str, str] = {}
         """Scenarios whose worker did not come to a result, with what it said."""
-        self.left_out: list[str] = []
         self.interrupted = False
         self._began = time.monotonic()
 
@@ -44,10 +62,17 @@ class Report:
     def failures(self) -> int:
         return sum(len(s.findings) for s in self.sweeps) + len(self.failed)
 
+    @property
+    def left_out(self) -> list[str]:
+        """Scenarios that were wanted and came to no result: the time was over, or the run was interrupted."""
+        begun = {s.scenario for s in self.sweeps} | self.failed.keys()
+        return [name for name in self.wanted if name not in begun]
+
     def counts(self, swept: list[Sweep]) -> list[int]:
         """How many findings there are of each kind, in the order of the headings."""
         kinds = [f.kind for s in swept for f in s.findings]
-        return [*(kinds.count(k) for k in _KINDS), sum(k not in _KINDS for k in kinds)]
+        counted = [sum(kinds.count(k) for k in column) for _, _, column in _COLUMNS]
+        return [*counted, len(kinds) - sum(counted)]
 
     def by_primitive(self) -> dict[str, list[Sweep]]:
         groups: dict[str, list[Sweep]] = {}
@@ -59,8 +84,9 @@ class Report:
     def tell_finding(self, screen: Screen, finding: Finding) -> None:
         place = where_is(finding.place)
         screen.say(f"{finding.scenario} at {finding.point}, {place}: {finding.kind}: {finding.sentence}", "red")
+        modules = "".join(f"--from {shlex.quote(m)} " for m in self.modules)
         screen.say(
-            f"  again: syncx stress --kill-every-instruction --mode {finding.mode} "
+            f"  again: {self.program} {modules}--mode {finding.mode} "
             f"--only {shlex.quote(finding.scenario)} --point {finding.point}"
         )
 
@@ -87,7 +113,8 @@ class Report:
         for name, said in self.failed.items():
             screen.say(f"{name}: the harness failed: {said}", "red")
         if self.left_out:
-            screen.say(f"left out, for the time was over: {len(self.left_out)} scenarios")
+            why = "it was interrupted" if self.interrupted else "the time was over"
+            screen.say(f"left out, for {why}: {len(self.left_out)} scenarios")
         unfinished = [s.scenario for s in self.sweeps if not s.whole]
         if unfinished:
             screen.say(f"not to the end: {', '.join(unfinished)}")
@@ -104,7 +131,6 @@ class Report:
     # ---- for programs ------------------------------------------------------------------------------------------------
     def figures(self) -> dict[str, Any]:
         ordered = sorted(x for s in self.sweeps for x in s.latencies)
-        names = [h.replace(" ", "_").replace("-", "_") for h in _HEADINGS]
         primitives = {}
         for name, swept in self.by_primitive().items():
             primitives[name] = {
@@ -112,17 +138,17 @@ class Report:
                 "points": sum(s.points for s in swept),
                 "instructions": sum(s.instructions for s in swept),
                 "after_a_sleep": sum(s.slept for s in swept),
-                **dict(zip(names, self.counts(swept), strict=True)),
+                **dict(zip(_NAMES, self.counts(swept), strict=True)),
             }
         return {
-            "command": f"syncx stress --kill-every-instruction {self.how}",
+            "command": self.command,
             "seconds": round(time.monotonic() - self._began, 1),
             "figures": {
                 "points": sum(s.points for s in self.sweeps),
                 "scenarios": len(self.sweeps),
                 "instructions": sum(s.instructions for s in self.sweeps),
                 "after_a_sleep": sum(s.slept for s in self.sweeps),
-                **dict(zip(names, self.counts(self.sweeps), strict=True)),
+                **dict(zip(_NAMES, self.counts(self.sweeps), strict=True)),
                 "tried_again": sum(s.late for s in self.sweeps),
                 "left_out": len(self.left_out),
                 "not_to_the_end": sum(not s.whole for s in self.sweeps),
@@ -141,4 +167,16 @@ class Report:
             },
             "findings": [vars(f) for s in self.sweeps for f in s.findings],
             "failed": self.failed,
+            "left_out": self.left_out,
         }
+
+
+def _without_json(arguments: Sequence[str]) -> Iterator[str]:
+    """Where the figures were written to is no part of the command that makes them."""
+    words = iter(arguments)
+    for word in words:
+        option, equals, _ = word.partition("=")
+        if option not in ("--js", "--jso", "--json"):  # argparse takes an option's beginning as well
+            yield word
+        elif not equals:
+            next(words, None)

@@ -100,7 +100,8 @@ def _seconds(text: str) -> float:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command and returns its exit status."""
-    options = parser().parse_args(sys.argv[1:] if argv is None else list(argv))
+    arguments = sys.argv[1:] if argv is None else list(argv)
+    options = parser().parse_args(arguments)
     try:
         wanted = _wanted(options)
     except (ImportError, ValueError) as e:
@@ -111,7 +112,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     reason = why_not()
     if reason is not None:
         return _usage(reason)
-    report = Report(options.mode, options.stride, options.most)
+    report = Report(options.mode, arguments, options.modules, [s.name() for s in wanted])
     screen = Screen(sys.stdout)
     signal.signal(signal.SIGTERM, _as_interrupt)
     try:
@@ -235,8 +236,6 @@ class _Crew:
                         self.done(worker)
                 self.check_silence()
                 bar.update(len(self.report.sweeps) + len(self.report.failed))
-        left_out = [s.name() for s in waiting]
-        self.report.left_out += left_out
 
     def start_some(self, waiting: Iterator[type[Scenario]]) -> bool:
         """Whether one was started."""
@@ -268,11 +267,9 @@ class _Crew:
         self.selector.unregister(worker)
         self.workers.discard(worker)
         worker.process.wait()
-        if worker.result is None and worker.late:
-            self.report.left_out.append(worker.job.scenario)
-        elif worker.result is None:
+        if worker.result is None and not worker.late:  # one that is late is left out
             self.report.failed[worker.job.scenario] = worker.complaint()
-        else:
+        elif worker.result is not None:
             findings = [Finding(**f) for f in worker.result.pop("findings")]
             swept = Sweep(**worker.result, findings=findings)
             self.report.add(swept)

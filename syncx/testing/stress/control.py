@@ -67,7 +67,7 @@ class Storm:
         tell: Callable[[Outcome], None] = lambda outcome: None,
         threads: int = 2,
     ) -> None:
-        self.outcome = Outcome(seed, processes, threads, kill, list(topics))
+        self.outcome = Outcome(seed, processes, threads, kill, list(topics), seconds)
         self._seconds, self._kit, self._tell = seconds, kit or {}, tell
         self._plan = Plan(tuple(topics), kill, seed, 0, threads)
         self._processes = processes

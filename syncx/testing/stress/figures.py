@@ -64,7 +64,10 @@ class Outcome:
     threads: int
     kill: float
     topics: list[str]
+    budget: float
+    """Seconds it was to take: how long its rounds are comes of it, so the decisions do."""
     seconds: float = 0.0
+    """That it took."""
     rounds: int = 0
     calm_rounds: int = 0
     operations: int = 0

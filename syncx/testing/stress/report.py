@@ -77,7 +77,9 @@ def again(o: Outcome) -> str:
     from .worker import SCENES
 
     topics = "all" if set(o.topics) == set(SCENES) else " ".join(o.topics)
-    return f"`syncx stress {topics} --seed {o.seed} --processes {o.processes} --kill {o.kill:g}`"
+    return (
+        f"`syncx stress {topics} --seconds {o.budget:.10g} --seed {o.seed} --processes {o.processes} --kill {o.kill:g}`"
+    )
 
 
 def as_json(outcome: Outcome) -> dict[str, Any]:
@@ -106,7 +108,7 @@ def as_json(outcome: Outcome) -> dict[str, Any]:
         figures |= {f"{name}_{p}_ms": h.at(part) / 1e6 for p, part in _PARTS}
         figures |= {f"{name}_max_ms": h.most / 1e6, f"{name}_times": h.total}
     return {
-        "command": "syncx stress " + again(o).strip("`").removeprefix("syncx stress "),
+        "command": again(o).strip("`"),
         "seconds": o.seconds,
         "figures": figures,
         "failures": o.violations,

@@ -53,11 +53,16 @@ PARTS = (
     Part("models", "python -m tests.models", ""),
     Part("core", "python -m tests.core", ""),
     Part("fuzz", "python -m tests.fuzz --seconds 600", "--seconds 10"),
+    Part("fuzz-twins", "python -m tests.fuzz --twins", ""),
     Part("linear", "python -m tests.linear --histories 12000 --seed 2026", "--histories 500"),
+    Part("linear-twins", "python -m tests.linear --twins", "mutex"),
     Part("stress", "syncx stress all --seconds 1800 --kill 10", "--seconds 30"),
+    Part("stress-twins", "python -m tests.storm_twins --seconds 60", "--twin loose --twin leak"),
     Part("noise", "python -m tests.noise --arenas 100000", "--arenas 1000"),
+    Part("noise-twins", "python -m tests.noise twins", ""),
     Part("noise-arguments", "python -m tests.noise arguments --examples 100", "--examples 5"),
     Part("refleaks", "python -m tests.refleaks --rounds 10000", "--rounds 200"),
+    Part("refleaks-twins", "python -m tests.refleaks.twins", ""),
 )
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shlex
 import sys
 import threading
 import time
@@ -350,7 +351,7 @@ def main() -> int:
     parser.add_argument("--twin", choices=list(TWINS), action="append", help="default: all")
     parser.add_argument("--seconds", type=float, default=30.0, help="for each, at most")
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--json", metavar="FILE")
+    parser.add_argument("--json", metavar="FILE", help="write the figures there")
     options = parser.parse_args()
     start, failures = time.monotonic(), 0
     for name in options.twin or TWINS:
@@ -366,10 +367,16 @@ def main() -> int:
                 f"    not seen by {missing}; what was seen: {[*outcome.live, *outcome.replayed, *outcome.watched][:5]}"
             )
     if options.json:
-        figures = {"twins": len(options.twin or TWINS), "caught": len(options.twin or TWINS) - failures}
+        whole = len(options.twin or TWINS)
+        told = {
+            "command": shlex.join(["python", "-m", "tests.storm_twins", *sys.argv[1:]]),
+            "seconds": round(time.monotonic() - start, 1),
+            "figures": {"twins": whole, "caught": whole - failures},
+            "failures": failures,
+        }
         with open(options.json, "w") as f:
-            seconds = time.monotonic() - start
-            json.dump({"command": "storm_twins", "seconds": seconds, "figures": figures, "failures": failures}, f)
+            json.dump(told, f, indent=1)
+            f.write("\n")
     return 1 if failures else 0
 
 

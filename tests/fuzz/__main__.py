@@ -159,8 +159,8 @@ def keep_corpus(program: Path, target: str, room: Path) -> int:
 
 
 def show_twins(screen: Screen, seconds: float) -> tuple[dict[str, float], int]:
-    """Seconds until each twin was found, and how many were not."""
-    figures: dict[str, float] = {}
+    """How many twins there are, how many were found, after how many seconds each; and how many were not."""
+    figures: dict[str, float] = {"twins": len(TWINS), "caught": 0}
     missed = 0
     build("all")
     for target, twin in TWINS.items():
@@ -171,6 +171,7 @@ def show_twins(screen: Screen, seconds: float) -> tuple[dict[str, float], int]:
             run, _ = fuzz(program, target, seconds, room, most=1)
         if run.found:
             screen.say(f"{target}: {twin}: found after {run.seconds:.1f} s: {run.found[0]}")
+            figures["caught"] += 1
             figures[f"{target}_found_after_s"] = round(run.seconds, 1)
         else:
             screen.say(f"{target}: {twin}: not found in {run.seconds:.0f} s", "bold red")

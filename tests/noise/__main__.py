@@ -45,7 +45,7 @@ def main(argv: Sequence[str]) -> int:
     if argv and argv[0] == "twins":
         from .twins import main as twins
 
-        return twins(Screen(sys.stdout))
+        return twins(argv[1:])
     parser = _parser()
     options = parser.parse_args(argv)
     if options.arenas < 1 or options.jobs < 1 or options.first < 0 or options.patience <= 0:

@@ -1,14 +1,16 @@
 """Twins that leak: planted in Python, and in the C core with a few words of it taken out.  All must be caught.
 
-    python -m tests.refleaks.twins
+    python -m tests.refleaks.twins [--json FILE]
 
 builds each broken core in a directory of its own and runs the scene that must see it.
 """
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import ctypes
+import json
 import mmap
 import os
 import shutil
@@ -16,6 +18,7 @@ import subprocess
 import sys
 import sysconfig
 import tempfile
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -128,7 +131,11 @@ def seen(leak: Leak | None, scene: str, rounds: int = 200) -> tuple[int, str]:
 
 
 def main() -> int:
-    missed = 0
+    """Every twin must be caught; 0 if they all are, 1 if one is not, 2: wrong usage."""
+    parser = argparse.ArgumentParser(prog="python -m tests.refleaks.twins", description="Cores that leak.")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there")
+    options = parser.parse_args()
+    begun, missed = time.monotonic(), 0
     for leak in IN_C:
         status, said = seen(leak, leak.scene)
         caught = status == 1 and leak.meter in said
@@ -136,6 +143,14 @@ def main() -> int:
         print(f"{'caught' if caught else 'MISSED'}: {leak.name} ({leak.scene})", flush=True)
         if not caught:
             print(said)
+    if options.json:
+        told = {
+            "command": "python -m tests.refleaks.twins",
+            "seconds": round(time.monotonic() - begun, 1),
+            "figures": {"twins": len(IN_C), "caught": len(IN_C) - missed},
+            "failures": missed,
+        }
+        options.json.write_text(json.dumps(told, indent=1) + "\n")
     return 1 if missed else 0
 
 

@@ -4,10 +4,19 @@ from __future__ import annotations
 
 import json
 import shutil
+import signal
 import subprocess
+from types import SimpleNamespace
 
 import evidence
 import pytest
+import storm_twins
+
+from syncx.testing.stress import Outcome
+from tests.fuzz import __main__ as fuzz
+from tests.noise import __main__ as noise
+from tests.noise import twins as noise_twins
+from tests.refleaks import twins as refleaks_twins
 
 pytestmark = pytest.mark.core
 
@@ -126,3 +135,69 @@ def test_the_revision_is_that_of_the_files_that_were_run(tmp_path, monkeypatch):
     assert evidence.revision() == commit
     (tmp_path / "run.py").write_text("y\n")
     assert evidence.revision() == commit + "-dirty"
+
+
+def noise_run(found: list[dict]):
+    """What stands for a run of the noise."""
+    return lambda *_, **__: lambda screen: SimpleNamespace(findings=found, arenas=7, seconds=0.1)
+
+
+def miss_one_of_noise(patch) -> list[str]:
+    patch.setattr(noise_twins, "build", lambda twin, directory: directory)
+    patch.setattr(noise_twins, "TWINS", noise_twins.TWINS[:2])
+    runs = iter([noise_run([{"call": "acquire", "what": "hangs"}]), noise_run([])])
+    patch.setattr(noise_twins, "Run", lambda *a, **o: next(runs)(*a, **o))
+    return ["twins"]
+
+
+def miss_one_of_refleaks(patch) -> list[str]:
+    patch.setattr(refleaks_twins, "IN_C", refleaks_twins.IN_C[:2])
+    first = refleaks_twins.IN_C[0]
+    patch.setattr(refleaks_twins, "seen", lambda leak, scene: (1, leak.meter) if leak is first else (0, "0 leaks"))
+    return []
+
+
+def miss_one_of_storms(patch) -> list[str]:
+    said = ["two holders at once"], ["two of them hold it at once"]
+
+    def seen(name: str, seconds: float, seed: int) -> Outcome:
+        live, replayed = said if name == "loose" else ([], [])
+        return Outcome(seed, 4, 2, 4.0, [name], seconds, live=live, replayed=replayed)
+
+    patch.setattr(storm_twins, "seen", seen)
+    return ["--twin", "loose", "--twin", "leak"]
+
+
+def miss_one_of_fuzzers(patch) -> list[str]:
+    patch.setattr(fuzz, "TWINS", {name: fuzz.TWINS[name] for name in ("arena", "names")})
+    patch.setattr(fuzz, "compiler", lambda: "clang")
+    patch.setattr(fuzz, "build", lambda *_, **__: None)
+    patch.setattr(fuzz, "write_core", lambda twin, directory: directory)
+    patch.setattr(fuzz.shutil, "copytree", lambda *_: None)
+    found = {"arena": ["SUMMARY: x"], "names": []}
+    patch.setattr(fuzz, "fuzz", lambda program, target, *_, **__: (fuzz.Run(target, found=found[target]), []))
+    return ["--twins"]
+
+
+@pytest.mark.parametrize(
+    ("program", "command", "miss_one"),
+    [
+        (noise.main, "python -m tests.noise twins", miss_one_of_noise),
+        (refleaks_twins.main, "python -m tests.refleaks.twins", miss_one_of_refleaks),
+        (storm_twins.main, "python -m tests.storm_twins --twin loose --twin leak", miss_one_of_storms),
+        (fuzz.main, "python -m tests.fuzz --twins", miss_one_of_fuzzers),
+    ],
+)
+def test_a_twin_that_is_missed_is_a_failure_of_its_run(tmp_path, monkeypatch, capsys, program, command, miss_one):
+    arguments = [*miss_one(monkeypatch), "--json", str(tmp_path / "told.json")]
+    monkeypatch.setattr("sys.argv", ["program", *arguments])
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        assert (program(arguments) if program is noise.main else program()) == 1, capsys.readouterr()
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    told = json.loads((tmp_path / "told.json").read_text())
+    assert (told["figures"]["twins"], told["figures"]["caught"], told["failures"]) == (2, 1, 1)
+    part = evidence.PARTS[0]
+    assert f"`{command}`, 0 seconds:" in evidence.table(told, part)
+    assert evidence.failed(told, part)

@@ -4,6 +4,7 @@
     python -m tests.evidence --quick           the same with small budgets, some minutes
     python -m tests.evidence --only models     one part
     python -m tests.evidence --collect DIR     no run: the JSON files that the commands wrote, PART.json each
+    python -m tests.evidence --collect DIR --revision 1a2b3c4    the same, and what they were made with
 
 The page's prose is written by hand; between `<!-- figures: PART -->` and `<!-- end -->` stands what this writes, from
 docs/explanation/evidence.json.
@@ -97,7 +98,16 @@ def read(target: Path, status: int | None = None) -> dict[str, Any] | None:
     found: dict[str, Any] = json.loads(target.read_text())
     if status is not None:
         found["status"] = status
-    return found
+    return told_of_place(found)
+
+
+def told_of_place(found: dict[str, Any]) -> dict[str, Any]:
+    """Machine and Python of a run in one form, whichever its command has."""
+    if "kernel" in found and "cpus" in found:
+        found["machine"] = f"Linux {found['kernel'].split('-')[0]}, {found['machine']}, {found['cpus']} CPUs"
+    elif form := re.fullmatch(r"(Linux [\d.]+)[^,]*, Python (\S+)", found.get("machine", "")):
+        found |= {"machine": form[1], "python": form[2]}
+    return {"machine": machine(), **found}
 
 
 def failed(found: dict[str, Any] | None, part: Part) -> bool:
@@ -200,7 +210,10 @@ def main() -> int:
     parser.add_argument("--quick", action="store_true", help="small budgets, and nothing is written")
     parser.add_argument("--only", choices=[p.name for p in PARTS], action="append", help="this part; may be repeated")
     parser.add_argument("--collect", type=Path, metavar="DIR", help="run nothing: take the JSON files from there")
+    parser.add_argument("--revision", metavar="NAME", help="with --collect: what git calls what they were made with")
     options = parser.parse_args()
+    if options.revision and not options.collect:
+        parser.error("--revision is for --collect; a run knows its own")
     data: dict[str, Any] = json.loads(DATA.read_text()) if DATA.exists() else {}
     bad = []
     with tempfile.TemporaryDirectory(prefix="syncx-evidence-") as directory:
@@ -217,7 +230,10 @@ def main() -> int:
             if failed(found, part):
                 bad.append(part.name)
             if found is not None:
-                data[part.name] = {"machine": machine(), **found}
+                data[part.name] = {
+                    **({"revision": options.revision} if options.revision else {}),
+                    **found,
+                }
     if not options.quick:
         data = {name: kept(v, name) for name, v in data.items()}
         DATA.write_text(json.dumps(data, indent=1) + "\n")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import platform
+import shlex
 import shutil
 import signal
 import subprocess
@@ -70,13 +72,13 @@ PEER = {
 }
 
 
-def collected(tmp_path, monkeypatch, name: str, found: dict) -> tuple[int, str, dict]:
+def collected(tmp_path, monkeypatch, name: str, found: dict, *options: str) -> tuple[int, str, dict]:
     """Exit status, page and data of a page that has one block."""
     (tmp_path / f"{name}.json").write_text(json.dumps(found))
     monkeypatch.setattr(evidence, "DATA", tmp_path / "evidence.data")
     monkeypatch.setattr(evidence, "PAGE", tmp_path / "evidence.md")
     (tmp_path / "evidence.md").write_text(f"<!-- figures: {name} -->\n<!-- end -->\n")
-    monkeypatch.setattr("sys.argv", ["evidence", "--collect", str(tmp_path)])
+    monkeypatch.setattr("sys.argv", ["evidence", "--collect", str(tmp_path), *options])
     status = evidence.main()
     return status, (tmp_path / "evidence.md").read_text(), json.loads((tmp_path / "evidence.data").read_text())
 
@@ -110,6 +112,44 @@ def test_where_a_table_was_made_is_told_if_it_is_known():
     assert "a machine" not in evidence.page_with(text, {"crash": part})
     page = evidence.page_with(text, {"crash": {**part, "python": "3.12.1", "revision": "abc123-dirty"}})
     assert "| failures | 0 |\n\na machine, Python 3.12.1, revision abc123-dirty.\n\n<!-- end -->" in page
+
+
+@pytest.mark.parametrize(
+    ("told", "shown"),
+    [
+        ({"machine": "Linux 6.1.0-9-amd64, Python 3.11.7"}, "Linux 6.1.0, Python 3.11.7, revision abc123."),
+        (
+            {"machine": "x86_64", "kernel": "6.1.0-9", "cpus": 4, "python": "3.13.0"},
+            "Linux 6.1.0, x86_64, 4 CPUs, Python 3.13.0, revision abc123.",
+        ),
+        ({"python": "3.13.0"}, f"{evidence.machine()}, Python 3.13.0, revision abc123."),
+        ({}, f"{evidence.machine()}, revision abc123."),
+    ],
+)
+def test_whatever_form_a_command_has_for_its_machine(tmp_path, monkeypatch, told, shown):
+    found = {"command": "x", "seconds": 1, "figures": {}, "failures": 0, **told}
+    _, page, _ = collected(tmp_path, monkeypatch, "crash", found, "--revision", "abc123")
+    assert f"\n\n{shown}\n\n" in page
+
+
+def test_a_run_tells_where_and_of_what_it_was_made(tmp_path, monkeypatch):
+    told = {"seconds": 1, "figures": {}, "failures": 0, "machine": "x86_64", "kernel": "6.1.0-9", "cpus": 99}
+    program = f"import sys; open(sys.argv[2], 'w').write({json.dumps(told)!r}); sys.exit(3)"
+    monkeypatch.setattr(evidence, "revision", lambda: "abc123")
+    part = evidence.Part("stress", shlex.join(["python", "-c", program]), "")
+    found = evidence.run(part, False, tmp_path)
+    assert found is not None
+    where = {"machine": evidence.machine(), "python": platform.python_version(), "revision": "abc123"}
+    assert where.items() <= found.items()
+    assert found["status"] == 3
+    assert evidence.failed(found, part)
+
+
+def test_a_run_knows_its_own_revision(monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["evidence", "--revision", "abc123"])
+    with pytest.raises(SystemExit, match="2"):
+        evidence.main()
+    assert "a run knows its own" in capsys.readouterr().err
 
 
 def git(directory, *words: str) -> str:

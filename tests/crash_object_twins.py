@@ -23,6 +23,7 @@ from syncx.testing.crash import (
     names,
     objects,
     onces,
+    parts,
     records,
     scenario,
     semaphores,
@@ -128,7 +129,7 @@ class AppendsAfterTorn(contents._AppendTorn):
         return True
 
 
-class ForeignClose(files._LockRange):
+class ForeignClose(parts._LockRange):
     """A lock by a POSIX record, which goes when anybody in the process closes the file."""
 
     primitive = "twin"
@@ -141,6 +142,59 @@ class ForeignClose(files._LockRange):
     def operation(self) -> Callable[[], object]:
         path = files.file_of(self.arena_path, "subject")
         return lambda: os.close(os.open(path, os.O_RDONLY))
+
+
+def _idle() -> None:
+    """What is said to be done, and is not."""
+
+
+class LocksNoRange(parts._LockRange):
+    primitive = "twin"
+
+    def action(self) -> Callable[[], object]:
+        return _idle
+
+
+class UnlocksNoRange(parts._UnlockRange):
+    primitive = "twin"
+
+    def action(self) -> Callable[[], object]:
+        return _idle
+
+
+class UnlocksWithDeath(parts._UnlockAwaited):
+    """Who waits for the part has it only when the victim is dead."""
+
+    primitive, hang = "twin", 0.5
+
+    def action(self) -> Callable[[], object]:
+        return _idle
+
+
+class UpgradesNothing(parts._Upgrade):
+    primitive = "twin"
+
+    def action(self) -> Callable[[], object]:
+        return _idle
+
+
+class UpgradesNothingAlone(parts._Upgrade):
+    """As that, when nobody else reads (any more)."""
+
+    primitive = "twin"
+
+    def action(self) -> Callable[[], object]:
+        return _idle
+
+    def stage(self) -> None:
+        parts._Parts.stage(self)
+
+
+class DowngradesNothing(parts._Downgrade):
+    primitive = "twin"
+
+    def action(self) -> Callable[[], object]:
+        return _idle
 
 
 class DoneTooEarly(onces._Free):
@@ -348,6 +402,12 @@ CONDEMNED = {
     WritesInPlace: "torn",
     AppendsAfterTorn: "torn",
     ForeignClose: "two holders",
+    LocksNoRange: "two holders",
+    UnlocksNoRange: "damage",
+    UnlocksWithDeath: "hang",
+    UpgradesNothing: "two holders",
+    UpgradesNothingAlone: "two holders",
+    DowngradesNothing: "damage",
     DoneTooEarly: "wrong answer",
     DeathUnnoticed: "wrong answer",
     HalfAnArena: "damage",

@@ -16,6 +16,7 @@ FAMILIES = (
     "events",
     "barriers",
     "files",
+    "parts",
     "contents",
     "records",
     "siblings",

@@ -148,7 +148,11 @@ inline take_over(was, slot)
 {
     atomic {
         if
+#ifdef M_TAKES_OVER_WITHOUT_COMPARING
+        :: true ->
+#else
         :: record[from] == was ->
+#endif
             twice = twice + (moved & BIT(from) -> 1 : 0);
             moved = moved & ~BIT(from);
             record[from] = PASSED_BY(slot);
@@ -220,7 +224,7 @@ wait:
             number = number + 4;
             record[me] = number | WAITING /*@ enrol wait.c:sx_pause_enrol keep(pause, w, SX_WAITING); */
         }
-#ifndef M_GIVES_THE_LOCK_UP_FIRST
+#if !defined(M_GIVES_THE_LOCK_UP_FIRST) && !defined(M_KEEPS_THE_LOCK)
         give_lock();
 #endif
 sleep:

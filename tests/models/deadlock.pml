@@ -316,7 +316,9 @@ look:
             if
             :: victim == N
             :: victim == me ->
+#ifndef M_DOES_NOT_LOOK_ONCE_MORE
                 holds(me); /*@ once_more deadlock.c:claim if (holds(g, me)) */
+#endif
                 if
                 :: members != 0 -> victim = 0; goto raise
                 :: else -> record[me] = state[me] /*@ take_back deadlock.c:claim atomic_store_explicit(&victim->record->state, state, memory_order_seq_cst); */

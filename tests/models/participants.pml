@@ -71,6 +71,17 @@ idle:
         }
 try:
         seen = word[slot]; /*@ read_life participant.c:claim uint32_t life = atomic_load_explicit(sx_life_word(p), memory_order_relaxed); */
+#ifdef M_REAPS_BEFORE_IT_CLAIMS
+        if
+        :: seen & DIED_FLAG ->
+            atomic {
+                assert(reaper[slot] == N); /*= one reaper */
+                reaper[slot] = me
+            }
+            reaper[slot] = N
+        :: else
+        fi;
+#endif
 #ifndef M_CLAIMS_THE_OWNED
         if
         :: OWNED_BY_ONE(seen) -> seen = 0; goto next

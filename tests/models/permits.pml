@@ -34,8 +34,10 @@
 #define LOOKING 4
 #define STEP 8
 #define FREE(w) (((w) & 7) == 0)
-#ifdef M_PERMITS_OF_THE_DEAD_STAY
+#if defined(M_PERMITS_OF_THE_DEAD_STAY)
 #define DEAD_PERMIT(w) false
+#elif defined(M_GENERATION_IGNORED)
+#define DEAD_PERMIT(w) (life[SLOT(w)] == DIED)
 #else
 #define DEAD_PERMIT(w) IS_DEAD(w)
 #endif
@@ -311,7 +313,11 @@ collect:
         :: at < PERMITS ->
             atomic {
                 if
+#ifdef M_GIVES_UP_WITHOUT_COMPARING
+                :: permit[at] == (ID_OF(me) | TENTATIVE) || found < PERMITS ->
+#else
                 :: permit[at] == (ID_OF(me) | TENTATIVE) ->
+#endif
                     if
                     :: found == PERMITS -> permit[at] = ID_OF(me); has_it() /*@ keep permits.c:decide keep ? word & ~(uint64_t)PERMIT_TENTATIVE : 0, memory_order_seq_cst, */
                     :: else -> permit[at] = 0 /*@ give_up permits.c:decide if (!(word & PERMIT_TENTATIVE) || ((word & SX_ID_MASK) != s->arena->self && look_at(s, at, word) != SX_BUSY)) */
@@ -438,7 +444,7 @@ done:
     atomic {
         ended = ended | ME;
         assert(NO_WAKE_UP_IS_LOST); /*= no lost wake-up */
-        assert(ended != ALL || ((FREE(permit[0]) || IS_DEAD(permit[0])) && (FREE(permit[PERMITS - 1]) || IS_DEAD(permit[PERMITS - 1])))) /*= no lost permit */
+        assert(ended != ALL || ((FREE(permit[0]) || DEAD_PERMIT(permit[0])) && (FREE(permit[PERMITS - 1]) || DEAD_PERMIT(permit[PERMITS - 1])))) /*= no lost permit */
     }
 }
 

@@ -81,7 +81,11 @@ inline settle()
     p = phase; /*@ settle_read rwlock.c:settle uint32_t p = atomic_load_explicit(&rw->phase, memory_order_acquire); */
     told = (p & TORN) != 0;
     if
+#ifdef M_TORN_IS_NOT_KEPT
+    :: p & INSIDE -> told = true
+#else
     :: p & INSIDE -> atomic { phase = phase | TORN; told = true } /*@ torn rwlock.c:settle p |= atomic_fetch_or_explicit(&rw->phase, RWLOCK_TORN, memory_order_relaxed) | RWLOCK_TORN; */
+#endif
     :: else
     fi;
     if

@@ -52,7 +52,7 @@ _MUTEX = Model(
             "M_SAME_GENERATION",
             "the generation steps when a slot is used again",
             "deaths",
-            "an id is one thread's or no lost wake-up or a death is told",
+            "an id is one thread's",
         ),
         Mutant("M_DEATH_NOT_TOLD", "who takes over from the dead is told", "deaths", "a death is told"),
     ),
@@ -81,6 +81,7 @@ _PARTICIPANTS = Model(
         Variant("slots", "2 threads, 2 slots; two are killed", ("N=2", "TURNS=4", "DEATHS=2")),
     ),
     (
+        Mutant("M_REAPS_BEFORE_IT_CLAIMS", "who reaps has claimed the slot", "marks", "one reaper"),
         Mutant("M_CLAIMS_THE_OWNED", "a slot is claimed by trylock of its life lock", "processes", "one owner"),
         Mutant("M_SAME_GENERATION", "the generation steps at each claim", "processes", "an id is one thread's"),
         Mutant("M_LEAVES_ITS_RECORD", "who leaves takes its record away", "processes", _ALIVE),
@@ -94,7 +95,15 @@ _PARTICIPANTS = Model(
         Mutant("M_MARKS_WITHOUT_COMPARING", "a death is marked by a CAS of what was judged", "marks", _ALIVE),
         Mutant("M_TID_COMES_AGAIN", "no tid comes back to its slot while somebody marks it", "marks", _ALIVE),
     ),
-    also=("participant.c:owned", "participant.c:sx_life_word", "process.c:lock_byte", "process.c:next_generation"),
+    also=(
+        "participant.c:owned",
+        "participant.c:sx_life_word",
+        "process.c:lock_byte",
+        "process.c:next_generation",
+        "process.c:sx_process_at",
+        "process.c:sx_process_of",
+        "process.c:sx_process_of_thread",
+    ),
 )
 
 _PERMITS = Model(
@@ -140,11 +149,19 @@ _PERMITS = Model(
         Mutant(
             "M_TENTATIVE_IS_HELD", "a try waits for a set to be decided", "try", "a set in the making is no failure"
         ),
+        Mutant("M_GIVES_UP_WITHOUT_COMPARING", "a set is given up by a CAS of each", "several", "no doubled permit"),
         Mutant("M_COLLECTORS_TOGETHER", "one process at a time takes several", "several", "no lost wake-up"),
-        Mutant("M_PERMITS_OF_THE_DEAD_STAY", "a permit of the dead is free", "death", "no lost wake-up"),
+        Mutant("M_PERMITS_OF_THE_DEAD_STAY", "a permit of the dead is free", "death", "no lost permit"),
+        Mutant("M_GENERATION_IGNORED", "a permit of an older generation is free", "deaths", "no lost permit"),
         Mutant("M_KERNEL_IS_NOT_TOLD", "FUTEX_WAITERS is in every life word", "holder", "no lost wake-up"),
     ),
-    also=("permits.c:look_at", "permits.c:lock_several", "process.c:sx_process_life"),
+    also=(
+        "permits.c:look_at",
+        "permits.c:lock_several",
+        "process.c:sx_process_life",
+        "process.c:sx_process_at",
+        "process.c:sx_process_of",
+    ),
 )
 
 _RWLOCK = Model(
@@ -187,6 +204,9 @@ _RWLOCK = Model(
             "who gets the mutex from the dead ends their phase",
             "deaths",
             "exclusion or a death is told",
+        ),
+        Mutant(
+            "M_TORN_IS_NOT_KEPT", "what a writer left torn is marked until it is mended", "deaths", "a death is told"
         ),
         Mutant(
             "M_MARKS_ARE_LEFT",
@@ -235,10 +255,17 @@ _CONDITION = Model(
             "alive",
             "a notification is sent to those who wait",
         ),
+        Mutant("M_KEEPS_THE_LOCK", "who waits has given the lock up", "four", "no lost wake-up"),
         Mutant(
             "M_CONSUMES_BEFORE_THE_LOCK", "a notification is consumed when the lock is held again", "death", _NOTIFIED
         ),
         Mutant("M_NOBODY_RELIEVES", "on the belt, what the dead were given is passed on", "death", _NOTIFIED),
+        Mutant(
+            "M_TAKES_OVER_WITHOUT_COMPARING",
+            "a notification is taken over by a CAS",
+            "deaths",
+            "no notification is used twice",
+        ),
         Mutant("M_NOTHING_IS_INHERITED", "who claims a slot passes on what lies in it", "death", _NOTIFIED),
     ),
     also=("condition.c:sx_condition_leave", "condition.c:waits_for", "wait.c:keep"),
@@ -267,6 +294,12 @@ _DEADLOCK = Model(
             "the records of the members are read again",
             "interrupted",
             "no victim without a deadlock",
+        ),
+        Mutant(
+            "M_DOES_NOT_LOOK_ONCE_MORE",
+            "who has claimed itself reads the records of the others once more",
+            "overlap",
+            "one victim of each deadlock",
         ),
         Mutant("M_VICTIM_IS_WHO_LOOKS", "all who see it compute the same victim", "ring", "no lost wake-up"),
         Mutant(

@@ -5,6 +5,7 @@ The storms themselves, and all twins (tests/storm_twins.py), are for the environ
 
 from __future__ import annotations
 
+import argparse
 import itertools
 import json
 import os
@@ -21,7 +22,9 @@ import pytest
 from support import PATIENCE, Child, until
 
 import syncx
+from syncx.cli.arguments import integer
 from syncx.cli.stress import TOPICS
+from syncx.testing import storm
 from syncx.testing.stress import dice, picture, replay, scenes, worker
 from syncx.testing.stress.actor import Actor
 from syncx.testing.stress.board import BEGIN, BORN, DYING, END, ENDING, KILLED, POINT, Board, Record
@@ -503,6 +506,48 @@ def test_a_storm_and_its_page(tmp_path: Path) -> None:
 def test_wrong_usage() -> None:
     for arguments in (["none"], ["--kill", "-1"], ["--kill", "x"], ["--processes", "0"], ["--seconds", "x"]):
         assert subprocess.run(command(*arguments), capture_output=True, timeout=PATIENCE).returncode == 2
+
+
+def test_the_help_names_all_topics_and_seeds_are_as_long_as_it_says() -> None:
+    said = subprocess.run(command("--help"), capture_output=True, text=True, timeout=PATIENCE).stdout
+    listed = said.partition("all, or some of:")[2].partition("RATE")[0]
+    assert [topic.strip() for topic in listed.split(",")] == list(TOPICS)
+    assert integer(0, 2**63)(str(2**63)) == 2**63
+    with pytest.raises(argparse.ArgumentTypeError):
+        integer(0, 2**63)(str(2**63 + 1))
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "text"),
+    [
+        ({"topics": ["mutex", "none"]}, ValueError, "'none'"),
+        ({"seconds": -1}, ValueError, "seconds"),
+        ({"seconds": float("nan")}, ValueError, "seconds"),
+        ({"processes": 0}, ValueError, "from 1 to 64"),
+        ({"processes": 2.0}, TypeError, "not float"),
+        ({"kill": 501}, ValueError, "from 0 to 500"),
+        ({"kill": "5"}, TypeError, "not str"),
+        ({"seed": -1}, ValueError, "seed"),
+    ],
+)
+def test_a_storm_refuses(options: dict[str, Any], error: type[Exception], text: str) -> None:
+    with pytest.raises(error, match=text):
+        storm(**options)
+
+
+def test_a_storm_wants_the_main_thread() -> None:
+    raised: list[str] = []
+
+    def plays() -> None:
+        try:
+            storm(seconds=0)
+        except RuntimeError as e:
+            raised.append(str(e))
+
+    thread = threading.Thread(target=plays)
+    thread.start()
+    thread.join()
+    assert raised == ["a storm handles signals: call storm() in the main thread"]
 
 
 @pytest.mark.death

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from .killing import CannotStep, Failure, Kill, KilledBadly, KillReport, kill_everywhere
+    from .stress import Outcome, storm
 
-__all__ = ["CannotStep", "Failure", "Kill", "KillReport", "KilledBadly", "kill_everywhere", "storm"]
+__all__ = ["CannotStep", "Failure", "Kill", "KillReport", "KilledBadly", "Outcome", "kill_everywhere", "storm"]
 
 _KILLING = ("CannotStep", "Failure", "Kill", "KillReport", "KilledBadly", "kill_everywhere")
-_WHERE = {"storm": "stress", **dict.fromkeys(_KILLING, "killing")}
+_WHERE = {"Outcome": "stress", "storm": "stress", **dict.fromkeys(_KILLING, "killing")}
 """The public names, and the module of each."""
 
 

@@ -175,7 +175,9 @@ def kill_everywhere(
     Returns a `KillReport`, and raises `KilledBadly`, an AssertionError with the report, if a check failed or hung.
     Raises CannotStep, a RuntimeError, where processes cannot be stepped (it says what to do); RuntimeError where
     `target` or `setup` fails, where `check` fails without any kill, and where nothing was ever held; TypeError for
-    what cannot be pickled; ValueError.
+    what cannot be called or pickled, and for a `seed` that is no int; ValueError for an `every` that is neither "auto"
+    nor 1 or more, a `where` that is neither of the two, `seconds` or `patience` that are not above 0 and below 1e6, an
+    `only` that is no such point, and a `stop_after` below 1.
 
     Locks without an arena of their own are made in a private one, which is removed afterwards.  Only the thread that
     runs `target` is stepped; its other threads run on and die with it, and so do its child processes.  Importing the

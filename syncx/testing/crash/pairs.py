@@ -21,10 +21,11 @@ from .sweep import BEYOND, STEP_BY_STEP, Course, Driver, Point, Sweep, Way, kill
 if TYPE_CHECKING:
     from ...snapshots import Snapshot
 
-__all__ = ["sweep_pairs", "takes_pairs"]
+__all__ = ["WAITING_STRIDE", "sweep_pairs", "takes_pairs"]
 
-_WAITING_STRIDE = 7
-"""A second victim that goes to sleep first does ten times as much, most of it before there is anything to recover."""
+WAITING_STRIDE = 7
+"""A second victim that waits already is killed at every so-many-th instruction: it does ten times as much, most of it
+before there is anything to recover."""
 
 
 class _Pair(LockScenario):
@@ -120,7 +121,7 @@ def _seconds(
     for first, first_way, waits, second in pairs:
         scenario.first, scenario.first_way, scenario.waits = first, first_way, waits
         driver = Driver(scenario, "full")
-        points = driver.points(course.stride * (_WAITING_STRIDE if waits else 1), course.most)
+        points = driver.points(course.stride * (WAITING_STRIDE if waits else 1), course.most)
         for point, way in points if second is None else iter([(second, STEP_BY_STEP)]):
             yield f"{first}{'~' if waits else '+'}{{}}", driver, point, way
 

@@ -20,7 +20,7 @@ from ...terminal import Screen
 from ..stepping import why_not
 from .catalogue import chosen, scenarios
 from .files import remove_files
-from .pairs import takes_pairs
+from .pairs import WAITING_STRIDE, takes_pairs
 from .report import Report
 from .scenario import Scenario
 from .sweep import MODES, Finding, Point, Sweep
@@ -34,7 +34,7 @@ _GRACE = 30.0
 _STARTS = 60.0
 """Seconds in which a worker must say something."""
 
-EPILOG = """\
+EPILOG = f"""\
 A child process does one operation, one machine instruction after the other, and is killed with SIGKILL.  A survivor
 must get on within a quarter of a second, alone, and be told of the death exactly when it should be.  Then the next
 child is killed one instruction later.
@@ -42,9 +42,11 @@ child is killed one instruction later.
 --mode full     after each instruction
 --mode classes  where others could see a difference: at each system call, after each change of shared memory
 --mode stop     stopped at the points of classes, and let go on: nobody may take it for dead
---mode pairs    killed at each point of classes, and whoever recovers from that at each instruction of its recovery
+--mode pairs    killed at each point of classes, and whoever recovers from that too: at each instruction of its recovery
+                if it comes afterwards, at every {WAITING_STRIDE}th of its way to the lock if it waits already
 
-exit status: 0 nothing found, 1 something found, 2 wrong usage, or ptrace(2) is forbidden here.
+exit status: 0 nothing found, 1 something found, 2 wrong usage, or ptrace(2) is forbidden here, 130 interrupted (Ctrl-C
+or SIGTERM), whatever was found until then.  What --seconds leaves out is told, and is no failure.
 
 examples:
   syncx stress --kill-every-instruction
@@ -61,14 +63,16 @@ def parser() -> argparse.ArgumentParser:
     )
     add = new.add_argument
     add("--mode", "-m", choices=[*MODES, "pairs"], default="classes", help="where it dies, default classes")
-    add("--only", "-o", metavar="PATTERN", nargs="+", default=[], help="scenarios whose name contains one of these")
+    only = "the scenario of that name, or, if none has it, all whose name contains it; several: any of these"
+    add("--only", "-o", metavar="PATTERN", nargs="+", default=[], help=only)
     add("--stride", metavar="N", type=_positive, default=1, help="every N-th instruction (full, pairs)")
     add("--most", metavar="N", type=_positive, help="N points at most between two system calls, spread evenly")
     add("--point", metavar="POINT", help="that point of one scenario alone, as a finding names it: 3.17, 3.z, 2.1+0.17")
     # two for each CPU: who waits for a time limit, or for the belt, needs none
     jobs = 2 * len(os.sched_getaffinity(0))
     add("--jobs", "-j", metavar="N", type=_positive, default=jobs, help="how many at a time; default two for each CPU")
-    add("--seconds", "-s", metavar="S", type=_seconds, help="a budget; what has not begun by then is left out")
+    budget = "a budget: afterwards no scenario is begun, and one that is under way ends after its point; both are told"
+    add("--seconds", "-s", metavar="S", type=_seconds, help=budget)
     add(
         "--findings",
         metavar="N",

@@ -57,7 +57,7 @@ class Histogram:
 
 @dataclass
 class Outcome:
-    """What a storm has come to."""
+    """What a storm has come to: plain fields, and what is wrong in `live`, `replayed` and `watched`."""
 
     seed: int
     processes: int
@@ -102,10 +102,12 @@ class Outcome:
 
     @property
     def violations(self) -> int:
+        """How much is wrong; 0 is what a storm is to come to."""
         return len(self.live) + len(self.replayed) + len(self.watched)
 
     @property
     def all_waits(self) -> Histogram:
+        """The `waits` of all topics in one histogram."""
         merged = Histogram()
         for h in self.waits.values():
             for key, count in h.counts.items():

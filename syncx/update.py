@@ -8,7 +8,8 @@ Why no instant shows half of a file, and why no two are inside at once:
    names what is locked, and begins again if not: so one at a time holds the lock of what the path names.
 3. If it is not, there is no inode to lock: `.NAME.syncx-create` is made and locked in its place, with the same second
    look, and then a look whether the file has appeared.  Its inode becomes the file's by link, which replaces nothing.
-   One that a kill left behind has no holder; only who holds its lock unlinks it, so the living keep theirs.
+   One that a kill left behind has no holder; only who holds its lock unlinks it, so the living keep theirs.  If the
+   file has appeared meanwhile, its next update does.
 4. The new inode is locked before it has the path's name: whoever finds it there waits for the fsync of the directory.
 5. SIGKILL: the kernel frees the locks.  What has no name goes with the process (O_TMPFILE); it has a name,
    `.NAME.syncx-update`, for the one instruction between link and rename, or for the whole time where the file system
@@ -347,7 +348,7 @@ class _Work:
             if self._old is not None:
                 self._open_new(attempt, self._old)
                 return
-            if self._claim(attempt, deadline):
+            if not self._exists() and self._claim(attempt, deadline):  # else others have replaced it meanwhile
                 return
             attempt.close()
 
@@ -444,6 +445,8 @@ class _Work:
         """A new file beside the one that is there: without a name where the file system has such."""
         if old.stat.st_nlink > 1 and self._names(self._create, old):
             os.unlink(self._create, dir_fd=self._directory_fd)  # a kill between link and unlink left this
+        else:
+            self._unlink_dead_claim()
         try:
             self._keep(stack, self._make_nameless(), None, None)
         except OSError as e:
@@ -451,6 +454,24 @@ class _Work:
                 raise
             self._unlink_stale()
             self._keep(stack, self._make(self._spare, 0o600), self._spare, None)
+
+    def _unlink_dead_claim(self) -> None:
+        """One of somebody who was killed when the file had appeared; who lives and has it, or wants it, minds it."""
+        from contextlib import ExitStack
+
+        try:
+            if not stat.S_ISREG(os.stat(self._create, dir_fd=self._directory_fd, follow_symlinks=False).st_mode):
+                return
+            fd = os.open(self._create, _FLAGS, dir_fd=self._directory_fd)
+        except OSError:
+            return  # there is none, as a rule; or it is another user's
+        with ExitStack() as stack:
+            claim = _Locked(stack, fd)
+            claim.lock = RangeLock(fd, arena=self._how[0])
+            if claim.lock.acquire(blocking=False):
+                claim.stat = os.fstat(fd)
+                if self._names(self._create, claim):
+                    os.unlink(self._create, dir_fd=self._directory_fd)
 
     def _make_nameless(self) -> int:
         flags = os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC

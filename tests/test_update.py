@@ -438,7 +438,7 @@ def test_a_small_disk(arena, tmp_path):
 
 @pytest.mark.parametrize("name", [".state.syncx-update", ".state.syncx-create"])
 def test_what_a_kill_left_is_removed(path, name, system):
-    if name.endswith("create") == path.exists():
+    if name.endswith("update") and not path.exists():
         return  # it is not looked at
     (path.parent / name).write_text("half of wha")
     with syncx.update(path) as f:
@@ -456,6 +456,22 @@ def test_a_claim_that_a_kill_left_as_a_second_name(tmp_path):
         f.write("new")
     assert path.read_text() == "new"
     assert os.listdir(tmp_path) == ["state"]
+
+
+def test_a_claim_of_the_living_is_let_be(tmp_path):
+    """Somebody makes the file, and is not done; another file has its name meanwhile."""
+    path, claim = tmp_path / "state", tmp_path / ".state.syncx-create"
+    with syncx.FileLock(claim):
+        path.write_text("old")
+        in_thread(lambda: replace(path))
+        assert claim.exists()
+    replace(path)
+    assert os.listdir(tmp_path) == ["state"]
+
+
+def replace(path):
+    with syncx.update(path) as f:
+        f.write("new")
 
 
 def test_a_claim_of_the_dead_is_not_written_into(tmp_path):

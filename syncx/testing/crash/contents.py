@@ -8,17 +8,18 @@ import time
 from collections.abc import Callable
 from typing import Any, ClassVar
 
+from ...errors import Timeout
 from ...filelock import FileLock
 from ...update import update
 from ..stepping import Victim
-from .files import file_of, remove_files
-from .objects import HeldByAnother, ObjectScenario, dies
+from .files import file_of, locks_file, remove_files
+from .objects import STOPPED, TIMEOUT, HeldByAnother, Interrupted, ObjectScenario, dies, raises
 from .world import Page
 
 __all__ = ["SCENARIOS", "ContentScenario"]
 
-_RETURNED = Page.FREE
-"""A mark: the victim's operation has returned."""
+_RETURNED, _GAVE_UP = Page.FREE, 2
+"""A mark: the victim's operation has returned; what it says when that has raised what it should, after a while."""
 
 
 class ContentScenario(ObjectScenario):
@@ -39,6 +40,19 @@ class ContentScenario(ObjectScenario):
         self.thing.close()
         self.put()
         self.thing = self.make("subject")
+
+    stops = 0
+
+    def stage(self) -> None:
+        super().stage()
+        self.stops = 0
+        """How often the victim has been stopped and looked at."""
+
+    def judge_stopped(self, victim: Victim) -> None:
+        """Let go on, it comes to the end of its operation."""
+        self.stops += 1
+        if self.stops == 2 and not self.page[_RETURNED]:
+            self.wrong("error", f"{self.operation_name}, stopped and let go on, has raised something")
 
     def put(self) -> None:
         """The file as it is at first."""
@@ -74,6 +88,8 @@ class _Append(ContentScenario):
     situation = "free"
     kept: ClassVar[bytes] = b"one\ntwo\n"
     """Of what is in the file at first: what is not torn."""
+    either: ClassVar[bool] = False
+    """Whether the survivor, who waits beside the victim, may come first."""
 
     def warm(self, other: FileLock) -> None:
         other.append(b"warm")
@@ -91,6 +107,16 @@ class _Append(ContentScenario):
         """Order: appends."""
         self.thing.append(b"the survivor's")
         return True
+
+    def judge_stopped(self, victim: Victim) -> None:
+        """While it has the file the survivor waits to append."""
+        super().judge_stopped(victim)
+        if victim.gone or not locks_file(victim.pid, os.stat(self.path()).st_ino):
+            return
+        before = self.either and self.by["survivor"].waiting
+        self.waits("survivor", "add")
+        if not (before and self.by["survivor"].has_answered()) and self.by["survivor"].has_answered(STOPPED):
+            self.wrong("two holders", "the survivor appended to what a stopped process has locked")
 
     def judge(self, victim: Victim) -> None:
         if not self.by["survivor"].waiting:
@@ -137,6 +163,7 @@ class _AppendContended(HeldByAnother, _Append):
 
     situation = "contended"
     agents = ("survivor", "holder")
+    either = True
 
     def stage(self) -> None:
         super().stage()
@@ -164,6 +191,53 @@ class _AppendContended(HeldByAnother, _Append):
         self.check("after another append", both if self.page[_RETURNED] else (*both, self.kept + other))
 
 
+class _AppendTimeout(_AppendContended):
+    """The other one keeps the file: nothing is appended."""
+
+    situation = "timing out"
+
+    def before(self) -> None:
+        super().before()
+        self.thing.close()
+        self.thing = FileLock(self.path(), timeout=TIMEOUT, arena=self.arena)
+
+    def operation(self) -> Callable[[], object]:
+        append, page = self.thing.append, self.page
+
+        def appends() -> None:
+            try:
+                append(b"the victim's")
+                page[_RETURNED] = 1
+            except (Timeout, Interrupted):
+                page[_RETURNED] = _GAVE_UP
+
+        return appends
+
+    def asleep(self, victim: Victim) -> None:
+        """The other one stays."""
+
+    def judge(self, victim: Victim) -> None:
+        if self.page[_RETURNED] == 1:
+            self.wrong("two holders", "the victim appended to what another has locked")
+        self.holder_goes()
+        self.order("survivor", "add")
+        self.check("after another append", (self.kept + b"the survivor's\n",))
+
+
+class _AppendInterrupted(_AppendTimeout):
+    """A signal handler raises in its wait."""
+
+    situation = "interrupted"
+
+    def before(self) -> None:
+        _AppendContended.before(self)
+        signal.signal(signal.SIGUSR1, raises)
+
+    def asleep(self, victim: Victim) -> None:
+        if self.slept == 1:
+            victim.signal(signal.SIGUSR1)
+
+
 class _Update(ContentScenario):
     """Readers see the old content, or all of the new one; nothing is left in the directory."""
 
@@ -171,6 +245,7 @@ class _Update(ContentScenario):
     operation_name = "update"
     situation = "of a file"
     new: ClassVar[bytes] = b"the victim's, and more of it\n"
+    survivors: ClassVar[bytes] = b"the survivor's\n"
 
     def warm(self, other: FileLock) -> None:
         other.close()
@@ -189,11 +264,12 @@ class _Update(ContentScenario):
 
         return updates
 
-    def replace(self) -> bool:
-        """Order: updates."""
+    def replace(self) -> bytes | None:
+        """Order: updates, and says what it replaces."""
         with update(self.path(), "wb", arena=self.arena) as f:
-            f.write(b"the survivor's\n")
-        return True
+            replaced = self.content()
+            f.write(self.survivors)
+        return replaced
 
     def renew(self, first: bool) -> None:
         self.thing.close()
@@ -205,17 +281,51 @@ class _Update(ContentScenario):
         if self.first is None and os.path.exists(self.path()):
             os.unlink(self.path())  # opening the lock has made it
 
+    # ---- the driver -------------------------------------------------------------------------------------------------
+    def possible(self) -> tuple[bytes | None, ...]:
+        """What the victim may have left."""
+        return (self.new,) if self.page[_RETURNED] else (self.first, self.new)
+
+    def beside(self) -> set[str]:
+        """What is in the directory for the file's sake: hidden names."""
+        directory, name = os.path.split(self.path())
+        return {entry for entry in os.listdir(directory) if name in entry and entry != name}
+
     def frozen(self, victim: Victim, seen: Any) -> None:
         super().frozen(victim, seen)
-        self.check("while it stands there", (self.first, self.new))
+        waits = (self.survivors,) if self.by["survivor"].waiting else ()
+        self.check("while it stands there", self.possible() + waits)
+
+    def has_it(self, victim: Victim) -> bool:
+        """Whether the victim has locked the file, or what stands for the one to come."""
+        directory, name = os.path.split(self.path())
+        for path in (self.path(), f"{directory}/.{name}.syncx-create"):
+            if os.path.exists(path):
+                return locks_file(victim.pid, os.stat(path).st_ino)
+        return False
+
+    def judge_stopped(self, victim: Victim) -> None:
+        """While it has the file the survivor waits, and lets what it is making be."""
+        super().judge_stopped(victim)
+        if victim.gone or not self.has_it(victim):
+            return
+        there = self.beside()
+        self.waits("survivor", "replace")
+        if self.by["survivor"].has_answered(STOPPED):
+            self.wrong("two holders", "the survivor updated what a stopped process updates")
+        if there - self.beside():
+            self.wrong("damage", f"{', '.join(there - self.beside())} was removed, which a stopped process makes")
 
     def judge(self, victim: Victim) -> None:
-        self.check("after its death", (self.new,) if self.page[_RETURNED] else (self.first, self.new))
-        self.by["survivor"].tell("replace")
-        self.answer("survivor", "updates")  # however long the disk takes for it
-        self.check("after another update", (b"the survivor's\n",))
-        directory, name = os.path.split(self.path())
-        left = [entry for entry in os.listdir(directory) if name in entry and entry != name]
+        possible = self.possible()
+        if not self.by["survivor"].waiting:
+            self.check("after its death", possible)
+            self.by["survivor"].tell("replace")
+        answer = self.answer("survivor", "updates")  # however long the disk takes for it
+        if answer is not None and answer.value not in possible:
+            self.wrong("torn", f"what the survivor replaced was {answer.value!r}")
+        self.check("after another update", (self.survivors,))
+        left = self.beside()
         if left:
             self.wrong("leak", f"{', '.join(left)} is left beside the file")
 
@@ -224,9 +334,108 @@ class _UpdateNew(_Update):
     situation = "of a file that is not there"
     first = None
 
+
+class _UpdateAwaited(_Update):
+    """The end of it, for which the survivor waits."""
+
+    situation = "with a waiter"
+
+    def operation(self) -> Callable[[], object]:
+        self.thing.close()
+        self.block = update(self.path(), "wb", arena=self.arena)
+        file, ends, new, page = self.block.__enter__(), self.block.__exit__, self.new, self.page
+
+        def updates() -> None:
+            file.write(new)
+            ends(None, None, None)
+            page[_RETURNED] = 1
+
+        return updates
+
+    def placed(self, victim: Victim) -> None:
+        self.waits("survivor", "replace")
+
+
+class _UpdateContended(HeldByAnother, _Update):
+    """Another updates it, until the victim sleeps; that one has it then, and is in its block."""
+
+    situation = "contended"
+    agents = ("survivor", "holder")
+    timeout: ClassVar[float | None] = None
+    holders: ClassVar[bytes] = b"the holder's\n"
+
+    def operation(self) -> Callable[[], object]:
+        self.thing.close()
+        self.block = update(self.path(), "wb", timeout=self.timeout, arena=self.arena)
+        begins, page = self.block.__enter__, self.page
+
+        def updates() -> None:
+            try:
+                begins()
+                page[_RETURNED] = 1
+            except (Timeout, Interrupted):
+                page[_RETURNED] = _GAVE_UP
+
+        return updates
+
+    def hold(self) -> None:
+        self.block = update(self.path(), "wb", arena=self.arena)
+        self.block.__enter__().write(self.holders)
+
+    def let_go(self) -> None:
+        self.block.__exit__(None, None, None)
+
+    def holder_comes(self) -> None:
+        self.by["holder"].ask("hold")  # however long the disk takes for it
+        self.held = True
+
+    def holder_goes(self) -> None:
+        if self.held:
+            self.by["holder"].ask("let_go")
+            self.held = False
+
+    def stage(self) -> None:
+        super().stage()
+        self.holder_comes()
+
+    def asleep(self, victim: Victim) -> None:
+        self.holder_goes()
+
+    def possible(self) -> tuple[bytes | None, ...]:
+        return (self.first if self.held else self.holders,)
+
     def frozen(self, victim: Victim, seen: Any) -> None:
-        ObjectScenario.frozen(self, victim, seen)
-        self.check("while it stands there", (None, self.new))
+        super().frozen(victim, seen)
+        if self.held and self.page[_RETURNED] == 1:
+            self.wrong("two holders", "the victim updates what another updates")
+
+    def judge(self, victim: Victim) -> None:
+        self.holder_goes()
+        super().judge(victim)
+
+
+class _UpdateTimeout(_UpdateContended):
+    """The other one goes on updating."""
+
+    situation = "timing out"
+    timeout = TIMEOUT
+
+    def asleep(self, victim: Victim) -> None:
+        """The other one stays."""
+
+
+class _UpdateInterrupted(_UpdateContended):
+    """A signal handler raises in its wait."""
+
+    situation = "interrupted"
+
+    def before(self) -> None:
+        super().before()
+        signal.signal(signal.SIGUSR1, raises)
+
+    def asleep(self, victim: Victim) -> None:
+        if self.slept == 1:
+            victim.signal(signal.SIGUSR1)
 
 
 class _UpdateRecovering(_Update):
@@ -253,7 +462,13 @@ SCENARIOS: tuple[Any, ...] = (
     _AppendTorn,
     _AppendAwaited,
     _AppendContended,
+    _AppendTimeout,
+    _AppendInterrupted,
     _Update,
     _UpdateNew,
     _UpdateRecovering,
+    _UpdateAwaited,
+    _UpdateContended,
+    _UpdateTimeout,
+    _UpdateInterrupted,
 )

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from ...snapshots import ObjectState, Snapshot, Wait
 
 __all__ = [
+    "STOPPED",
     "TIMEOUT",
     "HeldByAnother",
     "Interrupted",
@@ -35,6 +36,8 @@ TIMEOUT = 0.1
 """Of a victim that is to time out, in seconds."""
 BELT = 0.13
 """Seconds after which the belt has looked for what a death swallowed."""
+STOPPED = 0.15
+"""Seconds for which others may try to get what a stopped victim holds: longer than the belt."""
 LEFT_OVER = 8
 """Objects that may be in the arena at a time: the present one, one to warm up with, and what is yet to be collected."""
 

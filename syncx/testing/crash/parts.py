@@ -17,7 +17,7 @@ from typing import Any, ClassVar
 from ...filelock import FileLock, RangeLock
 from ..stepping import Victim
 from .files import file_of, remove_files
-from .objects import TIMEOUT, ObjectScenario
+from .objects import STOPPED, TIMEOUT, ObjectScenario
 from .world import Page
 
 __all__ = ["SCENARIOS"]
@@ -133,6 +133,11 @@ class _Parts(ObjectScenario):
             what = "share" if shared else "have"
             self.wrong("damage", f"{self.operation_name} has returned, and others may not {what} {start, length}")
 
+    def judge_stopped(self, victim: Victim) -> None:
+        """The survivor waits for what the victim has, and does not get it, however long that one stands still."""
+        if not victim.gone and self.by["survivor"].has_answered(STOPPED):
+            self.wrong("two holders", "the survivor got the whole file, of which a stopped process holds a part")
+
     def judge(self, victim: Victim) -> None:
         self.proceeds("survivor", "waits for the whole file", self.killed_at)
 
@@ -143,6 +148,19 @@ class _Awaited(_Parts):
     def ended(self, victim: Victim) -> None:
         if not victim.gone:
             self.proceeds("survivor", "waits for what was given back", time.monotonic_ns())
+
+    def judge_stopped(self, victim: Victim) -> None:
+        """The rest stays the victim's; what it has given back, if it has, the survivor may have meanwhile."""
+        survivor = self.by["survivor"]
+        if victim.gone or not survivor.waiting:
+            return
+        if self.page[_RETURNED]:
+            self.ended(victim)
+        else:
+            survivor.has_answered(STOPPED)
+        kept = self.order("other", "free", *self.kept)
+        if kept is not None and kept.value:
+            self.wrong("two holders", f"others can have bytes {self.kept}, which a stopped process holds")
 
     def judge(self, victim: Victim) -> None:
         since = self.killed_at

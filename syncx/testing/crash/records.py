@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from typing import Any, ClassVar
 
@@ -10,7 +11,8 @@ from ...filelock import RangeLock
 from ...records import RecordLocks
 from ..stepping import Victim
 from .contents import ContentScenario
-from .files import FileSubject, file_of, file_scenarios_of
+from .files import FileSubject, file_of, file_scenarios_of, locks_file
+from .objects import STOPPED
 from .world import Page
 
 __all__ = ["SCENARIOS", "RecordSubject"]
@@ -110,6 +112,14 @@ class _OfRecords(ContentScenario):
         """Order: reads the record when it may."""
         with self.thing[self.record]:
             return self.thing.read(self.record)
+
+    def judge_stopped(self, victim: Victim) -> None:
+        """The survivor waits for the record, and does not get it while the victim holds it."""
+        super().judge_stopped(victim)
+        if not victim.gone and locks_file(victim.pid, os.stat(self.path()).st_ino):
+            self.waits("survivor", "read_locked")
+            if self.by["survivor"].has_answered(STOPPED):
+                self.wrong("two holders", "the survivor got a record that a stopped process holds")
 
     def judge(self, victim: Victim) -> None:
         returned = bool(self.page[_RETURNED])

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from ...filelock import FileLock, RangeLock
 from ..stepping import Victim
 from .files import file_of, remove_files
-from .objects import HeldByAnother, ObjectScenario
+from .objects import STOPPED, HeldByAnother, ObjectScenario
 from .world import Page, until
 
 if TYPE_CHECKING:
@@ -141,6 +141,12 @@ class _Shares(_Siblings):
         alone = self.order("other", "free", 40, 20, False)
         if alone is not None and alone.value:
             self.wrong("two holders", "others can have what another thread of the victim's process shares")
+
+    def judge_stopped(self, victim: Victim) -> None:
+        """The survivor wants it alone: not while the other thread has it."""
+        self.waits("survivor", "wait")
+        if self.by["survivor"].has_answered(STOPPED):
+            self.wrong("two holders", "the survivor got what another thread of a stopped process shares")
 
 
 class _GivesBackShared(_Shares):

@@ -5,14 +5,18 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import signal
+from collections.abc import Callable
 from typing import Any
 
 import syncx
+from syncx._core import _nothing
+from syncx.testing.crash.files import FileSubject, file_scenarios_of
 from syncx.testing.crash.locks import Subject
 from syncx.testing.crash.situations import scenarios_of
-from syncx.testing.crash.subjects import MutexSubject
+from syncx.testing.crash.subjects import MutexSubject, Upgradable
 
 
 class _Twin(MutexSubject):
@@ -39,6 +43,9 @@ class ExcludesNobody(_Twin):
     def acquire_timed(self, seconds: float) -> bool:
         self.acquire()
         return True
+
+    def tries(self) -> Callable[[], object]:
+        return functools.partial(self.acquire_timed, 0.0)
 
     def holder(self) -> int:
         return int.from_bytes(self.memory[:4], "little")
@@ -135,7 +142,101 @@ class DiesByItself(_Twin):
         self.lock.release()
 
 
-TWINS = (ExcludesNobody, TellsNobody, TellsAlways, HangsForEver, LosesPermits, WakesNobody, DiesByItself)
-SCENARIOS = tuple(scenario for twin in TWINS for scenario in scenarios_of(twin))
+class SleepsInATry(_Twin):
+    """It waits for a while where it should not wait."""
+
+    name = "twin: sleeps in a try"
+    operations = ("acquire",)
+
+    def tries(self) -> Callable[[], object]:
+        return functools.partial(self.lock.acquire, timeout=0.05)
+
+
+class NeverHasIt(_Twin):
+    """A try fails, whether somebody holds it or not."""
+
+    name = "twin: fails each try"
+    operations = ("acquire",)
+
+    def tries(self) -> Callable[[], object]:
+        return bool
+
+
+class ClaimsToUpgrade(Upgradable):
+    """Its upgrade does nothing, but to say that it is done."""
+
+    name = "twin: claims to upgrade"
+    operations = ("upgrade",)
+
+    def viewed(self) -> Any:
+        view = super().viewed()
+        self.upgrade = _nothing
+        return view
+
+
+class MarksNoReader(Upgradable):
+    """A reader leaves no trace, so an upgrade does not wait for it."""
+
+    name = "twin: marks no reader"
+    operations = ("upgrade",)
+
+    def share(self) -> None:
+        """Reads."""
+
+    def unshare(self) -> None:
+        """Reads no more."""
+
+
+class MendsInSilence(Upgradable):
+    """After a writer's death an upgradable reader lets nobody know."""
+
+    name = "twin: mends in silence"
+    operations = ("acquire",)
+
+    def __init__(self, arena: str, which: str, memory: memoryview) -> None:
+        super().__init__(arena, which, memory)
+        self.acquire = self.mend
+
+    def mend(self) -> None:
+        view = self.view
+        view.acquire()
+        if view.owner_died:
+            view.upgrade()
+            view.release()
+            view.acquire()
+
+
+class LeftToTheChild(FileSubject):
+    """Whoever is forked while it is held has it, and keeps it when the parent is dead."""
+
+    name = "twin: left to the child"
+    operations = ("fork",)
+
+    def made(self, path: str, arena: syncx.Arena) -> syncx.FileLock:
+        return syncx.FileLock(path, inherit=True, arena=arena)
+
+
+LOCKS = (
+    ExcludesNobody,
+    TellsNobody,
+    TellsAlways,
+    HangsForEver,
+    LosesPermits,
+    WakesNobody,
+    DiesByItself,
+    SleepsInATry,
+    NeverHasIt,
+    ClaimsToUpgrade,
+    MarksNoReader,
+    MendsInSilence,
+)
+FILES = (LeftToTheChild,)
+TWINS = (*LOCKS, *FILES)
+SCENARIOS = tuple(
+    scenario
+    for twins, of in ((LOCKS, scenarios_of), (FILES, file_scenarios_of))
+    for twin in twins
+    for scenario in of(twin)
+)
 for _scenario in SCENARIOS:
     _scenario.hang = 0.5

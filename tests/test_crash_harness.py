@@ -53,6 +53,13 @@ CONDEMNED = {
     ("twin: loses permits.acquire/free", "classes"): "lost permit",
     ("twin: wakes nobody.release/with a waiter", "classes"): "lost wake-up",
     ("twin: dies by itself.release/free", "classes"): "error",
+    ("twin: excludes nobody.acquire/a try, held by another", "classes"): "two holders",
+    ("twin: sleeps in a try.acquire/a try, held by another", "classes"): "hang",
+    ("twin: fails each try.acquire/a try, free", "classes"): "damage",
+    ("twin: claims to upgrade.upgrade/contended", "classes"): "two holders",
+    ("twin: marks no reader.upgrade/timing out", "classes"): "two holders",
+    ("twin: mends in silence.acquire/recovering from a writer", "classes"): "told",
+    ("twin: left to the child.fork/while it holds", "classes"): "hang",
     ("twin: excludes nobody.release/free", "stop"): "two holders",
     ("twin: tells nobody.acquire/recovering", "pairs"): "told",
 }

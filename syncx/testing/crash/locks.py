@@ -6,6 +6,7 @@ words named the dead as the holder.  The situations are those of `situations`.
 
 from __future__ import annotations
 
+import functools
 import mmap
 import os
 import time
@@ -41,6 +42,11 @@ class Subject:
     seen: ClassVar[bool] = True
     """Whether a snapshot of the arena has it: not, when it lies in memory of the user's."""
     operations: ClassVar[tuple[str, ...]] = ("acquire", "release")
+    drains: ClassVar[bool] = False
+    """Whether the victim's acquire waits for those who `share` it, who keep no other such from coming."""
+    after_writer: ClassVar[bool] = False
+    """Whether it only reads what the others write: a writer's death is then told to the next writer, whatever becomes
+    of readers in between."""
     brief: ClassVar[bool] = False
     """Whether another subject is put through the situations in which this one does nothing else."""
 
@@ -68,6 +74,10 @@ class Subject:
     def acquire_timed(self, seconds: float) -> bool:
         """As `acquire` within so many seconds, or returns False."""
         raise NotImplementedError
+
+    def tries(self) -> Callable[[], object]:
+        """Takes it if that needs no waiting."""
+        return functools.partial(self.acquire_timed, 0.0)
 
     def take_timed(self, seconds: float) -> bool:
         """As `take` within so many seconds, or returns False."""
@@ -118,6 +128,11 @@ class Subject:
         return any(h.pid == pid and h.object is not None and not unfinished & set(h.flags) for h in seen.holds)
 
     @classmethod
+    def alone_in(cls, seen: Snapshot, pid: int) -> bool:
+        """Whether an outsider sees that process have it so that nobody else may have any of it."""
+        return cls.held_in(seen, pid)
+
+    @classmethod
     def dirty_in(cls, seen: Snapshot, pid: int) -> bool:
         """Whether its death is to be told: it may have left the data torn."""
         return cls.tells and cls.held_in(seen, pid)
@@ -154,8 +169,17 @@ class LockScenario(Scenario):
 
     def warm_up(self) -> None:
         warm = self.subject(self.arena_path, "other", self.memory[mmap.PAGESIZE :])
-        warm.acquire()  # registered
-        warm.release()
+        self.warm(warm)
+
+    def warm(self, other: Subject) -> None:
+        """Does with another one what is to be stepped: registers the thread, binds what is bound lazily."""
+        other.acquire()
+        other.release()
+
+    @classmethod
+    def suits(cls, subject: type[Subject]) -> bool:
+        """Whether a subject can be in that situation."""
+        return not subject.brief
 
     # ---- orders to agents -----------------------------------------------------------------------------------------
     def hold(self) -> None:
@@ -195,6 +219,8 @@ class LockScenario(Scenario):
     """Whether the words named the victim as the holder when it died."""
     stood_at = 0
     """When that was read."""
+    victim_alone = False
+    """Whether they said besides that nobody else had any of it."""
     victim_dirty = False
     """Whether its death is to be told."""
     corpse_untold = False
@@ -209,9 +235,11 @@ class LockScenario(Scenario):
         if self.subject.seen:
             assert seen is not None
             self.victim_holds = self.subject.held_in(seen, victim.pid)
+            self.victim_alone = self.subject.alone_in(seen, victim.pid)
             self.victim_dirty = self.subject.dirty_in(seen, victim.pid)
         else:
             self.victim_holds = self.by["looker"].ask("holder_pid").value == victim.pid
+            self.victim_alone = self.victim_holds
             self.victim_dirty = self.victim_holds and self.subject.tells
 
     def holder_goes(self) -> None:

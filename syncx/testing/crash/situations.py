@@ -8,7 +8,7 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from ..._core import _nothing
 from ..stepping import Victim
@@ -42,6 +42,8 @@ class Contended(LockScenario):
 
     situation = "contended"
     agents = ("survivor", "holder")
+    gives_up: ClassVar[bool] = False
+    """Whether its operation ends though the holder stays."""
 
     def operation(self) -> Callable[[], object]:
         return self.lock.acquire
@@ -67,6 +69,15 @@ class Contended(LockScenario):
     def lets_go(self, victim: Victim) -> bool:
         return True
 
+    def frozen(self, victim: Victim, seen: Snapshot | None) -> None:
+        super().frozen(victim, seen)
+        if self.holds and self.victim_alone:
+            self.wrong("two holders", "the victim has it, by the words, while somebody else has some of it")
+
+    def ended(self, victim: Victim) -> None:
+        if self.holds and not self.gives_up:
+            self.wrong("two holders", "the victim's operation is over, and somebody else had it all the while")
+
     def let_holder_go(self) -> None:
         self.order("holder", "let_go")
         self.holds = False
@@ -86,12 +97,56 @@ class Contended(LockScenario):
 class _Asleep(Contended):
     """As before, but the holder lets go only when the victim is dead, or has given up."""
 
+    gives_up = True
+
     def lets_go(self, victim: Victim) -> bool:
         return False
 
 
+class _Try(LockScenario):
+    """It wants it only if it need not wait."""
+
+    situation = "a try, free"
+    pairs = False
+
+    @classmethod
+    def suits(cls, subject: type[Subject]) -> bool:
+        return super().suits(subject) and subject.timed
+
+    def warm(self, other: Subject) -> None:
+        super().warm(other)
+        if other.tries()():
+            other.release()
+
+    def operation(self) -> Callable[[], object]:
+        return self.lock.tries()
+
+    def ended(self, victim: Victim) -> None:
+        if not self.victim_holds:
+            self.wrong(self.subject.damage, "the victim's try is over: it is free, and was not to be had")
+
+    def explains_rescues(self) -> bool:
+        return False
+
+
+class _TryHeld(_Try, _Asleep):
+    """Somebody holds it: the victim goes away without it, and has not slept."""
+
+    situation = "a try, held by another"
+
+    def asleep(self, victim: Victim) -> None:
+        self.wrong("hang", "the victim's try sleeps")
+
+    def ended(self, victim: Victim) -> None:
+        """`frozen` has looked whether it has it."""
+
+
 class _Timeout(_Asleep):
     situation = "timing out"
+
+    @classmethod
+    def suits(cls, subject: type[Subject]) -> bool:
+        return super().suits(subject) and subject.timed
 
     def operation(self) -> Callable[[], object]:
         lock = self.lock
@@ -116,6 +171,7 @@ class _InterruptReturn(_Interrupt):
     """The handler returns, and the wait goes on."""
 
     situation = "interrupted, goes on"
+    gives_up = False
 
     def before(self) -> None:
         self.warm_up()
@@ -132,6 +188,10 @@ class _Spinning(Contended):
 
     situation = "contended, spinning"
     spins = True
+
+    @classmethod
+    def suits(cls, subject: type[Subject]) -> bool:
+        return subject.name in SPINNERS
 
 
 class _Recover(LockScenario):
@@ -153,6 +213,70 @@ class _Recover(LockScenario):
     def frozen(self, victim: Victim, seen: Snapshot | None) -> None:
         super().frozen(victim, seen)
         self.corpse_untold = self.subject.tells and not self.victim_dirty
+
+
+class _RecoverFromWriter(_Recover):
+    """A writer died inside.  A reader who comes mends that, and leaves it to the next writer to be told."""
+
+    situation = "recovering from a writer"
+
+    @classmethod
+    def suits(cls, subject: type[Subject]) -> bool:
+        return super().suits(subject) and subject.after_writer
+
+    def hold_and_die(self) -> None:
+        self.open()
+        self.lock.take()
+
+    def frozen(self, victim: Victim, seen: Snapshot | None) -> None:
+        super().frozen(victim, seen)
+        self.corpse_untold = True
+
+
+class _RecoverFromReader(_Recover):
+    """A reader died inside, which tears nothing: nobody is told."""
+
+    situation = "recovering from a reader"
+
+    @classmethod
+    def suits(cls, subject: type[Subject]) -> bool:
+        return super().suits(subject) and subject.drains
+
+    def hold_and_die(self) -> None:
+        self.open()
+        self.lock.share()
+
+    def frozen(self, victim: Victim, seen: Snapshot | None) -> None:
+        super().frozen(victim, seen)
+        self.corpse_untold = False
+
+
+class _Drain(Contended):
+    """Somebody reads, and leaves when the victim sleeps, who keeps new readers out by then."""
+
+    situation = "readers inside"
+
+    @classmethod
+    def suits(cls, subject: type[Subject]) -> bool:
+        return super().suits(subject) and subject.drains
+
+    def hold(self) -> None:
+        self.lock.share()
+
+    def let_go(self) -> None:
+        self.lock.unshare()
+
+
+class _DrainTimeout(_Drain, _Timeout):
+    """The reader stays: the victim gives up, and gives back what it had got already."""
+
+    situation = "readers inside, timing out"
+
+
+class _DrainTry(_Drain, _TryHeld):
+    """The reader stays: the victim goes away, and has not slept."""
+
+    situation = "a try, readers inside"
 
 
 class _Release(LockScenario):
@@ -295,6 +419,7 @@ class _Ask(Contended):
     """Somebody holds it, and the victim only looks: its death is nobody's loss."""
 
     situation = "held by another"
+    gives_up = True
     pairs = False
 
     def operation(self) -> Callable[[], object]:
@@ -340,6 +465,7 @@ class _UpgradeTimeout(_UpgradeContended):
     """Somebody reads and stays: the victim gives up, and is what it was before."""
 
     situation = "timing out"
+    gives_up = True
 
     def lets_go(self, victim: Victim) -> bool:
         return False
@@ -367,7 +493,22 @@ class _WithinTimeout(_Timeout):
 
 
 SITUATIONS: dict[str, tuple[type[LockScenario], ...]] = {
-    "acquire": (_Free, Contended, _Spinning, _Timeout, _Interrupt, _InterruptReturn, _Recover),
+    "acquire": (
+        _Free,
+        Contended,
+        _Spinning,
+        _Try,
+        _TryHeld,
+        _Timeout,
+        _Interrupt,
+        _InterruptReturn,
+        _Recover,
+        _RecoverFromWriter,
+        _RecoverFromReader,
+        _Drain,
+        _DrainTimeout,
+        _DrainTry,
+    ),
     "release": (_Release, ReleaseWaited, _Relay),
     "with": (_With, _WithContended, _WithInterrupted, _WithRecovering),
     "within": (_Within, _WithinContended, _WithinTimeout),
@@ -388,9 +529,7 @@ def scenarios_of(subject: type[Subject]) -> Iterator[type[LockScenario]]:
     """All scenarios of a subject."""
     for operation in subject.operations:
         for base in SITUATIONS[operation]:
-            if (base is _Timeout and not subject.timed) or (base is _Spinning and subject.name not in SPINNERS):
-                continue
-            if subject.brief and base not in BRIEF:
+            if not base.suits(subject) and base not in BRIEF:
                 continue
             yield type(
                 f"{base.__name__.strip('_')}{subject.__name__}",

@@ -41,6 +41,9 @@ class MutexSubject(Subject):
     def acquire_timed(self, seconds: float) -> bool:
         return bool(self.lock.acquire(timeout=seconds))
 
+    def tries(self) -> Callable[[], object]:
+        return functools.partial(self.lock.acquire, False)
+
     def context(self, seconds: float | None = None) -> Any:
         return self.lock if seconds is None else self.lock.within(seconds)
 
@@ -93,6 +96,9 @@ class RLockTwice(MutexSubject):
 
     def acquire_timed(self, seconds: float) -> bool:
         return bool(self.lock.acquire(timeout=seconds) and self.lock.acquire())
+
+    def tries(self) -> Callable[[], object]:
+        return functools.partial(self.acquire_timed, 0.0)
 
 
 class MemoryMutex(MutexSubject):
@@ -219,6 +225,15 @@ class _Permits(BinarySubject):
     def acquire_timed(self, seconds: float) -> bool:
         return bool(self.lock.acquire(timeout=seconds, n=self.n))
 
+    def tries(self) -> Callable[[], object]:
+        return functools.partial(self.lock.acquire, False, n=self.n)
+
+    @classmethod
+    def alone_in(cls, seen: Snapshot, pid: int) -> bool:
+        """Who asks for several has a part of the semaphore while it looks whether there are so many."""
+        own = (h for h in seen.holds if h.pid == pid and h.object is not None and h.part is None)
+        return bool(sum(h.units for h in own if "tentative" not in h.flags) > cls.options["value"] - cls.others)
+
     def take(self) -> object:
         return self.lock.acquire(n=self.others)
 
@@ -272,6 +287,9 @@ class _RWLock(Subject):
     def acquire_timed(self, seconds: float) -> bool:
         return bool(self.view.acquire(timeout=seconds))
 
+    def tries(self) -> Callable[[], object]:
+        return functools.partial(self.view.acquire, False)
+
     def take(self) -> object:
         return self.writing.acquire()
 
@@ -298,11 +316,15 @@ class _RWLock(Subject):
         return next((pid for pid, _ in (*readers, *filter(None, others))), 0)
 
     @classmethod
-    def dirty_in(cls, seen: Snapshot, pid: int) -> bool:
+    def alone_in(cls, seen: Snapshot, pid: int) -> bool:
         return any(
             h.pid == pid and h.object is not None and h.mode == "exclusive" and "entering" not in h.flags
             for h in seen.holds
         )
+
+    @classmethod
+    def dirty_in(cls, seen: Snapshot, pid: int) -> bool:
+        return cls.alone_in(seen, pid)
 
     def whole(self) -> str | None:
         if self.lock.readers or self.lock.writer:
@@ -318,6 +340,7 @@ class _RWLock(Subject):
 
 class Writing(_RWLock):
     name = "rwlock write"
+    drains = True
     operations: ClassVar[tuple[str, ...]] = ("acquire", "release", "downgrade", "with", "within", "repr", "fork")
 
     def viewed(self) -> Any:
@@ -361,6 +384,7 @@ class RaisingWriting(Writing):
 class Reading(_RWLock):
     name = "rwlock read"
     tells = False
+    after_writer = True
     operations = ("acquire", "release", "with")
 
     def viewed(self) -> Any:
@@ -370,6 +394,7 @@ class Reading(_RWLock):
 class Upgradable(_RWLock):
     name = "rwlock upgradable"
     tells = False
+    after_writer = True
     operations = ("acquire", "release", "upgrade", "with")
 
     def viewed(self) -> Any:

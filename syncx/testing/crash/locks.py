@@ -121,6 +121,10 @@ class Subject:
         """The pid of its holder, 0: it has none.  Asked for where a snapshot does not tell."""
         raise NotImplementedError
 
+    def alone(self) -> int:
+        """The pid of the holder beside whom nobody else may have any of it."""
+        return self.holder()
+
     @classmethod
     def held_in(cls, seen: Snapshot, pid: int) -> bool:
         """Whether an outsider sees that process hold it, so that nobody may take it."""
@@ -191,6 +195,9 @@ class LockScenario(Scenario):
     def holder_pid(self) -> int:
         return self.lock.holder()
 
+    def alone_pid(self) -> int:
+        return self.lock.alone()
+
     def pass_through(self) -> tuple[bool, int, int]:
         """Takes it, looks who else is inside, gives it back.  The last number says when it was inside."""
         self.lock.take()
@@ -239,7 +246,7 @@ class LockScenario(Scenario):
             self.victim_dirty = self.subject.dirty_in(seen, victim.pid)
         else:
             self.victim_holds = self.by["looker"].ask("holder_pid").value == victim.pid
-            self.victim_alone = self.victim_holds
+            self.victim_alone = self.by["looker"].ask("alone_pid").value == victim.pid
             self.victim_dirty = self.victim_holds and self.subject.tells
 
     def holder_goes(self) -> None:
@@ -277,6 +284,9 @@ class LockScenario(Scenario):
             self.wrong("two holders", "the survivor got it while the victim had it")
         if told:
             self.wrong("told", "the survivor was told of a death before there was one")
+
+    def explains_rescues(self) -> bool:
+        return self.may_take_wakes_along()
 
     def must_be_told(self) -> bool:
         return self.victim_dirty or self.corpse_untold

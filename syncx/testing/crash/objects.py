@@ -103,6 +103,10 @@ class ObjectScenario(Scenario):
         if len(seen.objects) > LEFT_OVER:
             self.wrong("leak", f"there are {len(seen.objects)} objects in the arena: dead ones are not collected")
 
+    def explains_rescues(self) -> bool:
+        """Here belong the signallers too, who may die with wake-ups that they had yet to send."""
+        return True
+
     def state(self) -> ObjectState:
         """The object now, as an outsider sees it."""
         from ...snapshots import snapshot
@@ -276,6 +280,9 @@ class WaitScenario(ObjectScenario):
 
     def ends(self) -> None:
         """What else must be right when all is over."""
+
+    def explains_rescues(self) -> bool:
+        return self.may_take_wakes_along()
 
     @classmethod
     def situations(cls) -> tuple[type[WaitScenario], ...]:

@@ -44,6 +44,9 @@ class Scenario:
     reads_arena: ClassVar[bool] = True
     """Whether the driver watches the arena and reads it at each point: not, when it is what is made or unlinked."""
 
+    victim_waits = False
+    """Whether an outsider saw it wait when it stood at its point."""
+
     def __init__(self, arena: str) -> None:
         self.arena_path = arena
         """The file of the arena; every scenario has one of its own."""
@@ -98,8 +101,18 @@ class Scenario:
         """While it stands still and lives, as after SIGSTOP: nobody may take it for dead.  It goes on afterwards."""
 
     def explains_rescues(self) -> bool:
-        """Whether a death may have swallowed a wake-up at this point, so that the belt had to deliver it."""
-        return True
+        """Whether a death may have swallowed a wake-up at this point, so that the belt had to deliver it.
+
+        Not, unless the scenario says so.
+        """
+        return False
+
+    def may_take_wakes_along(self) -> bool:
+        """Whether the victim waited, or had waited: nobody else is sent a wake-up, so nobody else swallows one.
+
+        That it waits is told before it sleeps, and from then on whoever counts rescues has to believe it of the dead.
+        """
+        return self.slept > 0 or self.victim_waits
 
     # ---- helpers -----------------------------------------------------------------------------------------------
     def wrong(self, kind: str, sentence: str) -> None:

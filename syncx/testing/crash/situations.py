@@ -33,9 +33,6 @@ class _Free(LockScenario):
     def operation(self) -> Callable[[], object]:
         return self.lock.acquire
 
-    def explains_rescues(self) -> bool:
-        return False
-
 
 class Contended(LockScenario):
     """Somebody holds it; the victim sleeps, the survivor behind it; then the holder lets go."""
@@ -124,9 +121,6 @@ class _Try(LockScenario):
     def ended(self, victim: Victim) -> None:
         if not self.victim_holds:
             self.wrong(self.subject.damage, "the victim's try is over: it is free, and was not to be had")
-
-    def explains_rescues(self) -> bool:
-        return False
 
 
 class _TryHeld(_Try, _Asleep):
@@ -425,18 +419,17 @@ class _Ask(Contended):
     def operation(self) -> Callable[[], object]:
         return self.lock.asks()
 
+
+class _Upgrade(_Release):
+    """The victim has it, with a view to writing, and wants it alone; nobody is there."""
+
     def explains_rescues(self) -> bool:
         return False
 
 
-class _Upgrade(_Release):
-    """The victim has it beside readers, and wants it alone."""
-
-    def explains_rescues(self) -> bool:
-        return True
-
-
 class _UpgradeWaited(ReleaseWaited):
+    """The survivor sleeps for it, and sleeps on; it must see the death of the one that it waits for."""
+
     def explains_rescues(self) -> bool:
         return True
 

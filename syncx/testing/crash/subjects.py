@@ -315,6 +315,10 @@ class _RWLock(Subject):
         readers, *others = self.lock._holders()
         return next((pid for pid, _ in (*readers, *filter(None, others))), 0)
 
+    def alone(self) -> int:
+        writer = self.lock.writer
+        return writer[0] if writer else 0
+
     @classmethod
     def alone_in(cls, seen: Snapshot, pid: int) -> bool:
         return any(

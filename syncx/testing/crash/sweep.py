@@ -221,7 +221,9 @@ class Driver:
             address = victim.pc or 0
             if victim.failed:
                 scenario.wrong("error", f"the victim died of {victim.failed} before it was killed")
-            scenario.frozen(victim, self.snapshot())
+            seen = self.snapshot()
+            scenario.victim_waits = seen is not None and _waits(seen, victim.pid)
+            scenario.frozen(victim, seen)
             if self.mode == "stop":
                 self._stop(victim, why)
             elif why in ("end", "gone"):
@@ -282,6 +284,12 @@ class Driver:
                 return
             if call in _MAY_SLEEP:
                 yield Point(calls, ASLEEP), STEP_BY_STEP
+
+
+def _waits(seen: Snapshot, pid: int) -> bool:
+    """Whether a thread of that process waits for anything."""
+    threads = {p.id for p in seen.participants if p.pid == pid}
+    return any(w.thread in threads for w in seen.waits)
 
 
 @dataclass(frozen=True)

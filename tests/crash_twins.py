@@ -125,6 +125,16 @@ class WakesNobody(_Twin):
         return holder[0] if holder else 0
 
 
+class NeverWakes(WakesNobody):
+    """Nor does anybody else's, so who sleeps for it sleeps until the belt."""
+
+    name = "twin: never wakes"
+    operations = ("acquire",)
+
+    def give(self) -> None:
+        self.set_free()
+
+
 class DiesByItself(_Twin):
     """Its release is the end of the process."""
 
@@ -223,6 +233,7 @@ LOCKS = (
     HangsForEver,
     LosesPermits,
     WakesNobody,
+    NeverWakes,
     DiesByItself,
     SleepsInATry,
     NeverHasIt,

@@ -52,6 +52,7 @@ CONDEMNED = {
     ("twin: hangs for ever.acquire/free", "classes"): "hang",
     ("twin: loses permits.acquire/free", "classes"): "lost permit",
     ("twin: wakes nobody.release/with a waiter", "classes"): "lost wake-up",
+    ("twin: never wakes.acquire/contended", "classes"): "lost wake-up",
     ("twin: dies by itself.release/free", "classes"): "error",
     ("twin: excludes nobody.acquire/a try, held by another", "classes"): "two holders",
     ("twin: sleeps in a try.acquire/a try, held by another", "classes"): "hang",

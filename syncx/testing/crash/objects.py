@@ -281,9 +281,6 @@ class WaitScenario(ObjectScenario):
     def ends(self) -> None:
         """What else must be right when all is over."""
 
-    def explains_rescues(self) -> bool:
-        return self.may_take_wakes_along()
-
     @classmethod
     def situations(cls) -> tuple[type[WaitScenario], ...]:
         """The ways in which a wait ends."""

@@ -118,6 +118,17 @@ class WritesInPlace(contents._Update):
         return updates
 
 
+class AppendsUnlocked(contents._Append):
+    """The next one takes who is stopped for dead."""
+
+    primitive = "twin"
+
+    def add(self) -> bool:
+        with open(self.path(), "ab") as f:
+            f.write(b"the survivor's\n")
+        return True
+
+
 class AppendsAfterTorn(contents._AppendTorn):
     """A record is written behind whatever is there."""
 
@@ -417,9 +428,13 @@ CONDEMNED = {
 """Each twin, and what it is condemned for."""
 
 
+CONDEMNED_STOPPED = {AppendsUnlocked: "two holders"}
+"""In mode "stop"."""
+
+
 def _named(twin: type[scenario.Scenario]) -> type[scenario.Scenario]:
     twin.situation = twin.__name__
     return twin
 
 
-SCENARIOS: tuple[Any, ...] = tuple(_named(twin) for twin in CONDEMNED)
+SCENARIOS: tuple[Any, ...] = tuple(_named(twin) for twin in (*CONDEMNED, *CONDEMNED_STOPPED))

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from crash_object_twins import CONDEMNED
+from crash_object_twins import CONDEMNED, CONDEMNED_STOPPED
 from support import cannot_be_stepped
 
 from syncx.testing.crash.catalogue import scenarios
@@ -58,6 +58,12 @@ def test_a_broken_twin_is_condemned(twin):
         if CONDEMNED[twin] in {f["kind"] for f in found}:
             return
     raise AssertionError(found)
+
+
+@pytest.mark.parametrize("twin", CONDEMNED_STOPPED, ids=lambda twin: twin.__name__)
+def test_a_twin_that_takes_the_stopped_for_dead_is_condemned(twin):
+    found = swept(twin.name(), mode="stop")["findings"]
+    assert CONDEMNED_STOPPED[twin] in {f["kind"] for f in found}
 
 
 @pytest.mark.parametrize(

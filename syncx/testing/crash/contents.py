@@ -86,6 +86,7 @@ class _Append(ContentScenario):
     primitive = "append"
     operation_name = "append"
     situation = "free"
+    stoppable = True
     kept: ClassVar[bytes] = b"one\ntwo\n"
     """Of what is in the file at first: what is not torn."""
     either: ClassVar[bool] = False

@@ -42,6 +42,7 @@ class _Parts(ObjectScenario):
 
     primitive = "RangeLock"
     situation = "with a waiter"
+    stoppable = True
     thing: RangeLock
     kept: ClassVar[tuple[int, int]] = (0, 40)
     """Start and length of what it holds alone before and after."""

@@ -87,6 +87,7 @@ class _OfRecords(ContentScenario):
     """Five records, of which the victim deals with one; whoever gets its lock next finds it whole."""
 
     primitive = "RecordLocks"
+    stoppable = True
     thing: RecordLocks
     record: ClassVar[int] = 3
     first: ClassVar[bytes] = b"h" * _HEADER + b"".join(bytes([letter]) * _SIZE for letter in b"01234")

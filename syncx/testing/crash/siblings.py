@@ -135,6 +135,7 @@ class _Shares(_Siblings):
 
     operation_name = "acquire"
     situation = "the other shares"
+    stoppable = True
 
     def frozen(self, victim: Victim, seen: Any) -> None:
         super().frozen(victim, seen)

@@ -244,6 +244,7 @@ class _Update(ContentScenario):
 
     primitive = "update"
     operation_name = "update"
+    stoppable = True
     situation = "of a file"
     new: ClassVar[bytes] = b"the victim's, and more of it\n"
     survivors: ClassVar[bytes] = b"the survivor's\n"

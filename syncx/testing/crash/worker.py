@@ -44,6 +44,7 @@ def main(argv: list[str]) -> int:
     job = Job(**json.loads(argv[0]))
     logging.getLogger("syncx").addHandler(logging.NullHandler())  # deaths are what it is about
     logging.getLogger("syncx").propagate = False
+    logging.getLogger("syncx").warning("%s", "what logging binds at its first line is not stepped through each time")
     from ...arena import Arena
 
     scenario = find(job.scenario, job.modules)

@@ -11,6 +11,8 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -188,19 +190,24 @@ def test_what_others_change_is_no_effect_of_the_interpreter():
         for n in itertools.count():
             memory[0] = n & 0xFF
 
-    def thinks() -> None:
-        for _ in itertools.repeat(None):
+    def thinks(times: Iterable[object]) -> None:
+        for _ in times:
             continue
+
+    def before() -> Callable[[], object]:
+        thinks(range(1000))  # what it calls outside the interpreter is bound
+        return partial(thinks, itertools.repeat(None))
 
     counter = multiprocessing.get_context("fork").Process(target=counts, daemon=True)
     counter.start()
-    taken_for_its_own = Victim(thinks, watched=[memory])
-    told_apart = Victim(thinks, watched=[memory], aside=interpreter_code())
+    taken_for_its_own = Victim(before=before, watched=[memory])
+    told_apart = Victim(before=before, watched=[memory], aside=interpreter_code())
     try:
         assert taken_for_its_own.walk(effects=50) == "limit"
         assert told_apart.walk(steps=1000) == "limit"  # the way into the interpreter is not its code
-        assert told_apart.walk(steps=3000 + taken_for_its_own.steps, effects=50) == "limit"
-        assert told_apart.effects < 10
+        assert told_apart.walk(steps=3000 + taken_for_its_own.steps, effects=1000) == "limit"
+        often = taken_for_its_own.effects / taken_for_its_own.steps
+        assert told_apart.effects / (told_apart.steps - 1000) < often / 4
     finally:
         counter.kill()
         counter.join()

@@ -468,6 +468,23 @@ class _UpgradeTimeout(_UpgradeContended):
         return functools.partial(method, TIMEOUT)
 
 
+class _UpgradeInterrupted(_UpgradeTimeout):
+    """A signal arrives while it waits for the reader, and its handler raises."""
+
+    situation = "interrupted"
+
+    def before(self) -> None:
+        super().before()
+        signal.signal(signal.SIGUSR1, raises)
+
+    def operation(self) -> Callable[[], object]:
+        return _UpgradeContended.operation(self)
+
+    def asleep_alone(self, victim: Victim) -> None:
+        if self.slept == 1:
+            victim.signal(signal.SIGUSR1)
+
+
 class _Within(_Free):
     """`with lock.within(seconds)`."""
 
@@ -505,7 +522,7 @@ SITUATIONS: dict[str, tuple[type[LockScenario], ...]] = {
     "release": (_Release, ReleaseWaited, _Relay),
     "with": (_With, _WithContended, _WithInterrupted, _WithRecovering),
     "within": (_Within, _WithinContended, _WithinTimeout),
-    "upgrade": (_Upgrade, _UpgradeWaited, _UpgradeContended, _UpgradeTimeout),
+    "upgrade": (_Upgrade, _UpgradeWaited, _UpgradeContended, _UpgradeTimeout, _UpgradeInterrupted),
     "downgrade": (_Release, ReleaseWaited),
     "recover": (_Recover,),
     "repr": (_Ask,),

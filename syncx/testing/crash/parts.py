@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import signal
 import struct
 import time
 from collections.abc import Callable
@@ -17,7 +18,7 @@ from typing import Any, ClassVar
 from ...filelock import FileLock, RangeLock
 from ..stepping import Victim
 from .files import file_of, remove_files
-from .objects import STOPPED, TIMEOUT, ObjectScenario
+from .objects import STOPPED, TIMEOUT, Interrupted, ObjectScenario, raises
 from .world import Page
 
 __all__ = ["SCENARIOS"]
@@ -143,6 +144,36 @@ class _Parts(ObjectScenario):
         self.proceeds("survivor", "waits for the whole file", self.killed_at)
 
 
+class _Interrupted(_Parts):
+    """Before the scenario of one that does not get it: what it waits for stays with another, and a signal comes."""
+
+    situation = "interrupted"
+
+    def before(self) -> None:
+        super().before()
+        signal.signal(signal.SIGUSR1, raises)
+
+    def waiting(self) -> Callable[[], object]:
+        """What it waits in, without a time limit."""
+        raise NotImplementedError
+
+    def action(self) -> Callable[[], object]:
+        waiting = self.waiting()
+
+        def waits() -> bool:
+            try:
+                waiting()
+            except Interrupted:
+                return False
+            return True
+
+        return waits
+
+    def asleep(self, victim: Victim) -> None:
+        if self.slept == 1:
+            victim.signal(signal.SIGUSR1)
+
+
 class _Awaited(_Parts):
     """The survivor waits for just what the victim gives back, and has it before that one dies."""
 
@@ -235,6 +266,13 @@ class _LockTimeout(_LockContended):
     def not_done(self) -> None:
         self.part_goes()
         self.admitted(*self.changed)
+
+
+class _LockInterrupted(_Interrupted, _LockTimeout):
+    """A signal handler raises in its wait: the victim has what it had before."""
+
+    def waiting(self) -> Callable[[], object]:
+        return partial(self.thing.lock_range, *self.changed)
 
 
 class _UnlockRange(_Parts):
@@ -367,14 +405,23 @@ class _UpgradeTimeout(_Upgrade):
         self.refused(*self.kept)
 
 
+class _UpgradeInterrupted(_Interrupted, _UpgradeTimeout):
+    """A signal handler raises in its wait: the victim shares it still."""
+
+    def waiting(self) -> Callable[[], object]:
+        return self.thing.upgrade
+
+
 SCENARIOS: tuple[Any, ...] = (
     _LockRange,
     _LockContended,
     _LockTimeout,
+    _LockInterrupted,
     _UnlockRange,
     _UnlockAwaited,
     _Downgrade,
     _DowngradeAwaited,
     _Upgrade,
     _UpgradeTimeout,
+    _UpgradeInterrupted,
 )

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from ..stepping import Victim
+from .objects import STOPPED
 from .scenario import Scenario
 from .world import Answer, Page
 
@@ -21,9 +22,6 @@ if TYPE_CHECKING:
     from ...snapshots import Snapshot
 
 __all__ = ["LockScenario", "Subject"]
-
-_STOPPED = 0.15
-"""How long others try to get what a stopped process holds, in seconds: longer than the belt."""
 
 
 class Subject:
@@ -305,12 +303,12 @@ class LockScenario(Scenario):
             return
         survivor = self.by["survivor"]
         if survivor.waiting:
-            if survivor.has_answered(_STOPPED):  # before the victim had it, or it was taken from that one
+            if survivor.has_answered(STOPPED):  # before the victim had it, or it was taken from that one
                 answer = self.answer("survivor", "waits for the lock")
                 if answer is not None:
                     self.went_before(answer)
         elif self.subject.timed:
-            survivor.tell("try_it", _STOPPED)
+            survivor.tell("try_it", STOPPED)
             answer = self.answer("survivor", "tries a lock whose holder is stopped")
             if answer is not None and answer.value:
                 self.wrong("two holders", "a stopped holder was taken for dead")
